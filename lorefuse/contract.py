@@ -1,0 +1,89 @@
+"""Names that cross a room's border, spelled once: columns, splits, files, tensors, feature views."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+EVENT_TIMESTAMP = "event_timestamp"
+VALUE = "value"
+LABEL = "label"
+ROW_ID = "row_id"
+SPLIT = "split"
+COLD = "cold"
+ENTITY_ID = "entity_id"
+HEAD, RELATION, TAIL = "head", "relation", "tail"
+
+TIMESTAMP_UNIT = "us"
+"""Timestamps on disk are microseconds in UTC: Feast's Parquet reader fails on nanoseconds with a zone."""
+
+
+class Split(StrEnum):
+    """Parts of a split; code ``n`` in arrays is the position in this order."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    EXCLUDED = "excluded"  # rows of held-out cold items that fall into the train period
+
+
+SPLIT_CODES: dict[str, int] = {part: code for code, part in enumerate(Split)}
+
+
+class DatasetFile(StrEnum):
+    """Files of a dataset folder."""
+
+    INTERACTIONS = "interactions.parquet"
+    ITEMS = "items.parquet"
+    USERS = "users.parquet"
+    TRIPLES = "triples.parquet"
+    LINKS = "links.parquet"
+    MANIFEST = "manifest.json"
+    QUARANTINE = "quarantine.jsonl"
+
+
+class View(StrEnum):
+    """Feature views of the feature store."""
+
+    USER_ATTRIBUTES = "user_attributes"
+    USER_STATS = "user_stats"
+    USER_INTEREST = "user_interest"
+    USER_HISTORY = "user_history"
+    ITEM_ATTRIBUTES = "item_attributes"
+    ITEM_STATS = "item_stats"
+    ITEM_TEXT = "item_text"
+    ITEM_GRAPH = "item_graph"
+
+
+class Tensor(StrEnum):
+    """Inputs and outputs of the served models. ``B`` batch, ``K`` returned; see `models.spec` for widths."""
+
+    USER_FIELDS = "user_fields"  # int64 (B, Fu) vocabulary indices; 0 is unseen
+    USER_NUMERIC = "user_numeric"  # float32 (B, Pu) raw, scaled inside the model
+    USER_INTEREST = "user_interest"  # float32 (B, V) shrunken liked-mean vectors, one block per facet
+    ITEM_FIELDS = "item_fields"  # int64 (B, Fi) vocabulary indices; 0 is unseen
+    ITEM_MULTI = "item_multi"  # int64 (B, M) padded multi-valued fields; 0 is padding
+    ITEM_NUMERIC = "item_numeric"  # float32 (B, Pi)
+    ITEM_TEXT = "item_text"  # float32 (B, E) reduced text vector; zeros where there is no text
+    ITEM_GRAPH = "item_graph"  # float32 (B, G) graph vector; zeros where the item has no entity
+    EXCLUDE_ROWS = "exclude_rows"  # int64 (B, S) catalogue rows never returned; -1 is padding
+    SCORE = "score"  # float32 (B,) or (B, K)
+    CATALOGUE_ROW = "catalogue_row"  # int64 (B, K) rows of the catalogue, best first
+
+
+USER_TENSORS = (Tensor.USER_FIELDS, Tensor.USER_NUMERIC, Tensor.USER_INTEREST)
+ITEM_TENSORS = (
+    Tensor.ITEM_FIELDS,
+    Tensor.ITEM_MULTI,
+    Tensor.ITEM_NUMERIC,
+    Tensor.ITEM_TEXT,
+    Tensor.ITEM_GRAPH,
+)
+
+
+class Alias(StrEnum):
+    """Aliases of a registered model."""
+
+    CHALLENGER = "challenger"
+    CHAMPION = "champion"

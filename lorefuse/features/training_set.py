@@ -1,0 +1,131 @@
+"""The training set: arrays in one safetensors file, with the spec and the vocabularies that explain them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.contract import SPLIT_CODES, Split, Tensor
+from lorefuse.errors import ArtifactError
+from lorefuse.features.spec import FeatureSpec
+
+ARRAYS_FILE = "training_set.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything a ranker is trained and judged on. ``R`` rows, ``U`` users, ``N`` items of the catalogue.
+
+    Static sides are tables addressed by `user_row` and `item_row` (positions in the dataset's `users.parquet` and
+    `items.parquet`, held-out and unseen ones included); what changes with time stands in the rows.
+
+    Attributes:
+        spec: Names and widths.
+        user_row: int32 (R,) row of the user table.
+        item_row: int32 (R,) row of the item table.
+        timestamp_us: int64 (R,) microseconds since 1970 in UTC.
+        value: float32 (R,) rating or event value.
+        label: float32 (R,) 0/1 or, for regression, the value.
+        split_code: uint8 (R,) codes of `contract.SPLIT_CODES`.
+        cold: bool (R,) rows whose item has no training row.
+        user_numeric: float32 (R, Pu) as of the row's time.
+        user_interest: float32 (R, V) as of the row's time.
+        item_numeric: float32 (R, Pi) as of the row's time; the prior out-of-fold for train rows.
+        user_fields: int64 (U, Fu).
+        item_fields: int64 (N, Fi).
+        item_multi: int64 (N, M).
+        item_text: float32 (N, E).
+        item_graph: float32 (N, G).
+        item_numeric_now: float32 (N, Pi) as of the data cutoff: what serving reads.
+    """
+
+    spec: FeatureSpec
+    user_row: NDArray[np.int32]
+    item_row: NDArray[np.int32]
+    timestamp_us: NDArray[np.int64]
+    value: NDArray[np.float32]
+    label: NDArray[np.float32]
+    split_code: NDArray[np.uint8]
+    cold: NDArray[np.bool_]
+    user_numeric: NDArray[np.float32]
+    user_interest: NDArray[np.float32]
+    item_numeric: NDArray[np.float32]
+    user_fields: NDArray[np.int64]
+    item_fields: NDArray[np.int64]
+    item_multi: NDArray[np.int64]
+    item_text: NDArray[np.float32]
+    item_graph: NDArray[np.float32]
+    item_numeric_now: NDArray[np.float32]
+
+    @property
+    def num_rows(self) -> int:
+        """Number of interactions, all splits together."""
+        return len(self.label)
+
+    def rows_of(self, split: Split) -> NDArray[np.int64]:
+        """Return the positions of the rows of one split, in order."""
+        return np.flatnonzero(self.split_code == SPLIT_CODES[split])
+
+    def inputs(self, rows: NDArray[np.int64]) -> dict[Tensor, NDArray[np.generic]]:
+        """Return the model's input tensors for some rows, keyed by name; tensors of width 0 are left out."""
+        users, items = self.user_row[rows], self.item_row[rows]
+        tensors: dict[Tensor, NDArray[np.generic]] = {
+            Tensor.USER_FIELDS: self.user_fields[users],
+            Tensor.USER_NUMERIC: self.user_numeric[rows],
+            Tensor.USER_INTEREST: self.user_interest[rows],
+            Tensor.ITEM_FIELDS: self.item_fields[items],
+            Tensor.ITEM_MULTI: self.item_multi[items],
+            Tensor.ITEM_NUMERIC: self.item_numeric[rows],
+            Tensor.ITEM_TEXT: self.item_text[items],
+            Tensor.ITEM_GRAPH: self.item_graph[items],
+        }
+        return {name: array for name, array in tensors.items() if self.spec.width(name)}
+
+    def save(self, folder_path: Path) -> None:
+        """Write arrays and spec into a folder (which the caller makes appear atomically)."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(array) for name, array in self._arrays().items()}
+        save_file(arrays, str(folder_path / ARRAYS_FILE))
+        self.spec.save(folder_path)
+
+    @classmethod
+    def load(cls, folder_path: Path) -> TrainingSet:
+        """Read a training set.
+
+        Raises:
+            ArtifactError: A file is missing, truncated, or its widths differ from the spec.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = folder_path / ARRAYS_FILE
+        try:
+            loaded = cls(spec=FeatureSpec.load(folder_path), **load_file(str(path)))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise ArtifactError(
+                f"{path} is not a whole training set.", got=str(error), fix="build it again: lorefuse run"
+            ) from None
+        loaded.check()
+        return loaded
+
+    def check(self) -> None:
+        """Raise ArtifactError where an array's width differs from the spec's or rows do not line up."""
+        rows = {len(getattr(self, n)) for n in ("item_row", "label", "user_numeric", "user_interest", "item_numeric")}
+        if rows != {len(self.user_row)}:
+            raise ArtifactError("The training set's rows do not line up.", got=f"row counts {sorted(rows)}")
+        for tensor in (*_TABLES, *_ROWS):
+            width, got = self.spec.width(tensor), getattr(self, tensor.value).shape[1]
+            if width != got:
+                raise ArtifactError(f"{tensor} does not fit its spec.", expected=f"width {width}", got=str(got))
+
+    def _arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "spec"}
+
+
+_TABLES = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH)
+_ROWS = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.ITEM_NUMERIC)

@@ -1,0 +1,56 @@
+"""What the environment decides: places, servers, images, secrets. Nothing here enters a config or an artifact."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Read once from the environment by `settings()`; every field has a default that works on a laptop.
+
+    Attributes:
+        home_path: Cache, tracking store and served models (`LOREFUSE_HOME`, default `.lorefuse`).
+        project_path: Checkout that holds `pipelines/`, `feature_repo/` and `serving/` (`LOREFUSE_PROJECT`).
+        tracking_uri: MLflow tracking and registry server (`MLFLOW_TRACKING_URI`, default SQLite in the home).
+        triton_url: gRPC address of Triton, `host:port` (`LOREFUSE_TRITON_URL`).
+        image: Container image of the pipeline's steps (`LOREFUSE_IMAGE`); its name must hold "python" (kfp).
+        serve_python_path: Interpreter of the serving environment (`LOREFUSE_SERVE_PYTHON`).
+        offline: Never ask a model or data hub (`LOREFUSE_OFFLINE=1`).
+    """
+
+    home_path: Path
+    project_path: Path
+    tracking_uri: str
+    triton_url: str
+    image: str
+    serve_python_path: Path
+    offline: bool
+
+    @property
+    def cache_path(self) -> Path:
+        """Downloads, finished steps and embeddings, all addressed by content."""
+        return self.home_path / "cache"
+
+    @property
+    def serve_path(self) -> Path:
+        """Triton's model repository, logs and pid files."""
+        return self.home_path / "serve"
+
+
+def settings() -> Settings:
+    """Return the settings of this process, read from the environment at each call."""
+    env = os.environ
+    project_path = Path(env.get("LOREFUSE_PROJECT", ".")).resolve()
+    home_path = Path(env.get("LOREFUSE_HOME", project_path / ".lorefuse")).resolve()
+    return Settings(
+        home_path=home_path,
+        project_path=project_path,
+        tracking_uri=env.get("MLFLOW_TRACKING_URI", f"sqlite:///{home_path / 'mlflow' / 'mlflow.db'}"),
+        triton_url=env.get("LOREFUSE_TRITON_URL", "127.0.0.1:8601"),
+        image=env.get("LOREFUSE_IMAGE", "lorefuse-python:dev"),
+        serve_python_path=Path(env.get("LOREFUSE_SERVE_PYTHON", project_path / ".venv-serve/bin/python")),
+        offline=env.get("LOREFUSE_OFFLINE", "0") not in ("", "0"),
+    )
