@@ -1,0 +1,111 @@
+"""Layers shared by the rankers.
+
+Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``E`` knowledge dim, ``M`` padded columns, ``P`` numerics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lorefuse.features.spec import CategoricalField, MultiField
+
+
+class FusedEmbedding(nn.Module):
+    """All fields of one side in one table: a single lookup, each field shifted by its offset.
+
+    Column 0 of the table is the field's first-order weight (the linear part of FM); the other D are its vector.
+
+    Args:
+        fields: Fields with one category; the first one is the id.
+        multi_fields: Fields with several categories, averaged; 0 is padding.
+        embedding_dim: D.
+        id_dropout: Share of ids that training replaces by the unseen index 0, so that index 0 learns to stand for
+            an id nobody has seen. Source: DropoutNet (Volkovs et al., NIPS 2017), there for the whole latent vector.
+
+    Example:
+        >>> layer = FusedEmbedding([CategoricalField(name="item_id", size=5)], [], embedding_dim=3)
+        >>> linear_B, vectors_BFD = layer(torch.tensor([[1], [0]]))
+        >>> tuple(linear_B.shape), tuple(vectors_BFD.shape)
+        ((2,), (2, 1, 3))
+    """
+
+    offsets: Tensor
+    multi_offsets: Tensor
+
+    def __init__(
+        self,
+        fields: Sequence[CategoricalField],
+        multi_fields: Sequence[MultiField],
+        embedding_dim: int,
+        id_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = [field.size for field in (*fields, *multi_fields)]
+        starts = torch.tensor([0, *sizes]).cumsum(0)[:-1]
+        self.register_buffer("offsets", starts[: len(fields)], persistent=False)
+        self.register_buffer("multi_offsets", starts[len(fields) :], persistent=False)
+        self.widths = [field.width for field in multi_fields]
+        self.id_dropout = id_dropout
+        self.num_fields = len(sizes)
+        self.table = nn.Parameter(torch.empty(sum(sizes), embedding_dim + 1))
+        nn.init.normal_(self.table, std=0.01)
+
+    def forward(self, fields_BF: Tensor, multi_BM: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look the fields up.
+
+        Args:
+            fields_BF: int64 vocabulary indices.
+            multi_BM: int64 padded indices of all multi-valued fields, side by side.
+
+        Returns:
+            First-order sum, shape (B,), and one vector per field, shape (B, F, D), multi-valued fields last.
+        """
+        if self.training and self.id_dropout:
+            keep_B = torch.rand(len(fields_BF), device=fields_BF.device) >= self.id_dropout
+            fields_BF = torch.cat([fields_BF[:, :1] * keep_B[:, None], fields_BF[:, 1:]], dim=1)
+        found = nn.functional.embedding(fields_BF + self.offsets, self.table)
+        if multi_BM is not None:
+            blocks = [self._mean(block, n) for n, block in enumerate(multi_BM.split(self.widths, dim=1))]
+            found = torch.cat([found, *blocks], dim=1)
+        return found[..., 0].sum(1), found[..., 1:]
+
+    def _mean(self, block_BM: Tensor, number: int) -> Tensor:
+        """Average the vectors of one multi-valued field; padding does not count, an empty cell gives zeros."""
+        present_BM1 = (block_BM > 0).unsqueeze(-1).to(self.table.dtype)
+        found = nn.functional.embedding(block_BM + self.multi_offsets[number], self.table) * present_BM1
+        return found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
+
+
+class NumericScaler(nn.Module):
+    """Standardise numeric features with constants fitted on train rows, kept in the model and its ONNX graph.
+
+    Args:
+        num_features: P.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("std", torch.ones(num_features))
+
+    @torch.no_grad()
+    def fit(self, values_BP: Tensor) -> None:
+        """Take mean and standard deviation from train rows; a constant column keeps a deviation of 1."""
+        self.mean.copy_(values_BP.mean(0))
+        std_P = values_BP.std(0, correction=0)
+        self.std.copy_(torch.where(std_P > 1e-6, std_P, torch.ones_like(std_P)))
+
+    def forward(self, values_BP: Tensor) -> Tensor:
+        """Return (values − mean) / std, shape (B, P)."""
+        return (values_BP - self.mean) / self.std
+
+
+def unit_length(vectors_BE: Tensor) -> Tensor:
+    """Scale rows to length 1; a row of zeros (an item without text, say) stays zeros."""
+    return vectors_BE / vectors_BE.norm(dim=-1, keepdim=True).clamp(min=1e-12)

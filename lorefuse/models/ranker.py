@@ -1,0 +1,96 @@
+"""What every ranker must offer: a user half, an item half, and a cross of the two.
+
+Because each half is encoded on its own, the item half of a whole catalogue can be computed once and kept inside the
+served graph, and scoring a user against all items costs one `Ranker.cross_all`. The split is exact: `forward` is
+`cross(encode_user(...), encode_item(...))`, and `cross_all` holds the same numbers for every pair.
+
+Suffixes: ``B`` rows, ``N`` catalogue items.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lorefuse.contract import ITEM_TENSORS, USER_TENSORS
+from lorefuse.contract import Tensor as TensorName
+from lorefuse.errors import UsageError
+from lorefuse.features.spec import FeatureSpec
+
+Side = dict[str, Tensor]
+"""An encoded half: named tensors whose first dimension is the row (or the catalogue item)."""
+
+
+class Ranker(nn.Module, ABC):
+    """Base class of all rankers.
+
+    Args:
+        spec: Names and widths of the inputs.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.user_inputs = tuple(name for name in USER_TENSORS if spec.width(name))
+        self.item_inputs = tuple(name for name in ITEM_TENSORS if spec.width(name))
+
+    @abstractmethod
+    def encode_user(
+        self, user_fields: Tensor, user_numeric: Tensor | None = None, user_interest: Tensor | None = None
+    ) -> Side:
+        """Encode the user half; inputs as described at `contract.Tensor`, absent where their width is 0."""
+
+    @abstractmethod
+    def encode_item(
+        self,
+        item_fields: Tensor,
+        item_multi: Tensor | None = None,
+        item_numeric: Tensor | None = None,
+        item_text: Tensor | None = None,
+        item_graph: Tensor | None = None,
+    ) -> Side:
+        """Encode the item half; inputs as described at `contract.Tensor`, absent where their width is 0."""
+
+    @abstractmethod
+    def cross(self, user: Side, item: Side) -> Tensor:
+        """Score user row b with item row b: logits of shape (B,)."""
+
+    @abstractmethod
+    def cross_all(self, user: Side, item: Side) -> Tensor:
+        """Score every user row with every item: logits of shape (B, N)."""
+
+    @abstractmethod
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Return the embedding tables, which get their own L2 penalty; all other parameters are dense."""
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Score rows given as keyword tensors named by `contract.Tensor`.
+
+        Returns:
+            Logits (before the sigmoid), shape (B,); for regression the value itself.
+
+        Raises:
+            UsageError: An input is missing, or unknown to the model.
+        """
+        wanted = {name.value for name in (*self.user_inputs, *self.item_inputs)}
+        if wanted != inputs.keys():
+            raise UsageError(
+                "The ranker got other inputs than its spec names.",
+                expected=str(sorted(wanted)),
+                got=str(sorted(inputs)),
+            )
+        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
+        item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
+        return self.cross(user, item)
+
+    def to_score(self, logits: Tensor) -> Tensor:
+        """Turn logits into what users see: a probability for a binary label, the value for regression."""
+        return torch.sigmoid(logits) if self.spec.label_kind == "binary" else logits
+
+
+def as_inputs(arrays: Mapping[TensorName, object]) -> dict[str, Tensor]:
+    """Turn numpy arrays keyed by `contract.Tensor` into keyword tensors for `Ranker.forward`."""
+    return {name.value: torch.as_tensor(array) for name, array in arrays.items()}
