@@ -24,9 +24,7 @@ def atomic_folder(target_path: Path) -> Iterator[Path]:
         The folder to fill.
     """
     target_path.parent.mkdir(parents=True, exist_ok=True)
-    draft_path = Path(
-        tempfile.mkdtemp(prefix=f".{target_path.name}.", suffix=".partial", dir=target_path.parent)
-    )
+    draft_path = Path(tempfile.mkdtemp(prefix=f".{target_path.name}.", suffix=".partial", dir=target_path.parent))
     try:
         yield draft_path
         old_path = draft_path.with_suffix(".old")
@@ -53,9 +51,7 @@ def atomic_file(target_path: Path) -> Iterator[Path]:
 def write_json(target_path: Path, content: Any) -> None:
     """Write JSON atomically: sorted keys, two spaces, so that equal content has equal bytes."""
     with atomic_file(target_path) as draft_path:
-        draft_path.write_text(
-            json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8"
-        )
+        draft_path.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
 def sha256_file(path: Path) -> str:

@@ -28,9 +28,7 @@ class FileSource(Section):
     """The user's own CSV or Parquet files with a mapping of their columns."""
 
     kind: Literal["files"] = "files"
-    interactions_path: Path = Field(
-        description="CSV (any delimiter) or Parquet with one row per interaction."
-    )
+    interactions_path: Path = Field(description="CSV (any delimiter) or Parquet with one row per interaction.")
     items_path: Path = Field(description="CSV or Parquet with one row per item.")
     users_path: Path | None = Field(None, description="CSV or Parquet with one row per user.")
     triples_path: Path | None = Field(None, description="CSV or Parquet with columns head, relation, tail.")
@@ -39,21 +37,15 @@ class FileSource(Section):
     item_id: str = Field("item_id", description="Column of the item's identifier.")
     timestamp: str = Field("timestamp", description="Column of the event's time: ISO 8601, or Unix time.")
     timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="Unit of a Unix time.")
-    value: str | None = Field(
-        "rating", description="Column of the rating or event value; null: every row counts as 1."
-    )
+    value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
     item_text: tuple[str, ...] = Field(("title",), description="Item columns that make up its text.")
-    item_title: str | None = Field(
-        None, description="Item column shown to people; default: the first text column."
-    )
+    item_title: str | None = Field(None, description="Item column shown to people; default: the first text column.")
     item_categories: tuple[str, ...] = Field((), description="Item columns with one category each.")
     item_multi_categories: tuple[str, ...] = Field((), description="Item columns with several categories.")
     multi_separator: str = Field("|", min_length=1, description="Separator inside a multi-category cell.")
     item_numerics: tuple[str, ...] = Field((), description="Item columns with a number.")
     user_categories: tuple[str, ...] = Field((), description="User columns with one category each.")
-    delimiter: str | None = Field(
-        None, description="CSV delimiter; null: by the file's ending (.tsv is a tab)."
-    )
+    delimiter: str | None = Field(None, description="CSV delimiter; null: by the file's ending (.tsv is a tab).")
 
 
 class LabelConfig(Section):
@@ -74,9 +66,7 @@ class DataConfig(Section):
 class SplitConfig(Section):
     """Train < validation < test in time, with held-out cold items."""
 
-    strategy: Literal["per_user_time", "global_time"] = Field(
-        "per_user_time", description="Where the cuts lie."
-    )
+    strategy: Literal["per_user_time", "global_time"] = Field("per_user_time", description="Where the cuts lie.")
     train_share: float = Field(0.8, gt=0, lt=1, description="Share of rows before the first cut.")
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of rows between the cuts.")
     cold_item_share: float = Field(0.12, ge=0, lt=1, description="Share of items without any training row.")
@@ -108,18 +98,14 @@ class KnowledgeConfig(Section):
     """Knowledge graph → vectors."""
 
     graph_dim: int = Field(32, ge=1, le=1024, description="Dimensions of the item-entity SVD.")
-    min_link_z: float = Field(
-        3.0, ge=0, description="Links less plausible than this many sigmas are refused."
-    )
+    min_link_z: float = Field(3.0, ge=0, description="Links less plausible than this many sigmas are refused.")
 
 
 class FeatureConfig(Section):
     """Aggregates, interest vectors and the item prior."""
 
     interest_shrinkage: float = Field(10.0, ge=0, description="κ of n/(n+κ): short histories count less.")
-    prior_shrinkage: float = Field(
-        10.0, ge=0, description="Pseudo-rows that pull an item's mean to the overall mean."
-    )
+    prior_shrinkage: float = Field(10.0, ge=0, description="Pseudo-rows that pull an item's mean to the overall mean.")
     num_prior_folds: int = Field(5, ge=2, description="Folds of the out-of-fold item prior.")
     history_length: int = Field(50, ge=1, description="Recent liked items kept per user.")
     min_category_count: int = Field(1, ge=1, description="Rarer train categories become unseen (index 0).")
@@ -237,15 +223,11 @@ def load_config(path: Path) -> PipelineConfig:
             fix="name a YAML file, e.g. pipelines/configs/movielens_100k.yaml",
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} could not be read.", expected="a YAML file in UTF-8", got=str(error)
-        ) from None
+        raise ConfigError(f"{path} could not be read.", expected="a YAML file in UTF-8", got=str(error)) from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} could not be used.", expected="a mapping of sections", got=type(content).__name__
-        )
+        raise ConfigError(f"{path} could not be used.", expected="a mapping of sections", got=type(content).__name__)
     return parse_config(_absolute_paths(content, path.resolve().parent), origin=str(path))
 
 

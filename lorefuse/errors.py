@@ -36,9 +36,7 @@ class LorefuseError(Exception):
     ) -> None:
         self.expected, self.got, self.fix = expected, got, fix
         lines = [message]
-        lines += [
-            f"  {name}: {text}" for name, text in (("expected", expected), ("got", got), ("fix", fix)) if text
-        ]
+        lines += [f"  {name}: {text}" for name, text in (("expected", expected), ("got", got), ("fix", fix)) if text]
         super().__init__("\n".join(lines))
 
 

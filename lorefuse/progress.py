@@ -29,9 +29,7 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
         from rich.console import Console
         from rich.progress import track as rich_track
 
-        yield from rich_track(
-            iterable, description, total=total, console=Console(stderr=True), transient=True
-        )
+        yield from rich_track(iterable, description, total=total, console=Console(stderr=True), transient=True)
         return
     start_s, num_items = time.perf_counter(), 0
     for num_items, item in enumerate(iterable, start=1):  # noqa: B007  (the count outlives the loop)

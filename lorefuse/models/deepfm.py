@@ -5,6 +5,8 @@ Suffixes: ``B`` rows, ``N`` catalogue, ``F`` fields, ``D`` id dim, ``H`` first h
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -46,9 +48,7 @@ class DeepFM(Ranker):
     ) -> None:
         super().__init__(spec)
         self.user_embedding = FusedEmbedding(spec.user_fields, (), embedding_dim, id_dropout)
-        self.item_embedding = FusedEmbedding(
-            spec.item_fields, spec.item_multi_fields, embedding_dim, id_dropout
-        )
+        self.item_embedding = FusedEmbedding(spec.item_fields, spec.item_multi_fields, embedding_dim, id_dropout)
         self.user_scaler = NumericScaler(len(spec.user_numeric))
         self.item_scaler = NumericScaler(len(spec.item_numeric))
         knowledge_dims = tuple(dim for dim in (spec.text_dim, spec.graph_dim) if dim)
@@ -60,7 +60,7 @@ class DeepFM(Ranker):
         self.linear = nn.Linear(len(spec.user_numeric) + len(spec.item_numeric) + self.num_facets, 1)
         self.first = nn.Linear(self.user_width + self.item_width + self.num_facets, hidden_dims[0])
         layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
-        for width_in, width_out in zip(hidden_dims[:-1], hidden_dims[1:], strict=True):
+        for width_in, width_out in itertools.pairwise(hidden_dims):
             layers += [nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)]
         self.rest = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))
 
@@ -122,14 +122,13 @@ class DeepFM(Ranker):
         hidden_BH = user["hidden"] + item["hidden"] + self.first.bias
         logits_B = user["linear"] + item["linear"] + fm_B + self.linear.bias
         if self.num_facets:
-            blocks = user["interest"].split([facet.dim for facet in self.spec.interest], dim=1)
+            blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
             pairs = zip(self.spec.interest, blocks, strict=True)
-            interest_BV = torch.stack(
-                [(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1
-            )
+            interest_BV = torch.stack([(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1)
             hidden_BH = hidden_BH + interest_BV @ self._interest_weight.T
             logits_B = logits_B + interest_BV @ self.linear.weight[0, -self.num_facets :]
-        return logits_B + self.rest(hidden_BH).squeeze(1)
+        deep_B: Tensor = self.rest(hidden_BH).squeeze(1)
+        return logits_B + deep_B
 
     def cross_all(self, user: Side, item: Side) -> Tensor:
         """Score every pair: logits (B, N)."""
@@ -137,12 +136,13 @@ class DeepFM(Ranker):
         hidden_BNH = user["hidden"].unsqueeze(1) + item["hidden"].unsqueeze(0) + self.first.bias
         logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.linear.bias
         if self.num_facets:
-            blocks = user["interest"].split([facet.dim for facet in self.spec.interest], dim=1)
+            blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
             pairs = zip(self.spec.interest, blocks, strict=True)
             interest_BNV = torch.stack([block @ item[facet.against.value].T for facet, block in pairs], dim=2)
             hidden_BNH = hidden_BNH + interest_BNV @ self._interest_weight.T
             logits_BN = logits_BN + interest_BNV @ self.linear.weight[0, -self.num_facets :]
-        return logits_BN + self.rest(hidden_BNH).squeeze(2)
+        deep_BN: Tensor = self.rest(hidden_BNH).squeeze(2)
+        return logits_BN + deep_BN
 
     @property
     def _interest_weight(self) -> Tensor:

@@ -68,7 +68,7 @@ class FusedEmbedding(nn.Module):
             fields_BF = torch.cat([fields_BF[:, :1] * keep_B[:, None], fields_BF[:, 1:]], dim=1)
         found = nn.functional.embedding(fields_BF + self.offsets, self.table)
         if multi_BM is not None:
-            blocks = [self._mean(block, n) for n, block in enumerate(multi_BM.split(self.widths, dim=1))]
+            blocks = [self._mean(block, n) for n, block in enumerate(torch.split(multi_BM, self.widths, dim=1))]
             found = torch.cat([found, *blocks], dim=1)
         return found[..., 0].sum(1), found[..., 1:]
 
@@ -76,7 +76,8 @@ class FusedEmbedding(nn.Module):
         """Average the vectors of one multi-valued field; padding does not count, an empty cell gives zeros."""
         present_BM1 = (block_BM > 0).unsqueeze(-1).to(self.table.dtype)
         found = nn.functional.embedding(block_BM + self.multi_offsets[number], self.table) * present_BM1
-        return found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
+        mean_B1D: Tensor = found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
+        return mean_B1D
 
 
 class NumericScaler(nn.Module):
@@ -103,9 +104,11 @@ class NumericScaler(nn.Module):
 
     def forward(self, values_BP: Tensor) -> Tensor:
         """Return (values − mean) / std, shape (B, P)."""
-        return (values_BP - self.mean) / self.std
+        scaled_BP: Tensor = (values_BP - self.mean) / self.std
+        return scaled_BP
 
 
 def unit_length(vectors_BE: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros (an item without text, say) stays zeros."""
-    return vectors_BE / vectors_BE.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    unit_BE: Tensor = vectors_BE / vectors_BE.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit_BE
