@@ -57,7 +57,9 @@ class DeepFM(Ranker):
         self.user_width = self.user_embedding.num_fields * embedding_dim + len(spec.user_numeric)
         self.item_width = self.item_embedding.num_fields * embedding_dim + len(spec.item_numeric)
         self.num_facets = len(spec.interest)
-        self.linear = nn.Linear(len(spec.user_numeric) + len(spec.item_numeric) + self.num_facets, 1)
+        num_numerics = len(spec.user_numeric) + len(spec.item_numeric)
+        self.numeric_weight = nn.Parameter(torch.zeros(num_numerics + self.num_facets))
+        self.bias = nn.Parameter(torch.zeros(()))
         self.first = nn.Linear(self.user_width + self.item_width + self.num_facets, hidden_dims[0])
         layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
         for width_in, width_out in itertools.pairwise(hidden_dims):
@@ -113,20 +115,20 @@ class DeepFM(Ranker):
         linear_B = first_B + self_B
         if numeric_BP is not None:
             flat = torch.cat([flat, numeric_BP], dim=1)
-            linear_B = linear_B + numeric_BP @ self.linear.weight[0, numerics]
+            linear_B = linear_B + numeric_BP @ self.numeric_weight[numerics]
         return {"linear": linear_B, "sum": sum_BD, "hidden": flat @ self.first.weight[:, columns].T}
 
     def cross(self, user: Side, item: Side) -> Tensor:
         """Score row by row: logits (B,)."""
         fm_B = (user["sum"] * item["sum"]).sum(1)
         hidden_BH = user["hidden"] + item["hidden"] + self.first.bias
-        logits_B = user["linear"] + item["linear"] + fm_B + self.linear.bias
+        logits_B = user["linear"] + item["linear"] + fm_B + self.bias
         if self.num_facets:
             blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
             pairs = zip(self.spec.interest, blocks, strict=True)
             interest_BV = torch.stack([(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1)
             hidden_BH = hidden_BH + interest_BV @ self._interest_weight.T
-            logits_B = logits_B + interest_BV @ self.linear.weight[0, -self.num_facets :]
+            logits_B = logits_B + interest_BV @ self.numeric_weight[-self.num_facets :]
         deep_B: Tensor = self.rest(hidden_BH).squeeze(1)
         return logits_B + deep_B
 
@@ -134,13 +136,13 @@ class DeepFM(Ranker):
         """Score every pair: logits (B, N)."""
         fm_BN = user["sum"] @ item["sum"].T
         hidden_BNH = user["hidden"].unsqueeze(1) + item["hidden"].unsqueeze(0) + self.first.bias
-        logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.linear.bias
+        logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.bias
         if self.num_facets:
             blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
             pairs = zip(self.spec.interest, blocks, strict=True)
             interest_BNV = torch.stack([block @ item[facet.against.value].T for facet, block in pairs], dim=2)
             hidden_BNH = hidden_BNH + interest_BNV @ self._interest_weight.T
-            logits_BN = logits_BN + interest_BNV @ self.linear.weight[0, -self.num_facets :]
+            logits_BN = logits_BN + interest_BNV @ self.numeric_weight[-self.num_facets :]
         deep_BN: Tensor = self.rest(hidden_BNH).squeeze(2)
         return logits_BN + deep_BN
 
