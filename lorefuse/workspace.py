@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lorefuse.atomic import atomic_folder, sha256_folder, sha256_json
 from lorefuse.errors import ArtifactError
 from lorefuse.settings import settings
 
-DIGEST_FILE = ".digest.json"
+STEP_FILE = ".step.json"
 _log = logging.getLogger(__name__)
 
 
@@ -29,21 +30,44 @@ class StepResult:
     """A finished step.
 
     Attributes:
+        step: Its name.
         path: Folder with the step's files; read-only by convention.
         digest: sha256 over the folder's files.
         reused: True where an earlier run had already finished this very step.
+        elapsed_s: Seconds this call took.
+        summary: Counts and facts worth a line in the log.
     """
 
+    step: str
     path: Path
     digest: str
     reused: bool
+    elapsed_s: float
+    summary: dict[str, Any]
+
+    def publish(self, target_path: Path) -> None:
+        """Copy the step to where a pipeline wants its artifact, by hard links where possible.
+
+        Raises:
+            ArtifactError: The disk is full or not writable; nothing half-written is left.
+        """
+        try:
+            with atomic_folder(target_path) as draft_path:
+                shutil.copytree(self.path, draft_path, copy_function=_link_or_copy, dirs_exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(
+                f"The result of step {self.step} could not be written to {target_path}.",
+                expected=f"room and permission below {target_path.parent}",
+                got=str(error),
+                fix="free space on that disk, or set LOREFUSE_HOME to another one, then run again",
+            ) from error
 
 
 @functools.cache
 def code_digest(*rooms: str) -> str:
-    """Return the sha256 of the library's Python files in `rooms` (folders of `lorefuse/`) and its top level."""
+    """Return the sha256 of the library's Python files in `rooms` (folders of `lorefuse/`) and the four on top."""
     package_path = Path(__file__).parent
-    files = list(package_path.glob("*.py"))
+    files = [package_path / f"{name}.py" for name in ("contract", "config", "atomic", "workspace")]
     for room in rooms:
         files += (package_path / room).rglob("*.py")
     return sha256_json({str(f.relative_to(package_path)): f.read_text("utf-8") for f in sorted(files)})
@@ -51,10 +75,20 @@ def code_digest(*rooms: str) -> str:
 
 def read_digest(path: Path) -> str:
     """Return the digest of a finished step's folder, or compute it for a folder that came from elsewhere."""
-    digest_path = path / DIGEST_FILE
-    if digest_path.exists():
-        return str(json.loads(digest_path.read_text("utf-8"))["digest"])
-    return sha256_folder(path)
+    step = _read_step(path)
+    return str(step["digest"]) if step else sha256_folder(path)
+
+
+def origin(path: Path) -> Path:
+    """Return the cached folder that a published artifact was copied from, or `path` itself where it is gone.
+
+    Artifacts below a pipeline's root come and go with the run; the cached folder stays, so paths that are written
+    down (in a feature registry, say) should be the cached ones.
+    """
+    step = _read_step(path)
+    if step and (cached := Path(step["path"])).is_dir() and read_digest(cached) == step["digest"]:
+        return cached
+    return path
 
 
 def reuse_or_build(
@@ -63,8 +97,7 @@ def reuse_or_build(
     config: Any,
     inputs: Mapping[str, Path],
     rooms: tuple[str, ...],
-    build: Callable[[Path], None],
-    verify: bool = True,
+    build: Callable[[Path], dict[str, Any] | None],
 ) -> StepResult:
     """Return the finished step for these inputs, building it only where no earlier run has.
 
@@ -73,12 +106,15 @@ def reuse_or_build(
         config: Whatever else decides the result, JSON-able.
         inputs: Folders the step reads, by name; their content is part of the address.
         rooms: Folders of `lorefuse/` whose code decides the result.
-        build: Fills the folder it is given; called at most once.
-        verify: Check the bytes of a reused step against its digest.
+        build: Fills the folder it is given and may return a summary; called at most once.
 
     Returns:
-        The finished step.
+        The finished step; a reused one has had its bytes checked against its digest.
+
+    Raises:
+        ArtifactError: The disk is full or not writable.
     """
+    start_s = time.perf_counter()
     address = sha256_json(
         {
             "step": step,
@@ -89,41 +125,34 @@ def reuse_or_build(
     )
     path = settings().cache_path / "steps" / step / address[:24]
     if path.exists():
-        digest = _verified_digest(path) if verify else read_digest(path)
-        if digest is not None:
-            _log.info("%s: reused, nothing it depends on has changed (%s)", step, path.name)
-            return StepResult(path, digest, reused=True)
+        finished = _read_step(path)
+        if finished and sha256_folder(path) == finished["digest"]:
+            return StepResult(step, path, finished["digest"], True, time.perf_counter() - start_s, finished["summary"])
         _log.warning("%s: the finished folder %s is damaged; building it again", step, path)
         shutil.rmtree(path)
-    with atomic_folder(path) as draft_path:
-        build(draft_path)
-        digest = sha256_folder(draft_path)
-        (draft_path / DIGEST_FILE).write_text(json.dumps({"digest": digest, "step": step}), "utf-8")
-    _log.info("%s: built (%s)", step, path.name)
-    return StepResult(path, digest, reused=False)
-
-
-def _verified_digest(path: Path) -> str | None:
     try:
-        stored = str(json.loads((path / DIGEST_FILE).read_text("utf-8"))["digest"])
-    except (OSError, ValueError, KeyError):
+        with atomic_folder(path) as draft_path:
+            summary = build(draft_path) or {}
+            digest = sha256_folder(draft_path)
+            content = {"step": step, "digest": digest, "path": str(path), "summary": summary}
+            (draft_path / STEP_FILE).write_text(json.dumps(content, default=str), "utf-8")
+    except OSError as error:
+        raise ArtifactError(
+            f"Step {step} could not write its result.",
+            expected=f"room and permission below {path.parent}",
+            got=str(error),
+            fix="free space on that disk, or set LOREFUSE_HOME to another one, then run again",
+        ) from error
+    return StepResult(step, path, digest, False, time.perf_counter() - start_s, summary)
+
+
+def _read_step(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((path / STEP_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
         return None
-    return stored if sha256_folder(path) == stored else None
-
-
-def publish(result: StepResult, target_path: Path) -> None:
-    """Copy a finished step to where a pipeline wants its artifact, digest included; hard links where possible."""
-    with atomic_folder(target_path) as draft_path:
-        draft_path.rmdir()
-        try:
-            shutil.copytree(result.path, draft_path, copy_function=_link_or_copy)
-        except OSError as error:
-            raise ArtifactError(
-                f"The result of a step could not be written to {target_path}.",
-                expected=f"room and permission below {target_path.parent}",
-                got=str(error),
-                fix="free space on that disk, or set LOREFUSE_HOME to another one, then run again",
-            ) from error
+    complete = isinstance(content, dict) and {"digest", "path", "summary"} <= content.keys()
+    return content if complete else None
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -1,0 +1,14 @@
+"""Every test has a home of its own and no network but loopback and the package registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep caches, MLflow and kfp's context out of the developer's own folders."""
+    monkeypatch.setenv("LOREFUSE_HOME", str(tmp_path / "lorefuse-home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
