@@ -1,0 +1,1 @@
+"""Raw files → validated dataset folder → split in time."""

@@ -1,0 +1,150 @@
+"""Ingest: raw tables → the dataset folder that everything downstream reads, with its manifest and quarantine."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorefuse import contract as c
+from lorefuse.atomic import sha256_file, write_json
+from lorefuse.config import DataConfig, FileSource, LabelConfig
+from lorefuse.data import validate as v
+from lorefuse.data.files import read_files
+from lorefuse.data.movielens import read_movielens
+from lorefuse.data.raw import Quarantine
+from lorefuse.data.tables import RawTables, Roles
+from lorefuse.errors import DataError
+from lorefuse.settings import settings
+
+_log = logging.getLogger(__name__)
+
+
+def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
+    """Read, validate and write a dataset.
+
+    Args:
+        config: Source, label and how many bad rows are tolerable.
+        out_path: Empty folder to fill (the caller makes it appear atomically).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: A file cannot be used, or too many of its rows.
+        UnreachableError: A download failed.
+    """
+    quarantine = Quarantine()
+    source = config.source
+    tables = read_files(source, quarantine) if isinstance(source, FileSource) else read_movielens(source)
+    for name in ("interactions", "items", "users", "triples", "links"):
+        table = getattr(tables, name)
+        if table is not None and tables.files[name] not in quarantine.num_rows_read:
+            quarantine.num_rows_read[tables.files[name]] = len(table)
+    frames = _validated(tables, config.label, quarantine)
+    quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
+    _refuse_empty(frames, tables)
+    return _write(frames, tables, config, quarantine, out_path)
+
+
+def _validated(tables: RawTables, label: LabelConfig, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
+    items = tables.items.copy()
+    for name in tables.roles.item_numerics:
+        items[name] = v.parse_numbers(items[name])
+    items = v.validate(
+        items, v.entities_schema(c.ITEM_ID, tables.roles.item_numerics), tables.files["items"], quarantine
+    )
+    users = tables.users
+    if users is not None:
+        users = v.validate(users, v.entities_schema(c.USER_ID), tables.files["users"], quarantine)
+    events = tables.interactions.copy()
+    events[c.VALUE] = v.parse_numbers(events[c.VALUE])
+    events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
+    user_ids = None if users is None else set(users[c.USER_ID])
+    schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
+    events = v.validate(events, schema, tables.files["interactions"], quarantine)
+    frames = {
+        "interactions": _finish_interactions(events, label),
+        "items": _finish_items(items, tables.roles, tables.multi_separator),
+        "users": _finish_users(users, events, tables.roles),
+    }
+    if tables.triples is not None and tables.links is not None:
+        triple_columns, link_columns = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
+        triples = v.validate(tables.triples, v.pairs_schema(triple_columns), tables.files["triples"], quarantine)
+        known = {c.ITEM_ID: set(items[c.ITEM_ID])}
+        links = v.validate(tables.links, v.pairs_schema(link_columns, known), tables.files["links"], quarantine)
+        frames["triples"] = triples[triple_columns].astype(str)
+        frames["links"] = links[link_columns].astype(str)
+    return frames
+
+
+def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFrame:
+    events = events.sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
+    value = events[c.VALUE].astype("float32")
+    return pd.DataFrame(
+        {
+            c.ROW_ID: np.arange(len(events), dtype="int64"),
+            c.USER_ID: events[c.USER_ID].astype(str),
+            c.ITEM_ID: events[c.ITEM_ID].astype(str),
+            c.EVENT_TIMESTAMP: events[c.EVENT_TIMESTAMP],
+            c.VALUE: value,
+            c.LABEL: (value >= label.threshold).astype("float32") if label.kind == "binary" else value,
+        }
+    )
+
+
+def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
+    table = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID].astype(str)})
+    for name in items.columns.drop([c.ITEM_ID, v.LINE]):
+        if name in roles.item_numerics:
+            table[name] = items[name].astype("float32")
+        elif name in roles.item_multi_categories:
+            cells = items[name].fillna("").astype(str).str.split(separator, regex=False)
+            table[name] = cells.map(lambda parts: [part.strip() for part in parts if part.strip()])
+        else:
+            table[name] = items[name].fillna("").astype(str).str.strip()
+    return table
+
+
+def _finish_users(users: pd.DataFrame | None, events: pd.DataFrame, roles: Roles) -> pd.DataFrame:
+    if users is None:
+        return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
+    columns = {name: users[name].fillna("").astype(str).str.strip() for name in roles.user_categories}
+    return pd.DataFrame({c.USER_ID: users[c.USER_ID].astype(str), **columns})
+
+
+def _refuse_empty(frames: dict[str, pd.DataFrame], tables: RawTables) -> None:
+    for name in ("interactions", "items"):
+        if frames[name].empty:
+            raise DataError(f"{tables.files[name]} has no usable row left.", expected="at least one", got="none")
+
+
+def _write(
+    frames: dict[str, pd.DataFrame], tables: RawTables, config: DataConfig, quarantine: Quarantine, out_path: Path
+) -> dict[str, Any]:
+    for name, frame in frames.items():
+        frame.to_parquet(out_path / f"{name}.parquet", index=False)
+    quarantine.write(out_path / c.DatasetFile.QUARANTINE)
+    events = frames["interactions"]
+    files = sorted(p for p in out_path.iterdir() if p.is_file())
+    manifest = {
+        "source": tables.source,
+        "roles": dataclasses.asdict(tables.roles),
+        "label": config.label.model_dump(),
+        "counts": {name: len(frame) for name, frame in frames.items()},
+        "label_mean": round(float(events[c.LABEL].mean()), 6),
+        "cutoffs": {
+            "first": events[c.EVENT_TIMESTAMP].min().isoformat(),
+            "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
+        },
+        "quarantined": quarantine.counts(),
+        "schema": {name: {k: str(t) for k, t in frame.dtypes.items()} for name, frame in frames.items()},
+        "reports": tables.reports,
+        "sha256": {file.name: sha256_file(file) for file in files},
+    }
+    write_json(out_path / c.DatasetFile.MANIFEST, manifest)
+    return manifest

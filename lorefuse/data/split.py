@@ -1,0 +1,143 @@
+"""Split by time, with held-out cold items: train < validation < test, and no way to look ahead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.atomic import write_json
+from lorefuse.config import SplitConfig
+from lorefuse.contract import Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.errors import ArtifactError, DataError, LeakError
+
+SPLIT_FILE, FACTS_FILE = "split.parquet", "split.json"
+
+
+def split(dataset: Dataset, config: SplitConfig, out_path: Path) -> dict[str, Any]:
+    """Assign every interaction to a part and write `split.parquet` and `split.json`.
+
+    Args:
+        dataset: The dataset.
+        config: Strategy, shares and how many items are held out as cold.
+        out_path: Empty folder to fill.
+
+    Returns:
+        Strategy, cutoffs, counts and the held-out items.
+
+    Raises:
+        DataError: A part would be empty.
+    """
+    frame = assign(dataset.interactions(), config)
+    assert_no_leak(dataset.interactions(), frame, config)
+    frame.to_parquet(out_path / SPLIT_FILE, index=False)
+    facts = _facts(dataset.interactions(), frame, config)
+    write_json(out_path / FACTS_FILE, facts)
+    return facts
+
+
+def load_split(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a split folder: the frame (row_id, split, cold) and its facts.
+
+    Raises:
+        ArtifactError: A file is missing or cut short.
+    """
+    path = Path(path)
+    try:
+        return pd.read_parquet(path / SPLIT_FILE), json.loads((path / FACTS_FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a whole split.", got=str(error), fix="run again: lorefuse run") from None
+
+
+def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
+    """Return row_id, split and cold for each interaction, in the order given.
+
+    `per_user_time` cuts each user's own history; `global_time` cuts all rows at two moments, and rows of one moment
+    are never torn apart. Rows of held-out items in the train period become `Split.EXCLUDED`. An item is cold when no
+    train row has it, so items that are new by nature count too.
+    """
+    code = _per_user(interactions, config) if config.strategy == "per_user_time" else _global(interactions, config)
+    held_out = _held_out_items(interactions, config)
+    parts = np.array([Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED], dtype=object)
+    is_held_out = interactions[c.ITEM_ID].isin(held_out).to_numpy()
+    code = np.where(is_held_out & (code == 0), 3, code)
+    train_items = set(interactions[c.ITEM_ID].to_numpy()[code == 0])
+    frame = pd.DataFrame(
+        {
+            c.ROW_ID: interactions[c.ROW_ID].to_numpy(),
+            c.SPLIT: [str(part) for part in parts[code]],
+            c.COLD: ~interactions[c.ITEM_ID].isin(train_items).to_numpy(),
+        }
+    )
+    for number, part in enumerate((Split.TRAIN, Split.VALIDATION, Split.TEST)):
+        if not (code == number).any():
+            raise DataError(
+                f"The {part} part would be empty.",
+                expected="at least one row in each part",
+                got=f"{len(interactions)} interactions in all, strategy {config.strategy}",
+                fix="bring more interactions, or change split.train_share and split.validation_share",
+            )
+    return frame
+
+
+def _per_user(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
+    order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable")
+    groups = order.groupby(c.USER_ID, sort=False)
+    rank, size = groups.cumcount().to_numpy(), groups[c.USER_ID].transform("size").to_numpy()
+    code = _cut(rank, size, config)
+    return pd.Series(code, index=order.index).reindex(interactions.index).to_numpy()
+
+
+def _global(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
+    # The rank of a moment is that of its first row, so equal times always fall on the same side.
+    rank = interactions[c.EVENT_TIMESTAMP].rank(method="min").to_numpy() - 1
+    return _cut(rank, np.full(len(rank), len(rank)), config)
+
+
+def _cut(rank: NDArray[Any], size: NDArray[Any], config: SplitConfig) -> NDArray[np.int64]:
+    first = np.floor(size * config.train_share)
+    second = np.floor(size * (config.train_share + config.validation_share))
+    return (rank >= first).astype("int64") + (rank >= second)
+
+
+def _held_out_items(interactions: pd.DataFrame, config: SplitConfig) -> set[str]:
+    item_ids = np.sort(interactions[c.ITEM_ID].unique().astype(str))
+    count = int(config.cold_item_share * len(item_ids))
+    return set(np.random.default_rng(config.seed).choice(item_ids, count, replace=False).tolist())
+
+
+def assert_no_leak(interactions: pd.DataFrame, frame: pd.DataFrame, config: SplitConfig) -> None:
+    """Raise LeakError where a train row is later than the test rows it must not know about.
+
+    Per user for `per_user_time`, over all rows for `global_time`; and no cold item may have a train row.
+    """
+    rows = interactions[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]].assign(part=frame[c.SPLIT].to_numpy())
+    key = rows[c.USER_ID] if config.strategy == "per_user_time" else pd.Series("all", rows.index)
+    for earlier, later in ((Split.TRAIN, Split.VALIDATION), (Split.VALIDATION, Split.TEST), (Split.TRAIN, Split.TEST)):
+        last = rows[c.EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key).max()
+        first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key).min()
+        if (last > first).any():
+            raise LeakError(f"A {earlier} row is later than a {later} row.", got=f"{int((last > first).sum())} groups")
+    cold_items = set(interactions[c.ITEM_ID].to_numpy()[frame[c.COLD].to_numpy()])
+    if cold_items & set(rows[c.ITEM_ID][rows["part"] == Split.TRAIN]):
+        raise LeakError("A cold item has a train row.")
+
+
+def _facts(interactions: pd.DataFrame, frame: pd.DataFrame, config: SplitConfig) -> dict[str, Any]:
+    times = interactions[c.EVENT_TIMESTAMP]
+    parts = [Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED]
+    masks = {part: (frame[c.SPLIT] == part).to_numpy() for part in parts}
+    return {
+        **config.model_dump(),
+        "cutoffs": {str(part): times[masks[part]].max().isoformat() for part in parts if masks[part].any()},
+        "data_cutoff": times[masks[Split.TRAIN]].max().isoformat(),
+        "counts": {str(part): int(masks[part].sum()) for part in parts},
+        "cold_counts": {str(part): int((masks[part] & frame[c.COLD].to_numpy()).sum()) for part in parts},
+        "held_out_items": sorted(_held_out_items(interactions, config)),
+    }

@@ -1,0 +1,146 @@
+"""Validation with pandera: each rule is a named check, and a row that breaks one goes to quarantine with that name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lorefuse import contract as c
+from lorefuse.data.raw import LINE, Quarantine
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+MAX_CLOCK_SKEW = pd.Timedelta(days=1)
+EARLIEST = pd.Timestamp("1970-01-01", tz="UTC")
+
+
+def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, file: str, quarantine: Quarantine) -> pd.DataFrame:
+    """Return the rows that pass; the others are recorded with the first rule they break.
+
+    Args:
+        frame: Parsed table with the column `LINE`.
+        schema: From one of the functions below.
+        file: Name written to the quarantine.
+        quarantine: Receives the rest.
+    """
+    from pandera.errors import SchemaErrors
+
+    try:
+        schema.validate(frame, lazy=True)
+    except SchemaErrors as error:
+        cases = error.failure_cases.dropna(subset=["index"]).drop_duplicates("index")
+        reasons = pd.Series(cases["check"].to_numpy(), index=cases["index"].astype(int)).sort_index()
+        quarantine.add_rows(file, frame, reasons)
+        frame = frame.drop(index=reasons.index)
+    return frame.reset_index(drop=True)
+
+
+def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.Timestamp) -> pa.DataFrameSchema:
+    """Rules of an interaction: known ids, a time between 1970 and now, a finite value, no exact repeat.
+
+    Args:
+        item_ids: Ids of the items table.
+        user_ids: Ids of the users table; None where there is none.
+        now: Current time; a day of clock skew is allowed.
+    """
+    import pandera.pandas as pa
+
+    item_rules = [_filled(), pa.Check(lambda s: s.isin(item_ids), error="unknown item id")]
+    user_rules = [_filled()]
+    if user_ids is not None:
+        user_rules.append(pa.Check(lambda s: s.isin(user_ids), error="unknown user id"))
+    time_rules = [
+        pa.Check(lambda s: s.notna(), error="timestamp cannot be read", ignore_na=False),
+        pa.Check(lambda s: s <= now + MAX_CLOCK_SKEW, error="timestamp lies in the future"),
+        pa.Check(lambda s: s >= EARLIEST, error="timestamp before 1970"),
+    ]
+    return pa.DataFrameSchema(
+        {
+            c.USER_ID: pa.Column(object, user_rules, nullable=True),
+            c.ITEM_ID: pa.Column(object, item_rules, nullable=True),
+            c.EVENT_TIMESTAMP: pa.Column(None, time_rules, nullable=True),
+            c.VALUE: pa.Column(float, _finite("value"), nullable=True),
+        },
+        checks=_no_repeat([c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP], "duplicate interaction"),
+    )
+
+
+def entities_schema(key: str, numerics: tuple[str, ...] = ()) -> pa.DataFrameSchema:
+    """Rules of items and users: an id that is there and is not repeated, numerics that are finite or missing."""
+    import pandera.pandas as pa
+
+    columns: dict[str, Any] = {key: pa.Column(object, _filled(), nullable=True)}
+    for name in numerics:
+        finite = pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number")
+        columns[name] = pa.Column(float, finite, nullable=True)
+    return pa.DataFrameSchema(columns, checks=_no_repeat([key], f"duplicate {key}"))
+
+
+def pairs_schema(columns: list[str], known: dict[str, set[str]] | None = None) -> pa.DataFrameSchema:
+    """Rules of triples and links: every cell filled, no exact repeat, ids known where `known` names them."""
+    import pandera.pandas as pa
+
+    rules: dict[str, Any] = {}
+    for name in columns:
+        checks = [_filled()]
+        if known and name in known:
+            ids = known[name]
+            checks.append(pa.Check(lambda s, ids=ids: s.isin(ids), error=f"unknown {name}"))
+        rules[name] = pa.Column(object, checks, nullable=True)
+    return pa.DataFrameSchema(rules, checks=_no_repeat(columns, "duplicate row"))
+
+
+def parse_numbers(cells: pd.Series) -> pd.Series:
+    """Turn text into floats; what is no number becomes NaN, which the schema then refuses."""
+    return pd.to_numeric(cells, errors="coerce").astype("float64")
+
+
+def parse_timestamps(cells: pd.Series, unit: str) -> pd.Series:
+    """Turn ISO 8601 text or Unix time into UTC microseconds; what is neither becomes NaT.
+
+    Args:
+        cells: Text, numbers or datetimes; naive times count as UTC.
+        unit: ``s``, ``ms``, ``us``, ``ns``, or ``auto``: Unix times are judged by the size of their median.
+    """
+    if pd.api.types.is_datetime64_any_dtype(cells):
+        return pd.to_datetime(cells, utc=True).astype("datetime64[us, UTC]")
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if numbers.notna().mean() > 0.5:
+        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit if unit != "auto" else _unit_of(numbers)]
+        microseconds = numbers / per_second * 1e6
+        # Beyond the years that datetime64 holds there is no time to speak of.
+        microseconds = microseconds.where(microseconds.abs() < 9.2e18)
+        return pd.to_datetime(microseconds.round(), unit="us", utc=True, errors="coerce").astype("datetime64[us, UTC]")
+    parsed = pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")
+    return parsed.astype("datetime64[us, UTC]")
+
+
+def _unit_of(numbers: pd.Series) -> str:
+    size = float(numbers.abs().median())
+    return "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
+
+
+def _filled() -> pa.Check:
+    import pandera.pandas as pa
+
+    return pa.Check(lambda s: s.notna() & (s.astype(str).str.strip() != ""), error="empty id", ignore_na=False)
+
+
+def _finite(name: str) -> pa.Check:
+    import pandera.pandas as pa
+
+    return pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number", ignore_na=False)
+
+
+def _no_repeat(columns: list[str], reason: str) -> pa.Check:
+    import pandera.pandas as pa
+
+    return pa.Check(lambda frame: ~frame.duplicated(columns), error=reason)
+
+
+def without_line(frame: pd.DataFrame) -> pd.DataFrame:
+    """Drop the column that remembers the line."""
+    return frame.drop(columns=LINE)
