@@ -52,6 +52,6 @@ def _terminal() -> TextIO | None:
     if not name:
         return None
     try:
-        return open(name, "w", encoding="utf-8")  # noqa: SIM115  (lives as long as the step)
+        return open(name, "w", encoding="utf-8")
     except OSError:
         return None

@@ -1,0 +1,1 @@
+"""Bring a model version to serve: repository, Triton, canary."""

@@ -1,0 +1,1 @@
+"""Item text → prompt → encoder → pooling → vectors, each addressed by its content and encoded once."""

@@ -1,0 +1,1 @@
+"""A trained ranker as ONNX graphs, a bundle that carries everything, and a Triton model repository."""

@@ -1,0 +1,1 @@
+"""Train rows → vocabularies, aggregates, interest and prior → Feast → training set."""

@@ -1,0 +1,1 @@
+"""Loop, metrics, arms and their comparison."""

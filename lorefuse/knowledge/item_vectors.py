@@ -1,0 +1,108 @@
+"""Item vectors of a split: text reduced and graph decomposed, both fitted on train items alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.atomic import write_json
+from lorefuse.config import EmbeddingConfig, KnowledgeConfig
+from lorefuse.contract import Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.split import load_split
+from lorefuse.embedding import embed
+from lorefuse.embedding.reduce import fit_reducer
+from lorefuse.errors import ArtifactError
+from lorefuse.knowledge.graph import item_graph_vectors
+
+ARRAYS_FILE, FACTS_FILE = "item_vectors.safetensors", "item_vectors.json"
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """Knowledge of every item of the catalogue, rows in the order of `items.parquet`.
+
+    Attributes:
+        text: float32 (N, E), zeros where an item has no text.
+        graph: float32 (N, G), zeros where an item has no entity; G may be 0.
+        has_text: bool (N,).
+        has_graph: bool (N,).
+        facts: Dimensions, the graph's report and the data cutoff.
+    """
+
+    text: NDArray[np.float32]
+    graph: NDArray[np.float32]
+    has_text: NDArray[np.bool_]
+    has_graph: NDArray[np.bool_]
+    facts: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path | str) -> ItemVectors:
+        """Read an item vectors folder.
+
+        Raises:
+            ArtifactError: A file is missing or cut short.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = Path(path)
+        try:
+            facts = json.loads((path / FACTS_FILE).read_text("utf-8"))
+            return cls(**load_file(str(path / ARRAYS_FILE)), facts=facts)
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            raise ArtifactError(f"{path} holds no whole item vectors.", got=str(error)) from None
+
+
+def build_item_vectors(
+    dataset: Dataset,
+    split_path: Path,
+    embeddings_path: Path,
+    embedding: EmbeddingConfig,
+    knowledge: KnowledgeConfig,
+    out_path: Path,
+) -> dict[str, Any]:
+    """Fit the reducer and the graph's components on train items and write the item vectors folder.
+
+    Args:
+        dataset: The dataset.
+        split_path: Which rows are train.
+        embeddings_path: Full text vectors.
+        embedding: How many dimensions to keep.
+        knowledge: Graph dimensions and link plausibility.
+        out_path: Empty folder to fill.
+
+    Returns:
+        Dimensions, the graph's report and the data cutoff.
+    """
+    from safetensors.numpy import load_file, save_file
+
+    frame, split_facts = load_split(split_path)
+    interactions = dataset.interactions()
+    train_items = set(interactions[c.ITEM_ID].to_numpy()[(frame[c.SPLIT] == Split.TRAIN).to_numpy()])
+    arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
+    has_text = arrays["has_text"]
+    is_train = dataset.items()[c.ITEM_ID].isin(train_items).to_numpy()
+    if has_text.any():
+        reducer = fit_reducer(arrays["full"], np.flatnonzero(is_train & has_text), embedding.reduce_dim)
+        reducer.save(out_path)
+        text = reducer.transform(arrays["full"], has_text)
+    else:
+        text = np.zeros((len(has_text), 0), dtype=np.float32)
+    graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
+    vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
+    save_file(vectors, str(out_path / ARRAYS_FILE))
+    facts = {
+        "text_dim": text.shape[1],
+        "graph_dim": graph.shape[1],
+        "graph": report,
+        "data_cutoff": split_facts["data_cutoff"],
+    }
+    write_json(out_path / FACTS_FILE, facts)
+    return facts
