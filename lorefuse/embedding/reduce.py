@@ -56,29 +56,37 @@ class Reducer:
 
 
 def fit_reducer(vectors: NDArray[np.float32], rows: NDArray[np.int64], reduce_dim: int) -> Reducer:
-    """Fit PCA on some rows of `vectors`.
+    """Fit PCA on some rows of `vectors`; signs and solver are fixed, so a rerun gives the same bytes.
 
     Args:
         vectors: Text vectors, (N, dim).
         rows: Train items that have text.
-        reduce_dim: E.
+        reduce_dim: E, at most the rank of the centred rows.
+
+    Returns:
+        The reducer; reduced train vectors have mean 0 and overall deviation 1.
 
     Raises:
-        ConfigError: There are not enough train items with text for E components.
+        ConfigError: There are not enough different train items with text for E components.
     """
     from sklearn.decomposition import PCA
 
     limit = min(len(rows), vectors.shape[1])
-    if reduce_dim > limit:
+    # All components first: their spread tells how many directions the train items really differ in.
+    pca = PCA(limit, svd_solver="covariance_eigh").fit(vectors[rows].astype(np.float64)) if len(rows) > 1 else None
+    spread = pca.singular_values_ if pca is not None else np.zeros(0)
+    rank = int((spread > 1e-5 * max(1.0, float(spread[0]))).sum()) if len(spread) else 0
+    if pca is None or reduce_dim > rank:
         raise ConfigError(
-            "embedding.reduce_dim is too large for this data.",
-            expected=f"at most {limit} ({len(rows)} train items with text, encoder width {vectors.shape[1]})",
+            f"embedding.reduce_dim {reduce_dim} is too large for this data.",
+            expected=f"at most {rank}: {len(rows)} train items with text differ in {rank} directions "
+            f"(encoder width {vectors.shape[1]})",
             got=str(reduce_dim),
+            fix=f"set embedding.reduce_dim to {rank} or less" if rank else "bring items whose texts differ",
         )
-    # The exact solver, seeded signs: a rerun gives the same vectors.
-    pca = PCA(reduce_dim, svd_solver="full").fit(vectors[rows].astype(np.float64))
-    signs = np.sign(pca.components_[np.arange(reduce_dim), np.abs(pca.components_).argmax(1)])
-    components = (pca.components_ * signs[:, None]).T
+    components = pca.components_[:reduce_dim]
+    signs = np.sign(components[np.arange(reduce_dim), np.abs(components).argmax(1)])
+    components = (components * signs[:, None]).T
     reduced = (vectors[rows] - pca.mean_) @ components
-    scale = np.array([max(float(reduced.std()), 1e-12)])
+    scale = np.array([reduced.std()])
     return Reducer(pca.mean_.astype(np.float32), components.astype(np.float32), scale.astype(np.float32))
