@@ -1,0 +1,56 @@
+"""Tiny encoders with random weights, made on the spot: a BERT, a Llama and a GPT-2 without a padding token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+WORDS = [f"w{number}" for number in range(60)]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def save_encoder(folder_path: Path, kind: str) -> Path:
+    vocabulary = {word: index for index, word in enumerate(SPECIAL + WORDS)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    options: dict[str, str] = {"unk_token": "[UNK]"}
+    torch.manual_seed(0)
+    size = len(vocabulary)
+    if kind == "bert":
+        tokenizer.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        tokenizer.enable_padding(length=128)  # as all-MiniLM-L6-v2's file has it: it must not matter
+        tokenizer.enable_truncation(max_length=12)
+        options |= {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        config = transformers.BertConfig(vocab_size=size, max_position_embeddings=64, **SIZES)
+        model = transformers.BertModel(config)
+    elif kind == "llama":
+        options |= {"eos_token": "[SEP]"}
+        model = transformers.LlamaModel(transformers.LlamaConfig(vocab_size=size, max_position_embeddings=64, **SIZES))
+    else:
+        options |= {"eos_token": "[SEP]"}
+        model = transformers.GPT2Model(
+            transformers.GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=2, n_head=2)
+        )
+    with torch.no_grad():  # fresh weights are so small that all texts look alike
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(20)
+    model.save_pretrained(folder_path)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options).save_pretrained(folder_path)
+    return folder_path
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root_path = tmp_path_factory.mktemp("encoders")
+    return {kind: save_encoder(root_path / f"tiny-{kind}", kind) for kind in ("bert", "llama", "gpt2")}
