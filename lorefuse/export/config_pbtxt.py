@@ -1,0 +1,121 @@
+"""Signatures → config.pbtxt, in protobuf's own text format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lorefuse.atomic import atomic_file
+from lorefuse.errors import ArtifactError
+from lorefuse.export import signature as s
+from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSignature
+
+CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
+ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
+_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1}
+_MAX_QUEUE = 512
+"""Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
+
+
+def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: bool = False) -> Any:
+    """Return Triton's ModelConfig of an ONNX or Python model.
+
+    Args:
+        signature: Its tensors.
+        versions: Versions served side by side.
+        gpu: Ask for instances on GPUs (ONNX models alone); plain configs load on any machine.
+    """
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config = _base(signature, versions)
+    onnx = signature.name in ONNX_MODELS
+    config.backend = "onnxruntime" if onnx else "python"
+    group = config.instance_group.add(count=_INSTANCES[signature.name])
+    if not onnx:
+        group.kind = pb.ModelInstanceGroup.KIND_CPU
+        return config
+    if gpu:
+        group.kind = pb.ModelInstanceGroup.KIND_GPU
+    # No delay: what waits while an instance is busy is batched, and a lone request is never held up.
+    config.dynamic_batching.default_queue_policy.max_queue_size = _MAX_QUEUE
+    return config
+
+
+def ensemble_config(signatures: ServingSignature, version: int) -> Any:
+    """Return the ModelConfig of `recommend`: features → catalogue_ranker → answer, all of one version.
+
+    The version is pinned in each step: vectors of one version never meet the graph of another, and a new version
+    starts to answer at the moment this one config is loaded.
+    """
+    config = _base(signatures.recommend, [version])
+    config.platform = "ensemble"
+    public_inputs = {tensor.name for tensor in signatures.recommend.inputs}
+    inner = {tensor.name: f"{s.FEATURES}_{tensor.name}" for tensor in signatures.features.outputs}
+    ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in signatures.catalogue_ranker.outputs}
+    _step(config, signatures.features, version, {name: name for name in sorted(public_inputs)}, inner)
+    _step(config, signatures.catalogue_ranker, version, inner, ranked)
+    public = {tensor.name: tensor.name for tensor in signatures.recommend.outputs}
+    _step(config, signatures.answer, version, inner | ranked, public)
+    return config
+
+
+def _step(
+    config: Any, signature: ModelSignature, version: int, inputs: dict[str, str], outputs: dict[str, str]
+) -> None:
+    step = config.ensemble_scheduling.step.add(model_name=signature.name, model_version=version)
+    for tensor in signature.inputs:
+        step.input_map[tensor.name] = inputs[tensor.name]
+    for tensor in signature.outputs:
+        step.output_map[tensor.name] = outputs[tensor.name]
+
+
+def _base(signature: ModelSignature, versions: Sequence[int]) -> Any:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config = pb.ModelConfig(name=signature.name, max_batch_size=signature.max_batch_size)
+    config.version_policy.specific.versions.extend(sorted(set(versions)))
+    for tensor in signature.inputs:
+        config.input.add(
+            name=tensor.name,
+            data_type=_data_type(tensor),
+            dims=tensor.dims,
+            **({"optional": True} if tensor.optional else {}),
+        )
+    for tensor in signature.outputs:
+        output = config.output.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
+        if tensor.flat:
+            output.reshape.SetInParent()
+    return config
+
+
+def _data_type(tensor: TensorSignature) -> int:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    name = "STRING" if tensor.dtype == "bytes" else tensor.triton_dtype
+    return int(pb.DataType.Value(f"TYPE_{name}"))
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Write a config atomically; a file that already says the same is left alone, for Triton reloads what changed."""
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+
+    text = text_format.MessageToString(config)
+    if not path.is_file() or path.read_text("utf-8") != text:
+        with atomic_file(path) as draft_path:
+            draft_path.write_text(text, "utf-8")
+
+
+def read_config(path: Path) -> Any:
+    """Read a config.pbtxt.
+
+    Raises:
+        ArtifactError: It is missing or not a model config.
+    """
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    try:
+        return text_format.Parse(path.read_text("utf-8"), pb.ModelConfig())
+    except (OSError, text_format.ParseError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not a model config.", got=str(error), fix="deploy again") from None

@@ -1,0 +1,105 @@
+"""Hold the exported graphs to torch: scores within 1e-5, and the same ten items in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lorefuse.contract import Tensor
+from lorefuse.errors import ArtifactError
+from lorefuse.export.onnx import open_session
+from lorefuse.models.ranker import Ranker
+
+TOLERANCE = 1e-5
+"""Largest difference of a score, absolute for probabilities, relative to the score for values above 1."""
+TOP = 10
+
+
+def check_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Compare the ranker's graph with torch on reference rows.
+
+    Returns:
+        num_reference_rows and max_score_difference.
+
+    Raises:
+        ArtifactError: They differ by more than `TOLERANCE`.
+    """
+    with torch.no_grad():
+        logits = ranker(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        expected = ranker.to_score(logits).numpy()
+    got = open_session(path).run([Tensor.SCORE.value], dict(inputs))[0]
+    difference = score_difference(expected, got)
+    _hold("ranker", difference)
+    return {"num_reference_rows": len(expected), "max_score_difference": difference}
+
+
+@torch.no_grad()
+def check_catalogue_ranker(
+    path: Path, ranker: Ranker, catalogue: Mapping[str, torch.Tensor], users: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Compare the catalogue ranker's graph with the ranker scoring every item of the catalogue, row by row.
+
+    Two items whose scores differ by less than `TOLERANCE` may stand in either order.
+
+    Args:
+        path: The graph.
+        ranker: The ranker.
+        catalogue: Item tensors of all N items.
+        users: User tensors with exclude_rows, U users.
+
+    Returns:
+        num_reference_users, max_catalogue_difference and identical_top (share of users with the very same top 10).
+
+    Raises:
+        ArtifactError: A top 10 or a score differs, or an excluded row came back.
+    """
+    got_rows, got_scores = open_session(path).run([Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value], dict(users))
+    num_items = len(next(iter(catalogue.values())))
+    num_users, identical, worst = len(got_rows), 0, 0.0
+    for number in range(num_users):
+        one = {name.value: torch.from_numpy(users[name.value][number : number + 1]) for name in ranker.user_inputs}
+        repeated = {name: value.expand(num_items, -1) for name, value in one.items()}
+        scores = ranker.to_score(ranker(**repeated, **catalogue)).numpy().astype(np.float64)
+        excluded = users[Tensor.EXCLUDE_ROWS.value][number]
+        scores[excluded[excluded >= 0]] = -np.inf
+        rows = got_rows[number][got_rows[number] >= 0]
+        top = np.argsort(-scores, kind="stable")[: len(rows)]
+        if np.isneginf(scores[rows]).any() or len(set(rows)) != len(rows):
+            raise ArtifactError("The exported catalogue ranker returned an excluded or repeated row.", got=str(rows))
+        worst = max(
+            worst,
+            score_difference(scores[rows], got_scores[number][: len(rows)]),
+            score_difference(scores[top], scores[rows]),
+        )
+        identical += bool((top[:TOP] == rows[:TOP]).all())
+    _hold("catalogue ranker", worst)
+    return {
+        "num_reference_users": num_users,
+        "max_catalogue_difference": worst,
+        "identical_top": identical / num_users,
+    }
+
+
+def score_difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    """Return the largest |expected − got| / max(1, |expected|); infinite where shapes differ or a number is not one."""
+    if expected.shape != got.shape:
+        return float("inf")
+    with np.errstate(invalid="ignore"):
+        same = expected == got  # equal infinities count as equal
+        difference = np.where(same, 0.0, np.abs(expected - got) / np.maximum(1.0, np.abs(expected)))
+    return float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def _hold(name: str, difference: float) -> None:
+    if difference > TOLERANCE:
+        raise ArtifactError(
+            f"The exported {name} differs from torch.",
+            expected=f"scores within {TOLERANCE:g}",
+            got=f"a difference of {difference:.3g}",
+            fix="report this as a bug, with the model's config",
+        )

@@ -1,0 +1,183 @@
+"""Inputs and outputs of every served model, made from one `FeatureSpec`.
+
+The same objects render config.pbtxt, tell the client its dtypes and serve the checks, so the three cannot drift.
+Importing this module pulls in neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.config import ServingConfig
+from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Tensor
+from lorefuse.errors import UsageError
+from lorefuse.features.spec import FeatureSpec
+
+RANKER, CATALOGUE_RANKER = "ranker", "catalogue_ranker"
+FEATURES, ANSWER, RECOMMEND = "features", "answer", "recommend"
+K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
+LIKED_ITEM_ID, LIKED_TITLE = "liked_item_id", "liked_title"
+MODEL_VERSION, DATA_CUTOFF = "model_version", "data_cutoff"
+
+RANKER_BATCH_SIZE = 4096
+"""Most rows a request to the ranker may hold."""
+USER_BATCH_SIZE = 64
+"""Most users a request to any other model may hold."""
+_INTEGERS = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI)
+_TRITON_DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "bytes": "BYTES"}
+
+
+@dataclass(frozen=True)
+class TensorSignature:
+    """One input or output.
+
+    Attributes:
+        name: e.g. ``user_fields``.
+        dtype: ``int64``, ``int32``, ``float32``, ``bool`` or ``bytes`` (UTF-8 text).
+        dims: Dimensions after the batch; -1 may vary.
+        optional: A request may leave it out.
+        flat: The graph's own tensor is (B,); Triton, which wants a dimension, shows it as (B, 1).
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...] = (1,)
+    optional: bool = False
+    flat: bool = False
+
+    @property
+    def triton_dtype(self) -> str:
+        """Name of the type on the wire, e.g. ``INT64``."""
+        return _TRITON_DTYPES[self.dtype]
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """Type of the array; text travels as an object array."""
+        return np.dtype(object if self.dtype == "bytes" else self.dtype)
+
+
+@dataclass(frozen=True)
+class ModelSignature:
+    """All tensors of one served model.
+
+    Attributes:
+        name: Name of the model in Triton.
+        inputs: In order.
+        outputs: In order.
+        max_batch_size: Most rows of a request.
+    """
+
+    name: str
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+    max_batch_size: int
+
+    def check_inputs(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise UsageError where names, dtypes, widths or the number of rows do not fit this model's inputs."""
+        wanted = {tensor.name: tensor for tensor in self.inputs}
+        missing = [t.name for t in self.inputs if not t.optional and t.name not in arrays]
+        unknown = sorted(set(arrays) - set(wanted))
+        if missing or unknown:
+            raise UsageError(
+                f"The inputs of {self.name} are not complete.",
+                expected=", ".join(wanted),
+                got=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
+            )
+        rows = {len(array) for array in arrays.values()}
+        if len(rows) != 1 or not 1 <= max(rows) <= self.max_batch_size:
+            raise UsageError(
+                f"The inputs of {self.name} do not line up.",
+                expected=f"the same number of rows everywhere, 1 to {self.max_batch_size}",
+                got=f"rows {sorted(rows)}",
+            )
+        for name, array in arrays.items():
+            tensor = wanted[name]
+            fits = array.ndim == 1 + len(tensor.dims) and all(
+                want in (-1, got) for want, got in zip(tensor.dims, array.shape[1:], strict=True)
+            )
+            if array.dtype != tensor.numpy_dtype or not fits:
+                raise UsageError(
+                    f"{name} does not fit {self.name}.",
+                    expected=f"{tensor.numpy_dtype} (rows, {', '.join(map(str, tensor.dims))})",
+                    got=f"{array.dtype} {array.shape}",
+                )
+
+
+@dataclass(frozen=True)
+class ServingSignature:
+    """Signatures of the five models that serve one version.
+
+    Attributes:
+        ranker: Rows of user and item tensors → score.
+        catalogue_ranker: User tensors → best rows of the catalogue.
+        features: user_id → user tensors, from the online store.
+        answer: Rows of the catalogue → ids and titles.
+        recommend: The public API: features → catalogue_ranker → answer.
+    """
+
+    ranker: ModelSignature
+    catalogue_ranker: ModelSignature
+    features: ModelSignature
+    answer: ModelSignature
+    recommend: ModelSignature
+
+    @property
+    def models(self) -> tuple[ModelSignature, ...]:
+        """All five, the ensemble last."""
+        return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.recommend)
+
+    @classmethod
+    def of(cls, spec: FeatureSpec, num_items: int, serving: ServingConfig) -> ServingSignature:
+        """Make the signatures of a model version.
+
+        Args:
+            spec: Names and widths of the ranker's inputs.
+            num_items: N, size of the catalogue.
+            serving: Bounds on k and on excluded items.
+        """
+        user, item = _inputs(spec, USER_TENSORS), _inputs(spec, ITEM_TENSORS)
+        exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (num_excluded(num_items, serving),))
+        num_returned = min(serving.max_k, num_items)
+        row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (num_returned,))
+        score = TensorSignature(Tensor.SCORE.value, "float32", (num_returned,))
+        k, liked = TensorSignature(K, "int32"), TensorSignature(LIKED_ITEM_ID, "bytes", (-1,))
+        request = (
+            TensorSignature(c.USER_ID, "bytes"),
+            TensorSignature(K, "int32", optional=True),
+            TensorSignature(EXCLUDE_SEEN, "bool", optional=True),
+        )
+        answer = (
+            TensorSignature(c.ITEM_ID, "bytes", (-1,)),
+            TensorSignature(TITLE, "bytes", (-1,)),
+            TensorSignature(Tensor.SCORE.value, "float32", (-1,)),
+            TensorSignature(LIKED_TITLE, "bytes", (-1,)),
+            TensorSignature(MODEL_VERSION, "bytes"),
+            TensorSignature(DATA_CUTOFF, "bytes"),
+        )
+        flat_score = TensorSignature(Tensor.SCORE.value, "float32", flat=True)
+        return cls(
+            ranker=ModelSignature(RANKER, (*user, *item), (flat_score,), RANKER_BATCH_SIZE),
+            catalogue_ranker=ModelSignature(CATALOGUE_RANKER, (*user, exclude), (row, score), USER_BATCH_SIZE),
+            features=ModelSignature(FEATURES, request, (*user, exclude, k, liked), USER_BATCH_SIZE),
+            answer=ModelSignature(ANSWER, (row, score, k, liked), answer, USER_BATCH_SIZE),
+            recommend=ModelSignature(RECOMMEND, request, answer, USER_BATCH_SIZE),
+        )
+
+
+def num_excluded(num_items: int, serving: ServingConfig) -> int:
+    """Return the width S of `Tensor.EXCLUDE_ROWS`: a fixed one lets Triton batch requests of different users."""
+    return min(serving.max_exclude, num_items)
+
+
+def _inputs(spec: FeatureSpec, tensors: tuple[Tensor, ...]) -> tuple[TensorSignature, ...]:
+    return tuple(
+        TensorSignature(tensor.value, "int64" if tensor in _INTEGERS else "float32", (spec.width(tensor),))
+        for tensor in tensors
+        if spec.width(tensor)
+    )

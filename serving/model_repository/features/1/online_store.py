@@ -1,0 +1,126 @@
+"""Reads Feast's SQLite online store without Feast, whose import takes seconds and hundreds of megabytes.
+
+One table per view, ``<project>_<view>``, with a row per entity and feature: ``entity_key`` (Feast's key, serialization
+version 3), ``feature_name`` and ``value`` (a serialized ``feast.types.Value``). A test holds every answer to the SDK's.
+"""
+
+import sqlite3
+import struct
+from pathlib import Path
+
+import numpy as np
+
+STRING_TYPE = 2  # feast.types.ValueType.STRING
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+class OnlineStoreError(Exception):
+    """The store is missing, is not a store, or holds a value of an unknown type."""
+
+
+class OnlineStore:
+    """An online store, opened read-only.
+
+    Args:
+        path: The SQLite file.
+        project: Feast project.
+        views: View → names of its features.
+    """
+
+    def __init__(self, path: str, project: str, views: dict[str, list[str]]) -> None:
+        if not Path(path).is_file():
+            raise OnlineStoreError(f"the online store {path} is missing")
+        self.views = views
+        self.project = project
+        try:
+            self.connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+            found = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"{path} is not an online store: {error}") from None
+        missing = sorted(f"{project}_{view}" for view in views if f"{project}_{view}" not in found)
+        if missing:
+            raise OnlineStoreError(f"the online store {path} lacks the tables {', '.join(missing)}")
+
+    def read(self, key: str, entity_ids: list[str]) -> list[dict[str, object]]:
+        """Return the features of some entities; a feature that the store does not have is absent.
+
+        Args:
+            key: Join key, e.g. ``user_id``.
+            entity_ids: Raw ids.
+
+        Returns:
+            One dict per id: feature → str, float, list of str or float32 array.
+        """
+        keys = [entity_key(key, entity_id) for entity_id in entity_ids]
+        found: dict[bytes, dict[str, object]] = {entity: {} for entity in keys}
+        marks = ", ".join("?" * len(found))
+        for view, names in self.views.items():
+            query = f'SELECT entity_key, feature_name, value FROM "{self.project}_{view}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
+            try:
+                rows = self.connection.execute(query, list(found)).fetchall()
+            except sqlite3.Error as error:
+                raise OnlineStoreError(f"view {view} could not be read: {error}") from None
+            for entity, name, value in rows:
+                parsed = parse_value(value)
+                if name in names and parsed is not None:
+                    found[entity][name] = parsed
+        return [found[entity] for entity in keys]
+
+
+def entity_key(name: str, value: str) -> bytes:
+    """Serialize a key of one string column as Feast does (version 3): count, then type, length and bytes of each."""
+    parts = [struct.pack("<I", 1)]
+    for text in (name.encode(), value.encode()):
+        parts += [struct.pack("<II", STRING_TYPE, len(text)), text]
+    return b"".join(parts)
+
+
+def parse_value(data: bytes) -> object:
+    """Parse a serialized ``feast.types.Value``: str, float, list of str, float32 array; None where it is null."""
+    result = None
+    for number, content in _fields(data):
+        if number == 2:
+            result = content.decode()
+        elif number in (5, 6):
+            result = struct.unpack("<d" if number == 5 else "<f", content)[0]
+        elif number == 12:
+            result = [text.decode() for _, text in _fields(content)]
+        elif number == 16:
+            result = np.concatenate([np.zeros(0, "<f4"), *(np.frombuffer(part, "<f4") for _, part in _fields(content))])
+        elif number != 19:  # null_val
+            raise OnlineStoreError(f"a value has the type number {number}; known are texts, floats and lists of them")
+    return result
+
+
+def _fields(data: bytes):
+    """Yield (field number, content) of a protobuf message; varints as int, everything else as bytes."""
+    place = 0
+    while place < len(data):
+        tag, place = _varint(data, place)
+        number, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            content, place = _varint(data, place)
+            yield number, content
+            continue
+        if kind == BYTES:
+            size, place = _varint(data, place)
+        elif kind in (FIXED32, FIXED64):
+            size = 4 if kind == FIXED32 else 8
+        else:
+            raise OnlineStoreError(f"a value holds the wire type {kind}")
+        if place + size > len(data):
+            raise OnlineStoreError("a value is cut short")
+        yield number, data[place : place + size]
+        place += size
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    result = shift = 0
+    while place < len(data):
+        byte = data[place]
+        place += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, place
+        shift += 7
+    raise OnlineStoreError("a value is cut short")
