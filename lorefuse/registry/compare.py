@@ -1,0 +1,187 @@
+"""Is a new model worse than the old one on the same rows? A paired bootstrap over users.
+
+``R`` rows, ``U`` users, ``S`` resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.errors import ConfigError
+
+Array = NDArray[np.float64]
+EPSILON = 1e-7
+SUBSETS = ("all", "warm", "cold")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """New minus old on the rows of one subset.
+
+    Attributes:
+        new: The metric of the new model.
+        old: The metric of the old model.
+        gain: How much better the new one is: new − old, or old − new where lower is better.
+        low: 2.5 % quantile of the gain over resamples of users.
+        high: 97.5 % quantile; below 0 means significantly worse.
+        num_users: Users in the subset.
+    """
+
+    new: float
+    old: float
+    gain: float
+    low: float
+    high: float
+    num_users: int
+
+
+def auc(
+    label_R: Array, score_R: Array, weight_R: Array | None = None, user_R: NDArray[np.int64] | None = None
+) -> float:
+    """Return the area under the ROC curve with row weights; ties count half. NaN with labels of one class.
+
+    Source: the Mann-Whitney form, Hanley & McNeil 1982.
+    """
+    weight_R = np.ones(len(label_R)) if weight_R is None else weight_R
+    order = np.argsort(score_R, kind="stable")
+    score, positive = score_R[order], (weight_R * label_R)[order]
+    negative = weight_R[order] - positive
+    starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]]) if len(score) else np.zeros(0, dtype=np.int64)
+    if not len(starts) or positive.sum() <= 0 or negative.sum() <= 0:
+        return float("nan")
+    positive_of, negative_of = np.add.reduceat(positive, starts), np.add.reduceat(negative, starts)
+    below = np.cumsum(negative_of) - negative_of
+    return float((positive_of * (below + negative_of / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+def gauc(
+    label_R: Array, score_R: Array, weight_R: Array | None = None, user_R: NDArray[np.int64] | None = None
+) -> float:
+    """Return the mean of the users' own AUCs, weighted by their number of rows; users of one class are left out.
+
+    Source: DIN, arXiv:1706.06978, section 6.
+    """
+    user_R = np.zeros(len(label_R), dtype=np.int64) if user_R is None else user_R
+    weight_R = np.ones(len(label_R)) if weight_R is None else weight_R
+    if not len(label_R):
+        return float("nan")
+    order = np.lexsort((score_R, user_R))
+    user, score, positive = user_R[order], score_R[order], (weight_R * label_R)[order]
+    negative = weight_R[order] - positive
+    new_user = np.r_[True, user[1:] != user[:-1]]
+    ties = np.flatnonzero(new_user | np.r_[True, score[1:] != score[:-1]])  # runs of equal score within a user
+    positive_of, negative_of = np.add.reduceat(positive, ties), np.add.reduceat(negative, ties)
+    first_run = np.flatnonzero(new_user[ties])
+    run_user = np.cumsum(new_user[ties]) - 1
+    below = np.cumsum(negative_of) - negative_of
+    below -= below[first_run][run_user]
+    wins = np.add.reduceat(positive_of * (below + negative_of / 2), first_run)
+    positives, negatives = np.add.reduceat(positive_of, first_run), np.add.reduceat(negative_of, first_run)
+    both = (positives > 0) & (negatives > 0)
+    rows = (positives + negatives)[both]
+    value = wins[both] / (positives[both] * negatives[both])
+    return float((value * rows).sum() / rows.sum()) if both.any() else float("nan")
+
+
+def logloss(
+    label_R: Array, score_R: Array, weight_R: Array | None = None, user_R: NDArray[np.int64] | None = None
+) -> float:
+    """Return the mean of −log p(label); scores are clipped to [1e-7, 1 − 1e-7]."""
+    score_R = np.clip(score_R, EPSILON, 1 - EPSILON)
+    loss_R = -(label_R * np.log(score_R) + (1 - label_R) * np.log(1 - score_R))
+    return _mean(loss_R, weight_R)
+
+
+def rmse(
+    label_R: Array, score_R: Array, weight_R: Array | None = None, user_R: NDArray[np.int64] | None = None
+) -> float:
+    """Return the root of the mean squared error."""
+    return float(np.sqrt(_mean((score_R - label_R) ** 2, weight_R)))
+
+
+METRICS: dict[str, tuple[Callable[..., float], int]] = {
+    "auc": (auc, 1),
+    "gauc": (gauc, 1),
+    "logloss": (logloss, -1),
+    "rmse": (rmse, -1),
+}
+"""Name → function and sign; −1 where lower is better."""
+
+
+def parse_metric(name: str) -> tuple[str, str]:
+    """Return base and subset of a gate metric such as ``auc_warm``.
+
+    Raises:
+        ConfigError: The gate knows no such metric.
+    """
+    base, _, subset = name.rpartition("_")
+    if base not in METRICS or subset not in SUBSETS:
+        known = ", ".join(f"{b}_{s}" for b in METRICS for s in SUBSETS)
+        raise ConfigError(
+            "registry.gate_metric cannot be used by the gate.", expected=f"one of {known}", got=name, fix="correct it"
+        )
+    return base, subset
+
+
+def subset_mask(cold_R: NDArray[np.bool_], subset: str) -> NDArray[np.bool_]:
+    """Return the rows of ``all``, ``warm`` or ``cold``."""
+    return np.ones(len(cold_R), dtype=bool) if subset == "all" else cold_R == (subset == "cold")
+
+
+def compare(
+    metric: str,
+    label_R: Array,
+    new_R: Array,
+    old_R: Array,
+    user_R: NDArray[np.int64],
+    cold_R: NDArray[np.bool_],
+    *,
+    num_bootstraps: int,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models' scores of the same rows.
+
+    Users are drawn with replacement, whole, and both models are judged on the same draw: rows of one user are not
+    independent, and what both models find hard cancels out.
+
+    Args:
+        metric: e.g. ``auc_warm``.
+        label_R: 0/1, or the value.
+        new_R: The new model's scores.
+        old_R: The old model's scores.
+        user_R: The row's user.
+        cold_R: Rows whose item had no train row.
+        num_bootstraps: Resamples S.
+        seed: Of the resampling.
+
+    Returns:
+        The gain with its 95 % interval; NaN where the subset is empty or of one class.
+
+    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval), with users as the unit.
+    """
+    base, subset = parse_metric(metric)
+    function, sign = METRICS[base]
+    keep = subset_mask(cold_R, subset)
+    label, new, old = label_R[keep], new_R[keep], old_R[keep]
+    users, user = np.unique(user_R[keep], return_inverse=True)
+    if not len(users):
+        return Comparison(*(float("nan"),) * 5, num_users=0)
+    ones = np.ones(len(label))
+    value_new, value_old = function(label, new, ones, user), function(label, old, ones, user)
+    rng = np.random.default_rng(seed)
+    gains_S = np.empty(num_bootstraps)
+    for draw in range(num_bootstraps):
+        weight = rng.multinomial(len(users), np.full(len(users), 1 / len(users))).astype(np.float64)[user]
+        gains_S[draw] = sign * (function(label, new, weight, user) - function(label, old, weight, user))
+    gains_S = gains_S[np.isfinite(gains_S)]
+    low, high = np.quantile(gains_S, [0.025, 0.975]) if len(gains_S) else (np.nan, np.nan)
+    return Comparison(value_new, value_old, sign * (value_new - value_old), float(low), float(high), len(users))
+
+
+def _mean(value_R: Array, weight_R: Array | None) -> float:
+    weight_R = np.ones(len(value_R)) if weight_R is None else weight_R
+    return float((value_R * weight_R).sum() / weight_R.sum()) if weight_R.sum() else float("nan")

@@ -1,0 +1,238 @@
+"""The gate: a challenger becomes champion when it is sane and not significantly worse on the same test set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lorefuse.config import PipelineConfig
+from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split
+from lorefuse.errors import ArtifactError
+from lorefuse.registry import flavor
+from lorefuse.registry.bundle import RANKER_FILE, Bundle
+from lorefuse.registry.compare import METRICS, Comparison, compare, parse_metric, subset_mask
+from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
+from lorefuse.registry.tracking import connect, explained
+from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+SCORES_FILE = "user_scores.parquet"
+SCORE_COLUMNS = (ROW_ID, "user_row", "label", "score", "cold")
+MEANING_FILES = ("vocabularies.json", "reducer.safetensors", "embedding.json")
+"""They give indices and vector dimensions their meaning: another model's inputs fit only where these are equal."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate decided.
+
+    Attributes:
+        promoted: Whether the version is champion now.
+        reason: In words, with the numbers.
+        metrics: The new model's metric, and the champion's where there was one.
+        interval: 95 % interval of the gain over the champion; None where there was nothing to compare.
+    """
+
+    promoted: bool
+    reason: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+
+def gate(
+    config: PipelineConfig, version: str, evaluation_path: Path, *, training_set_path: Path | None = None
+) -> GateDecision:
+    """Judge a version and make it champion where it deserves it; the decision becomes tags of the version.
+
+    The first sane model is promoted. A later one is promoted when the upper end of the 95 % interval of its gain over
+    the champion (paired bootstrap over users, same test rows) is not below zero. On another test set than the
+    champion's, the champion's ONNX model scores the new rows where its inputs fit; else the gate refuses, and a
+    person decides: ``lorefuse promote``.
+
+    Args:
+        config: Names the model, the gate metric and the number of resamples.
+        version: Number or alias of the version to judge.
+        evaluation_path: Folder with the version's `user_scores.parquet`.
+        training_set_path: Training set whose test rows a champion of another test set would have to score.
+
+    Raises:
+        ArtifactError: The scores are not there or not whole.
+        ConfigError: The gate knows no such metric.
+    """
+    parse_metric(config.registry.gate_metric)
+    client, name = connect(), config.registry.model_name
+    entry = get_version(name, version, client)
+    scores = read_scores(evaluation_path)
+    champion = aliases(name, client).get(Alias.CHAMPION)
+    decision = _sanity(config, scores)
+    if decision is None:
+        if champion is None:
+            value = _value(config.registry.gate_metric, scores)
+            text = f"first model; {config.registry.gate_metric} {value:.4f}"
+            decision = GateDecision(True, text, {config.registry.gate_metric: value})
+        elif champion == str(entry.version):
+            value = _value(config.registry.gate_metric, scores)
+            decision = GateDecision(True, "already champion", {config.registry.gate_metric: value})
+        else:
+            decision = _against(config, entry, get_version(name, champion, client), scores, training_set_path)
+    _write(client, entry, decision)
+    if decision.promoted:
+        promote(name, str(entry.version), Alias.CHAMPION, client)
+    _log.info("Gate: version %s %s: %s", entry.version, _word(decision), decision.reason)
+    return decision
+
+
+def read_scores(evaluation_path: Path) -> pd.DataFrame:
+    """Return a model's test scores: row_id, user_row, label, score, cold; sorted by row_id.
+
+    Raises:
+        ArtifactError: The file is missing, cut short, empty or lacks a column.
+    """
+    import pandas as pd
+
+    path = evaluation_path / SCORES_FILE
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
+        raise ArtifactError(f"{path} cannot be read.", got=str(error)[:200], fix="train again: lorefuse run") from None
+    missing = [column for column in SCORE_COLUMNS if column not in frame]
+    if missing or frame.empty:
+        got = f"no column {', '.join(missing)}" if missing else "no row"
+        raise ArtifactError(f"{path} cannot be used.", expected=", ".join(SCORE_COLUMNS), got=got, fix="lorefuse run")
+    return frame.sort_values(ROW_ID, ignore_index=True)
+
+
+def _sanity(config: PipelineConfig, scores: pd.DataFrame) -> GateDecision | None:
+    """Return a refusal where the model is not sane, else None."""
+    name = config.registry.gate_metric
+    value = _value(name, scores)
+    if not np.isfinite(scores["score"]).all():
+        return GateDecision(False, "refused: some test scores are not finite", {name: value})
+    if not math.isfinite(value):
+        return GateDecision(False, f"refused: {name} cannot be computed on this test set (too few rows of one kind)")
+    if config.data.label.kind == "binary":
+        auc_all = _value("auc_all", scores)
+        if not auc_all > 0.5:
+            return GateDecision(False, f"refused: auc_all {auc_all:.4f} is no better than chance", {name: value})
+    return None
+
+
+def _against(
+    config: PipelineConfig,
+    entry: ModelVersion,
+    champion: ModelVersion,
+    scores: pd.DataFrame,
+    training_set_path: Path | None,
+) -> GateDecision:
+    metric = config.registry.gate_metric
+    same = all(entry.tags.get(tag) == champion.tags.get(tag) for tag in (DATASET_TAG, SPLIT_TAG))
+    with tempfile.TemporaryDirectory() as temporary:
+        if same:
+            old = read_scores(fetch(champion, flavor.EVALUATION_FOLDER, Path(temporary)))
+            how = "the same test set"
+            if not scores[[ROW_ID, "label"]].equals(old[[ROW_ID, "label"]]):
+                return GateDecision(False, f"refused: version {champion.version} was scored on other test rows")
+            old_score = old["score"].to_numpy(np.float64)
+        else:
+            bundle = Bundle.open(fetch(champion, flavor.BUNDLE_FOLDER, Path(temporary)))
+            new_bundle = Bundle.open(fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary) / "new"))
+            obstacle = _obstacle(bundle, new_bundle, training_set_path)
+            if obstacle or training_set_path is None:
+                text = (
+                    f"refused: champion {champion.version} saw another test set and cannot score this one: {obstacle}"
+                )
+                return GateDecision(False, f"{text}; decide by hand: lorefuse promote {entry.version}")
+            old_score = _rescore(bundle, training_set_path, scores)
+            how = "this test set, scored anew (it may have been trained on some of these rows)"
+    result = _compare(metric, config.evaluation.num_bootstraps, scores, old_score)
+    if not math.isfinite(result.high):
+        return GateDecision(False, f"refused: the interval of {metric} cannot be computed", {metric: result.new})
+    text = (
+        f"{metric} {result.new:.4f} against {result.old:.4f} of champion {champion.version} on {how}: "
+        f"gain {result.gain:+.4f}, 95 % interval [{result.low:+.4f}, {result.high:+.4f}] over {result.num_users} users"
+    )
+    metrics = {metric: result.new, f"champion_{metric}": result.old}
+    if result.high < 0:
+        return GateDecision(False, f"refused, significantly worse: {text}", metrics, (result.low, result.high))
+    return GateDecision(True, f"not significantly worse: {text}", metrics, (result.low, result.high))
+
+
+def _obstacle(champion: Bundle, new: Bundle, training_set_path: Path | None) -> str:
+    """Return why the champion cannot score the new rows; empty where it can."""
+    if training_set_path is None:
+        return "no training set was given"
+    old_spec, new_spec = champion.spec(), new.spec()
+    for tensor in (*USER_TENSORS, *ITEM_TENSORS):
+        if old_spec.width(tensor) not in (0, new_spec.width(tensor)):
+            return f"{tensor} has width {new_spec.width(tensor)}, the champion reads {old_spec.width(tensor)}"
+    if (old_spec.user_numeric, old_spec.item_numeric) != (new_spec.user_numeric, new_spec.item_numeric):
+        return "its numeric features are others"
+    for name in MEANING_FILES:
+        if champion.sha256.get(name) != new.sha256.get(name):
+            return f"its {name} is another"
+    return ""
+
+
+def _rescore(champion: Bundle, training_set_path: Path, scores: pd.DataFrame) -> Any:
+    import onnxruntime
+
+    from lorefuse.features.training_set import TrainingSet
+
+    training_set = TrainingSet.load(training_set_path)
+    rows = scores[ROW_ID].to_numpy(np.int64)
+    if not np.array_equal(rows, np.sort(training_set.rows_of(Split.TEST))):
+        raise ArtifactError(
+            f"{training_set_path} does not hold the rows of this test set.", fix="give the training set of this run"
+        )
+    session = onnxruntime.InferenceSession(str(champion.path / RANKER_FILE), providers=["CPUExecutionProvider"])
+    wanted = [entry.name for entry in session.get_inputs()]
+    inputs = {str(name): array for name, array in training_set.inputs(rows).items() if str(name) in wanted}
+    return np.asarray(session.run(None, inputs)[0], dtype=np.float64).reshape(-1)
+
+
+def _compare(metric: str, num_bootstraps: int, scores: pd.DataFrame, old_score: Any) -> Comparison:
+    return compare(
+        metric,
+        scores["label"].to_numpy(np.float64),
+        scores["score"].to_numpy(np.float64),
+        old_score,
+        scores["user_row"].to_numpy(np.int64),
+        scores["cold"].to_numpy(bool),
+        num_bootstraps=num_bootstraps,
+    )
+
+
+def _value(metric: str, scores: pd.DataFrame) -> float:
+    base, subset = parse_metric(metric)
+    part = scores[subset_mask(scores["cold"].to_numpy(bool), subset)]
+    label, score = part["label"].to_numpy(np.float64), part["score"].to_numpy(np.float64)
+    return METRICS[base][0](label, score, None, part["user_row"].to_numpy(np.int64))
+
+
+def _write(client: MlflowClient, entry: ModelVersion, decision: GateDecision) -> None:
+    tags = {
+        "gate": _word(decision),
+        "gate_reason": decision.reason,
+        "gate_metrics": json.dumps(asdict(decision)["metrics"]),
+    }
+    if decision.interval:
+        tags["gate_interval"] = json.dumps(decision.interval)
+    with explained("write down the decision"):
+        for name, text in tags.items():
+            client.set_model_version_tag(entry.name, entry.version, f"{TAG}{name}", text)
+
+
+def _word(decision: GateDecision) -> str:
+    return "promoted" if decision.promoted else "refused"

@@ -1,0 +1,137 @@
+"""What a run writes down about where it came from: flat params, metrics, curves, data and code."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorefuse.atomic import sha256_json
+from lorefuse.config import PipelineConfig
+from lorefuse.contract import DatasetFile, Split
+from lorefuse.errors import ArtifactError
+from lorefuse.settings import settings
+from lorefuse.workspace import code_digest, read_digest
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric
+
+MAX_PARAM_CHARS = 6000
+MAX_DIGEST_CHARS = 36
+_ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "tuning", "registry", "export")
+
+
+def read_evaluation(path: Path, name: str) -> Any:
+    """Return the content of a JSON file of an evaluation folder.
+
+    Raises:
+        ArtifactError: It is missing or cut short.
+    """
+    try:
+        return json.loads((path / name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is not a whole evaluation.", expected=name, got=str(error), fix="train again: lorefuse run"
+        ) from None
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return a nested mapping as dotted names → text; lists become JSON, None becomes ``null``."""
+    flat: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[f"{prefix}{key}"] = text[:MAX_PARAM_CHARS]
+    return flat
+
+
+def params(config: PipelineConfig, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the whole config and the best hyperparameters of each arm, flat."""
+    best = flatten(metrics.get("best_params", {}), "best.")
+    counts = flatten(metrics.get("counts", {}), "rows.")
+    return flatten(config.model_dump(mode="json")) | best | counts
+
+
+def scalar_metrics(metrics: Mapping[str, Any], config: PipelineConfig) -> dict[str, float]:
+    """Return every finite number of `metrics.json`, flat.
+
+    The first are the headline (``auc_warm`` and ``auc_warm_vs_none`` of the configured split's test part); the rest
+    is ``<split>/<arm>/<part>/<metric>`` with ``_std``, and ``<split>/real_minus_<arm>/<metric>`` with ``_low`` and
+    ``_high``.
+    """
+    flat: dict[str, float] = {}
+    for split, content in metrics["splits"].items():
+        for arm, parts in content["arms"].items():
+            for part in (Split.TEST, Split.VALIDATION):
+                for name, entry in parts.get(str(part), {}).items():
+                    flat[f"{split}/{arm}/{part}/{name}"] = entry["mean"]
+                    flat[f"{split}/{arm}/{part}/{name}_std"] = entry["std"]
+        for arm, differences in content.get("differences", {}).items():
+            for name, entry in differences.items():
+                base = f"{split}/real_minus_{arm}/{name}"
+                flat |= {base: entry["mean"], f"{base}_low": entry["low"], f"{base}_high": entry["high"]}
+    main = config.split.strategy
+    headline = {key.rsplit("/", 1)[1]: value for key, value in flat.items() if key.startswith(f"{main}/real/test/")} | {
+        f"{key.rsplit('/', 1)[1]}_vs_none": value
+        for key, value in flat.items()
+        if key.startswith(f"{main}/real_minus_none/")
+    }
+    finite = {name: value for name, value in (headline | flat).items() if value is not None and math.isfinite(value)}
+    return {name.replace("@", "_at_"): float(value) for name, value in finite.items()}  # MLflow refuses "@"
+
+
+def curve_metrics(history: Mapping[str, Any], timestamp_ms: int) -> Iterator[Metric]:
+    """Yield the learning curves as metrics ``curve/<arm>/<name>`` whose step is the epoch."""
+    from mlflow.entities import Metric
+
+    for arm, epochs in curves(history).items():
+        for entry in epochs:
+            for name, value in entry.items():
+                if name != "epoch" and isinstance(value, int | float) and math.isfinite(value):
+                    yield Metric(f"curve/{arm}/{name}", float(value), timestamp_ms, int(entry["epoch"]))
+
+
+def curves(history: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, float]]]:
+    """Return learning curves by arm, whether `history.json` holds arms or splits of arms."""
+    flat: dict[str, list[dict[str, float]]] = {}
+    for name, value in history.items():
+        if isinstance(value, Mapping):
+            flat |= curves(value, f"{prefix}{name}/")
+        elif isinstance(value, list) and all(isinstance(entry, Mapping) and "epoch" in entry for entry in value):
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def dataset_inputs(dataset_path: Path, split_path: Path) -> list[DatasetInput]:
+    """Return the train, validation and test parts as MLflow dataset inputs, each with a digest of its own."""
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
+    manifest = read_evaluation(dataset_path, DatasetFile.MANIFEST)
+    name = str(manifest.get("source", {}).get("kind", "dataset"))
+    source = LocalArtifactDatasetSource(str(dataset_path / DatasetFile.INTERACTIONS))
+    inputs = []
+    for part in (Split.TRAIN, Split.VALIDATION, Split.TEST):
+        digest = sha256_json([read_digest(dataset_path), read_digest(split_path), part])[:MAX_DIGEST_CHARS]
+        dataset = MetaDataset(source=source, name=f"{name}/{part}", digest=digest)
+        tags = [InputTag("mlflow.data.context", str(part))]
+        inputs.append(DatasetInput(dataset=dataset._to_mlflow_entity(), tags=tags))
+    return inputs
+
+
+def code_tags() -> dict[str, str]:
+    """Return the digest of the library's code, and the commit where the project is a git checkout."""
+    tags = {"lorefuse.code_sha256": code_digest(*_ROOMS)}
+    git = shutil.which("git")
+    if git is None:
+        return tags
+    command = [git, "-C", str(settings().project_path), "rev-parse", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (no user input)
+    return tags | ({"lorefuse.git_commit": done.stdout.strip()} if done.returncode == 0 else {})

@@ -1,0 +1,179 @@
+"""Register a trained model: one MLflow run, one version, the alias `challenger`; no bundle is taken twice."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from lorefuse.config import PipelineConfig
+from lorefuse.contract import Alias
+from lorefuse.registry import lineage
+from lorefuse.registry.bundle import Bundle
+from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
+from lorefuse.registry.version import BUNDLE_TAG, TAG, find_version, log_version, promote
+from lorefuse.workspace import read_digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATASET_TAG, SPLIT_TAG = f"{TAG}dataset_sha256", f"{TAG}split_sha256"
+PARAMS_PER_BATCH, METRICS_PER_BATCH = 100, 500
+_log = logging.getLogger(__name__)
+
+
+class Registration(TypedDict):
+    """What `register` did.
+
+    Attributes:
+        version: Number of the model version.
+        run_id: MLflow run that made it.
+        run_url: Address of the run in the MLflow UI.
+        reused: True where this very bundle was registered before.
+    """
+
+    version: str
+    run_id: str
+    run_url: str
+    reused: bool
+
+
+def register(
+    bundle_path: Path,
+    evaluation_path: Path,
+    report_path: Path | None,
+    config: PipelineConfig,
+    *,
+    dataset_path: Path,
+    split_path: Path,
+) -> Registration:
+    """Register a model bundle as a new version with the alias `challenger`.
+
+    The run, all artifacts and the logged model are written first, the version with all its tags in one transaction,
+    the alias last: a process killed anywhere leaves no alias on a version that is not whole, and the next call
+    finishes the work.
+
+    Args:
+        bundle_path: Folder of the exported model.
+        evaluation_path: Folder with `metrics.json`, `history.json`, `trials.json`, `user_scores.parquet`.
+        report_path: HTML file or folder of the report; None where there is none.
+        config: The configuration that made the model.
+        dataset_path: Dataset folder, for lineage and for the gate's "same test set".
+        split_path: Split folder, likewise.
+
+    Returns:
+        Version, run and whether an earlier registration was reused.
+
+    Raises:
+        ArtifactError: The bundle or the evaluation is not whole.
+        UnreachableError: The tracking server does not answer.
+    """
+    bundle = Bundle.open(bundle_path)
+    metrics = lineage.read_evaluation(evaluation_path, "metrics.json")
+    client, name = connect(), config.registry.model_name
+    with explained("open the experiment"):
+        experiment_id = ensure_experiment(client, config.registry.experiment)
+    known = find_version(name, bundle.digest, client)
+    if known is not None:
+        _log.info("Version %s of %s already carries this bundle; reusing it", known.version, name)
+        version, run_id = str(known.version), str(known.run_id)
+    else:
+        _end_abandoned_runs(client, experiment_id, bundle.digest)
+        tags = _tags(bundle, dataset_path, split_path)
+        run_id = _start_run(client, experiment_id, bundle, tags, config)
+        try:
+            _log_run(client, run_id, config, metrics, evaluation_path, report_path, dataset_path, split_path)
+            version = log_version(
+                client,
+                name,
+                run_id,
+                bundle_path=bundle_path,
+                evaluation_path=evaluation_path,
+                tags=tags,
+                description=verdict_text(metrics, config.split.strategy),
+            )
+        except BaseException:
+            client.set_terminated(run_id, "FAILED")
+            raise
+        client.set_terminated(run_id, "FINISHED")
+    promote(name, version, Alias.CHALLENGER, client)
+    url = run_url(client, experiment_id, run_id)
+    return Registration(version=version, run_id=run_id, run_url=url, reused=known is not None)
+
+
+def verdict_text(metrics: dict[str, Any], split: str) -> str:
+    """Return in one line whether knowledge helped, e.g. ``Knowledge, warm items: helped (auc +0.010); cold …``."""
+    content = metrics["splits"].get(split) or next(iter(metrics["splits"].values()))
+    parts = []
+    for temperature, verdict in content.get("verdicts", {}).items():
+        difference = content.get("differences", {}).get("none", {}).get(f"auc_{temperature}")
+        number = f" (AUC {difference['mean']:+.4f})" if difference and difference["mean"] is not None else ""
+        parts.append(f"{temperature} items: {verdict}{number}")
+    return "Knowledge against none, " + "; ".join(parts) if parts else ""
+
+
+def _tags(bundle: Bundle, dataset_path: Path, split_path: Path) -> dict[str, str]:
+    tags = {
+        BUNDLE_TAG: bundle.digest,
+        f"{TAG}data_cutoff": bundle.data_cutoff,
+        f"{TAG}label_kind": bundle.spec().label_kind,
+        DATASET_TAG: read_digest(dataset_path),
+        SPLIT_TAG: read_digest(split_path),
+        **lineage.code_tags(),
+    }
+    address = bundle.read_json("embedding.json").get("address")
+    return tags | ({f"{TAG}embedding_address": str(address)} if address else {})
+
+
+def _start_run(
+    client: MlflowClient, experiment_id: str, bundle: Bundle, tags: dict[str, str], config: PipelineConfig
+) -> str:
+    run_name = f"{config.model.family}-{bundle.digest[:8]}"
+    with explained("start a run"):
+        return str(client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
+
+
+def _log_run(
+    client: MlflowClient,
+    run_id: str,
+    config: PipelineConfig,
+    metrics: dict[str, Any],
+    evaluation_path: Path,
+    report_path: Path | None,
+    dataset_path: Path,
+    split_path: Path,
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    now_ms = int(time.time() * 1000)
+    params = [Param(name, text) for name, text in lineage.params(config, metrics).items()]
+    points = [Metric(name, value, now_ms, 0) for name, value in lineage.scalar_metrics(metrics, config).items()]
+    points += lineage.curve_metrics(lineage.read_evaluation(evaluation_path, "history.json"), now_ms)
+    with explained("log the run"):
+        for batch in _batches(params, PARAMS_PER_BATCH):
+            client.log_batch(run_id, params=batch)
+        for batch in _batches(points, METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=batch)
+        client.log_inputs(run_id, lineage.dataset_inputs(dataset_path, split_path))
+        client.log_artifacts(run_id, str(evaluation_path), "evaluation")
+        for name in ("manifest.json", "quarantine.jsonl"):
+            if (dataset_path / name).exists():
+                client.log_artifact(run_id, str(dataset_path / name), "dataset")
+        client.log_dict(run_id, config.model_dump(mode="json"), "config.json")
+        if report_path is not None:
+            log = client.log_artifacts if report_path.is_dir() else client.log_artifact
+            log(run_id, str(report_path), "report")
+
+
+def _batches(entries: Sequence[Any], size: int) -> list[list[Any]]:
+    return [list(entries[start : start + size]) for start in range(0, len(entries), size)]
+
+
+def _end_abandoned_runs(client: MlflowClient, experiment_id: str, bundle_digest: str) -> None:
+    """Mark runs of this bundle that a killed process left open, so that the UI does not show them as running."""
+    query = f"tags.`{BUNDLE_TAG}` = '{bundle_digest}' and attributes.status = 'RUNNING'"
+    with explained("look for abandoned runs"):
+        for run in client.search_runs([experiment_id], query):
+            client.set_terminated(run.info.run_id, "KILLED")

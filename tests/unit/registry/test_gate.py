@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lorefuse.config import PipelineConfig, parse_config
+from lorefuse.errors import ArtifactError, ConfigError, UsageError
+from lorefuse.registry.gate import gate, read_scores
+from lorefuse.registry.version import aliases, get_version, promote
+from tests.unit.registry import samples
+from tests.unit.registry.conftest import Workbench
+
+NAME = samples.CONFIG.registry.model_name
+
+
+def _judge(workbench: Workbench, name: str, config: PipelineConfig = samples.CONFIG, **paths: Path) -> Any:
+    version = workbench.register(name)["version"]
+    return gate(config, version, workbench.evaluation(name), **paths)
+
+
+def test_the_first_sane_model_becomes_champion(workbench: Workbench) -> None:
+    decision = _judge(workbench, "a")
+    assert decision.promoted
+    assert decision.reason.startswith("first model")
+    assert decision.interval is None
+    assert aliases(NAME) == {"challenger": "1", "champion": "1"}
+    assert get_version(NAME, "1").tags["lorefuse.gate"] == "promoted"
+    again = _judge(workbench, "a")
+    assert again.promoted
+    assert again.reason == "already champion"
+
+
+def test_a_model_no_better_than_chance_is_refused(workbench: Workbench) -> None:
+    workbench.register("a")
+    path = workbench.evaluation("a") / "user_scores.parquet"
+    scores = samples.make_scores(1.0)
+    scores.assign(score=1 - scores["score"]).to_parquet(path)
+    decision = gate(samples.CONFIG, "1", workbench.evaluation("a"))
+    assert not decision.promoted
+    assert "no better than chance" in decision.reason
+    scores.assign(score=np.float32("nan")).to_parquet(path)
+    assert "not finite" in gate(samples.CONFIG, "1", workbench.evaluation("a")).reason
+    scores.assign(cold=True).to_parquet(path)
+    assert "cannot be computed" in gate(samples.CONFIG, "1", workbench.evaluation("a")).reason
+    assert "champion" not in aliases(NAME)
+
+
+def test_a_significantly_worse_model_is_refused_and_a_better_one_promoted(workbench: Workbench) -> None:
+    workbench.register("a", noise=1.0)
+    workbench.register("b", noise=6.0)
+    workbench.register("c", noise=0.8)
+    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
+    worse = gate(samples.CONFIG, "2", workbench.evaluation("b"))
+    assert not worse.promoted
+    assert worse.interval is not None
+    assert worse.interval[1] < 0
+    assert "significantly worse" in worse.reason
+    assert aliases(NAME)["champion"] == "1"
+    tags = get_version(NAME, "2").tags
+    assert tags["lorefuse.gate"] == "refused"
+    assert json.loads(tags["lorefuse.gate_interval"]) == list(worse.interval)
+    better = gate(samples.CONFIG, "3", workbench.evaluation("c"))
+    assert better.promoted
+    assert better.metrics["auc_warm"] > better.metrics["champion_auc_warm"]
+    assert aliases(NAME)["champion"] == "3"
+
+
+def test_another_test_set_is_refused_unless_the_champion_can_score_it(workbench: Workbench, tmp_path: Path) -> None:
+    workbench.register("a")
+    workbench.register("b", dataset="two")
+    workbench.register("c", dataset="three", vocabulary="other")
+    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
+    refused = gate(samples.CONFIG, "2", workbench.evaluation("b"))
+    assert not refused.promoted
+    assert "no training set was given" in refused.reason
+    training_set = samples.make_training_set(tmp_path / "training_set", samples.make_scores(1.0))
+    foreign = gate(samples.CONFIG, "3", workbench.evaluation("c"), training_set_path=training_set)
+    assert not foreign.promoted
+    assert "vocabularies.json is another" in foreign.reason
+    assert "lorefuse promote 3" in foreign.reason
+    scored = gate(samples.CONFIG, "2", workbench.evaluation("b"), training_set_path=training_set)
+    assert scored.promoted  # the stand-in champion ranks at random there
+    assert scored.metrics["champion_auc_warm"] == pytest.approx(0.5, abs=0.12)
+    wrong = samples.make_training_set(tmp_path / "short", samples.make_scores(1.0).head(10))
+    promote(NAME, "1", "champion")
+    with pytest.raises(ArtifactError, match="does not hold the rows"):
+        gate(samples.CONFIG, "2", workbench.evaluation("b"), training_set_path=wrong)
+
+
+def test_the_gate_explains_bad_input(workbench: Workbench, tmp_path: Path) -> None:
+    workbench.register("a")
+    config = parse_config({"registry": {"gate_metric": "accuracy"}})
+    with pytest.raises(ConfigError, match="one of auc_all"):
+        gate(config, "1", workbench.evaluation("a"))
+    with pytest.raises(UsageError, match="no version or alias 7"):
+        gate(samples.CONFIG, "7", workbench.evaluation("a"))
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        gate(samples.CONFIG, "1", tmp_path / "nothing")
+    path = tmp_path / "user_scores.parquet"
+    samples.make_scores(1.0).drop(columns="cold").to_parquet(path)
+    with pytest.raises(ArtifactError, match="no column cold"):
+        read_scores(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_scores(tmp_path)
+
+
+def test_a_decision_can_be_written_down(workbench: Workbench) -> None:
+    decision = _judge(workbench, "a")
+    assert json.loads(json.dumps(dataclasses.asdict(decision)))["promoted"] is True

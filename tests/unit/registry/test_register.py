@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.registry import run as run_module
+from lorefuse.registry import version as version_module
+from lorefuse.registry.bundle import Bundle
+from lorefuse.registry.tracking import connect
+from lorefuse.registry.version import aliases, fetch_bundle, get_version, promote, versions
+from tests.unit.registry import samples
+from tests.unit.registry.conftest import Workbench
+
+NAME = samples.CONFIG.registry.model_name
+
+
+def test_a_version_carries_everything(workbench: Workbench, tmp_path: Path) -> None:
+    import mlflow
+
+    done = workbench.register()
+    assert done["version"] == "1"
+    assert not done["reused"]
+    assert aliases(NAME) == {"challenger": "1"}
+    source = Bundle.open(tmp_path / "bundle-a")
+    fetched = fetch_bundle(NAME, "challenger", tmp_path / "fetched")
+    assert fetched.sha256 == source.sha256
+    assert Bundle.open(fetched.path).digest == source.digest
+
+    from safetensors.numpy import load_file
+
+    reference = load_file(str(fetched.path / "reference.safetensors"))
+    expected = reference.pop("score")
+    assert mlflow.onnx.load_model(f"models:/{NAME}@challenger").graph.name == "ranker"
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@challenger")
+    np.testing.assert_allclose(model.predict(reference)["score"], expected, atol=1e-6)
+    example = model.input_example
+    assert {name: np.asarray(value).shape[1] for name, value in example.items()}["item_text"] == 3
+    schema = {spec.name: (str(spec.type), spec.shape) for spec in model.metadata.signature.inputs}
+    assert schema["user_fields"] == ("int64", (-1, 1))
+    assert schema["item_text"] == ("float32", (-1, 3))
+    entry = get_version(NAME, "1")
+    assert entry.tags["lorefuse.data_cutoff"] == samples.SPEC.data_cutoff
+    assert entry.tags["lorefuse.embedding_address"] == "af57"
+    files = {str(p.relative_to(tmp_path)) for p in (tmp_path / "lorefuse-home").rglob("*")}
+    assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
+
+
+def test_a_run_holds_params_metrics_curves_data_and_report(workbench: Workbench) -> None:
+    done = workbench.register()
+    client = connect()
+    run = client.get_run(done["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.embedding_dim"] == "16"
+    assert run.data.params["best.real.learning_rate"] == "0.002"
+    metrics = samples.make_metrics()["splits"]["per_user_time"]
+    assert run.data.metrics["auc_warm"] == pytest.approx(metrics["arms"]["real"]["test"]["auc_warm"]["mean"])
+    assert run.data.metrics["auc_cold_vs_none"] == pytest.approx(0.03)
+    assert run.data.metrics["global_time/real_minus_none/auc_cold_low"] == pytest.approx(0.024)
+    curve = client.get_metric_history(done["run_id"], "curve/real/validation_auc")
+    assert [point.step for point in curve] == list(range(1, 9))
+    inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+    assert set(inputs) == {f"movielens_100k/{part}" for part in ("train", "validation", "test")}
+    assert len({entry.dataset.digest for entry in inputs.values()}) == 3
+    assert {entry.tags[0].value for entry in inputs.values()} == {"train", "validation", "test"}
+    assert [file.path for file in client.list_artifacts(done["run_id"], "report")] == ["report/report.html"]
+    assert done["run_id"] in done["run_url"]
+
+
+def test_the_same_bundle_is_registered_once(workbench: Workbench) -> None:
+    first, second = workbench.register(), workbench.register()
+    assert second == {**first, "reused": True}
+    assert len(versions(NAME)) == 1
+    third = workbench.register("b")
+    assert third["version"] == "2"
+    assert aliases(NAME) == {"challenger": "2"}
+
+
+@pytest.mark.parametrize("step", ["log_version", "promote"])
+def test_a_killed_registration_leaves_nothing_half_done(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, step, die)
+        if step == "log_version":  # SIGKILL runs no clean-up: the run stays open
+            from mlflow import MlflowClient
+
+            patch.setattr(MlflowClient, "set_terminated", lambda *a, **k: None)
+        with pytest.raises(Killed):
+            workbench.register()
+    assert aliases(NAME) == {}
+    done = workbench.register()
+    assert done["version"] == "1"
+    assert done["reused"] == (step == "promote")
+    assert aliases(NAME) == {"challenger": "1"}
+    runs = connect().search_runs([connect().get_run(done["run_id"]).info.experiment_id])
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+
+
+def test_a_damaged_bundle_is_refused(workbench: Workbench, tmp_path: Path) -> None:
+    bundle = samples.make_bundle(tmp_path / "bundle-a")
+    samples.make_evaluation(tmp_path / "evaluation-a")
+    (bundle / "ranker.onnx").write_bytes(b"cut short")
+    with pytest.raises(ArtifactError, match=r"ranker\.onnx has changed"):
+        workbench.register()
+    assert versions(NAME) == []
+
+
+def test_fetching_damaged_or_missing_artifacts_is_an_error(workbench: Workbench, tmp_path: Path) -> None:
+    workbench.register()
+    stored = next((tmp_path / "lorefuse-home" / "mlflow" / "artifacts").rglob("bundle/vocabularies.json"))
+    stored.write_text("{}")
+    with pytest.raises(ArtifactError, match="has changed"):
+        fetch_bundle(NAME, "1", tmp_path / "out")
+    stored.unlink()
+    with pytest.raises(ArtifactError, match="not whole"):
+        fetch_bundle(NAME, "1", tmp_path / "out")
+    for file in stored.parent.iterdir():
+        file.unlink()
+    stored.parent.rmdir()
+    with pytest.raises(ArtifactError, match="does not carry bundle/"):
+        fetch_bundle(NAME, "1", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_aliases_move_and_unknown_versions_are_named(workbench: Workbench) -> None:
+    workbench.register("a")
+    workbench.register("b")
+    promote(NAME, "1", "champion")
+    promote(NAME, "1", "champion")
+    assert aliases(NAME) == {"champion": "1", "challenger": "2"}
+    with pytest.raises(UsageError, match="no version or alias 9"):
+        promote(NAME, "9", "champion")
+    with pytest.raises(UsageError, match="no version or alias champion"):
+        get_version("no-such-model", "champion")
+
+
+def test_a_version_of_another_origin_is_not_ours(workbench: Workbench, tmp_path: Path) -> None:
+    workbench.register()
+    client = connect()
+    entry = client.create_model_version(NAME, get_version(NAME, "1").source)
+    with pytest.raises(UsageError, match="cannot be served"):
+        promote(NAME, str(entry.version), "champion")
+    digest = Bundle.open(tmp_path / "bundle-a").digest
+    found = version_module.find_version(NAME, digest, client)
+    assert found is not None
+    assert str(found.version) == "1"
