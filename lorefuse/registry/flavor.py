@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.errors import ArtifactError
-from lorefuse.registry.bundle import RANKER_FILE, Bundle, input_dtypes, input_example, signature
+from lorefuse.export.bundle import RANKER_FILE, Bundle
+from lorefuse.registry.signature import input_example, signature
 
 BUNDLE_FOLDER = "bundle"
 EVALUATION_FOLDER = "evaluation"
@@ -34,16 +35,16 @@ def save_model(path: str, mlflow_model: Any, *, bundle_path: Path, evaluation_pa
         evaluation_path: An evaluation folder (`metrics.json`, `user_scores.parquet`, …).
 
     Raises:
-        ArtifactError: The bundle is not whole, or its ranker's inputs differ from its feature spec.
+        ArtifactError: The bundle is not whole, or its ranker's inputs differ from its signature.
     """
     import mlflow.onnx
 
-    bundle = Bundle.open(bundle_path)
+    bundle = Bundle.load(bundle_path)
     mlflow.onnx.save_model(
         _load_ranker(bundle),
         path,
         mlflow_model=mlflow_model,
-        signature=signature(bundle.spec()),
+        signature=signature(bundle),
         input_example=input_example(bundle),
         # Named here, or MLflow would load the model in a second process to find them out.
         pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS],
@@ -65,10 +66,13 @@ def _load_ranker(bundle: Bundle) -> Any:
         onnx.checker.check_model(model)
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise ArtifactError(f"{path} is not an ONNX model.", got=str(error), fix="lorefuse run") from None
-    expected, got = set(input_dtypes(bundle.spec())), {entry.name for entry in model.graph.input}
+    expected, got = (
+        {tensor.name for tensor in bundle.signatures().ranker.inputs},
+        {entry.name for entry in model.graph.input},
+    )
     if expected != got:
         raise ArtifactError(
-            f"The inputs of {path} differ from the feature spec.",
+            f"The inputs of {path} differ from its signature.",
             expected=", ".join(sorted(expected)),
             got=", ".join(sorted(got)),
             fix="export the model again: lorefuse run",

@@ -15,8 +15,8 @@ import numpy as np
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split
 from lorefuse.errors import ArtifactError
+from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry import flavor
-from lorefuse.registry.bundle import RANKER_FILE, Bundle
 from lorefuse.registry.compare import METRICS, Comparison, compare, parse_metric, subset_mask
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
@@ -146,8 +146,8 @@ def _against(
                 return GateDecision(False, f"refused: version {champion.version} was scored on other test rows")
             old_score = old["score"].to_numpy(np.float64)
         else:
-            bundle = Bundle.open(fetch(champion, flavor.BUNDLE_FOLDER, Path(temporary)))
-            new_bundle = Bundle.open(fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary) / "new"))
+            bundle = Bundle.load(fetch(champion, flavor.BUNDLE_FOLDER, Path(temporary)))
+            new_bundle = Bundle.load(fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary) / "new"))
             obstacle = _obstacle(bundle, new_bundle, training_set_path)
             if obstacle or training_set_path is None:
                 text = (

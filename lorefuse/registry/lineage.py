@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorefuse.atomic import sha256_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import DatasetFile, Split
-from lorefuse.errors import ArtifactError
+from lorefuse.report.evaluation import by_arm, is_number, read_json
 from lorefuse.settings import settings
 from lorefuse.workspace import code_digest, read_digest
 
@@ -23,20 +22,6 @@ if TYPE_CHECKING:
 MAX_PARAM_CHARS = 6000
 MAX_DIGEST_CHARS = 36
 _ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "tuning", "registry", "export")
-
-
-def read_evaluation(path: Path, name: str) -> Any:
-    """Return the content of a JSON file of an evaluation folder.
-
-    Raises:
-        ArtifactError: It is missing or cut short.
-    """
-    try:
-        return json.loads((path / name).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is not a whole evaluation.", expected=name, got=str(error), fix="train again: lorefuse run"
-        ) from None
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -82,7 +67,7 @@ def scalar_metrics(metrics: Mapping[str, Any], config: PipelineConfig) -> dict[s
         for key, value in flat.items()
         if key.startswith(f"{main}/real_minus_none/")
     }
-    finite = {name: value for name, value in (headline | flat).items() if value is not None and math.isfinite(value)}
+    finite = {name: value for name, value in (headline | flat).items() if is_number(value)}
     return {name.replace("@", "_at_"): float(value) for name, value in finite.items()}  # MLflow refuses "@"
 
 
@@ -90,22 +75,11 @@ def curve_metrics(history: Mapping[str, Any], timestamp_ms: int) -> Iterator[Met
     """Yield the learning curves as metrics ``curve/<arm>/<name>`` whose step is the epoch."""
     from mlflow.entities import Metric
 
-    for arm, epochs in curves(history).items():
+    for arm, epochs in by_arm(history, "epoch").items():
         for entry in epochs:
             for name, value in entry.items():
-                if name != "epoch" and isinstance(value, int | float) and math.isfinite(value):
+                if name != "epoch" and is_number(value):
                     yield Metric(f"curve/{arm}/{name}", float(value), timestamp_ms, int(entry["epoch"]))
-
-
-def curves(history: Mapping[str, Any], prefix: str = "") -> dict[str, list[dict[str, float]]]:
-    """Return learning curves by arm, whether `history.json` holds arms or splits of arms."""
-    flat: dict[str, list[dict[str, float]]] = {}
-    for name, value in history.items():
-        if isinstance(value, Mapping):
-            flat |= curves(value, f"{prefix}{name}/")
-        elif isinstance(value, list) and all(isinstance(entry, Mapping) and "epoch" in entry for entry in value):
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def dataset_inputs(dataset_path: Path, split_path: Path) -> list[DatasetInput]:
@@ -114,7 +88,7 @@ def dataset_inputs(dataset_path: Path, split_path: Path) -> list[DatasetInput]:
     from mlflow.data.sources import LocalArtifactDatasetSource
     from mlflow.entities import DatasetInput, InputTag
 
-    manifest = read_evaluation(dataset_path, DatasetFile.MANIFEST)
+    manifest = read_json(dataset_path, DatasetFile.MANIFEST)
     name = str(manifest.get("source", {}).get("kind", "dataset"))
     source = LocalArtifactDatasetSource(str(dataset_path / DatasetFile.INTERACTIONS))
     inputs = []

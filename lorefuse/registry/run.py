@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Alias
+from lorefuse.export.bundle import EMBEDDING_FILE, Bundle
 from lorefuse.registry import lineage
-from lorefuse.registry.bundle import Bundle
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
-from lorefuse.registry.version import BUNDLE_TAG, TAG, find_version, log_version, promote
+from lorefuse.registry.version import BUNDLE_TAG, TAG, create_version, find_version, log_model, promote
+from lorefuse.report.evaluation import main_split, read_json, verdict_text
 from lorefuse.workspace import read_digest
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def register(
         ArtifactError: The bundle or the evaluation is not whole.
         UnreachableError: The tracking server does not answer.
     """
-    bundle = Bundle.open(bundle_path)
-    metrics = lineage.read_evaluation(evaluation_path, "metrics.json")
+    bundle = Bundle.load(bundle_path)
+    metrics = read_json(evaluation_path, "metrics.json")
     client, name = connect(), config.registry.model_name
     with explained("open the experiment"):
         experiment_id = ensure_experiment(client, config.registry.experiment)
@@ -84,16 +85,11 @@ def register(
         tags = _tags(bundle, dataset_path, split_path)
         run_id = _start_run(client, experiment_id, bundle, tags, config)
         try:
-            _log_run(client, run_id, config, metrics, evaluation_path, report_path, dataset_path, split_path)
-            version = log_version(
-                client,
-                name,
-                run_id,
-                bundle_path=bundle_path,
-                evaluation_path=evaluation_path,
-                tags=tags,
-                description=verdict_text(metrics, config.split.strategy),
-            )
+            model_id = log_model(client, run_id, bundle_path=bundle_path, evaluation_path=evaluation_path)
+            _log_numbers(client, run_id, model_id, config, metrics, evaluation_path)
+            _log_artifacts(client, run_id, config, evaluation_path, report_path, dataset_path, split_path)
+            text = verdict_text(metrics, main_split(metrics, config.split.strategy))
+            version = create_version(client, name, run_id, model_id, tags=tags, description=text)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
@@ -101,17 +97,6 @@ def register(
     promote(name, version, Alias.CHALLENGER, client)
     url = run_url(client, experiment_id, run_id)
     return Registration(version=version, run_id=run_id, run_url=url, reused=known is not None)
-
-
-def verdict_text(metrics: dict[str, Any], split: str) -> str:
-    """Return in one line whether knowledge helped, e.g. ``Knowledge, warm items: helped (auc +0.010); cold …``."""
-    content = metrics["splits"].get(split) or next(iter(metrics["splits"].values()))
-    parts = []
-    for temperature, verdict in content.get("verdicts", {}).items():
-        difference = content.get("differences", {}).get("none", {}).get(f"auc_{temperature}")
-        number = f" (AUC {difference['mean']:+.4f})" if difference and difference["mean"] is not None else ""
-        parts.append(f"{temperature} items: {verdict}{number}")
-    return "Knowledge against none, " + "; ".join(parts) if parts else ""
 
 
 def _tags(bundle: Bundle, dataset_path: Path, split_path: Path) -> dict[str, str]:
@@ -123,7 +108,7 @@ def _tags(bundle: Bundle, dataset_path: Path, split_path: Path) -> dict[str, str
         SPLIT_TAG: read_digest(split_path),
         **lineage.code_tags(),
     }
-    address = bundle.read_json("embedding.json").get("address")
+    address = bundle.read_json(EMBEDDING_FILE).get("address")
     return tags | ({f"{TAG}embedding_address": str(address)} if address else {})
 
 
@@ -135,27 +120,41 @@ def _start_run(
         return str(client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
 
 
-def _log_run(
+def _log_numbers(
     client: MlflowClient,
     run_id: str,
+    model_id: str,
     config: PipelineConfig,
     metrics: dict[str, Any],
     evaluation_path: Path,
-    report_path: Path | None,
-    dataset_path: Path,
-    split_path: Path,
 ) -> None:
     from mlflow.entities import Metric, Param
 
     now_ms = int(time.time() * 1000)
     params = [Param(name, text) for name, text in lineage.params(config, metrics).items()]
-    points = [Metric(name, value, now_ms, 0) for name, value in lineage.scalar_metrics(metrics, config).items()]
-    points += lineage.curve_metrics(lineage.read_evaluation(evaluation_path, "history.json"), now_ms)
-    with explained("log the run"):
+    points = [
+        # The headline belongs to the model too, so that the UI can compare models by it.
+        Metric(name, value, now_ms, 0, model_id=None if "/" in name else model_id)
+        for name, value in lineage.scalar_metrics(metrics, config).items()
+    ]
+    points += lineage.curve_metrics(read_json(evaluation_path, "history.json"), now_ms)
+    with explained("log params and metrics"):
         for batch in _batches(params, PARAMS_PER_BATCH):
             client.log_batch(run_id, params=batch)
         for batch in _batches(points, METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=batch)
+
+
+def _log_artifacts(
+    client: MlflowClient,
+    run_id: str,
+    config: PipelineConfig,
+    evaluation_path: Path,
+    report_path: Path | None,
+    dataset_path: Path,
+    split_path: Path,
+) -> None:
+    with explained("log artifacts"):
         client.log_inputs(run_id, lineage.dataset_inputs(dataset_path, split_path))
         client.log_artifacts(run_id, str(evaluation_path), "evaluation")
         for name in ("manifest.json", "quarantine.jsonl"):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_folder
 from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.export.bundle import Bundle
 from lorefuse.registry import flavor
-from lorefuse.registry.bundle import Bundle
 from lorefuse.registry.tracking import connect, explained
 
 if TYPE_CHECKING:
@@ -91,31 +91,21 @@ def find_version(name: str, bundle_digest: str, client: MlflowClient) -> ModelVe
     return next((entry for entry in versions(name, client) if entry.tags.get(BUNDLE_TAG) == bundle_digest), None)
 
 
-def log_version(
-    client: MlflowClient,
-    name: str,
-    run_id: str,
-    *,
-    bundle_path: Path,
-    evaluation_path: Path,
-    tags: dict[str, str],
-    description: str,
-) -> str:
-    """Log a model with all it carries, then make it a version of the registered model.
+def log_model(client: MlflowClient, run_id: str, *, bundle_path: Path, evaluation_path: Path) -> str:
+    """Upload a model with all it carries into a run's experiment; no version exists yet.
 
-    Everything is uploaded before the version exists; a process killed on the way leaves no version.
+    Call it before metrics are logged: MLflow copies a run's metrics to its model one by one, which takes seconds.
 
     Returns:
-        The version's number.
+        The logged model's id.
     """
-    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
     with explained("log the model"):
         # Model.log alone would put the model into MLflow's active experiment, which is not the run's.
         experiment_id = client.get_run(run_id).info.experiment_id
         model = client.create_logged_model(experiment_id, "ranker", source_run_id=run_id, model_type="ranker")
-        info = Model.log(
+        Model.log(
             artifact_path=None,
             flavor=flavor,
             model_id=model.model_id,
@@ -123,6 +113,19 @@ def log_version(
             bundle_path=bundle_path,
             evaluation_path=evaluation_path,
         )
+    return str(model.model_id)
+
+
+def create_version(
+    client: MlflowClient, name: str, run_id: str, model_id: str, *, tags: dict[str, str], description: str
+) -> str:
+    """Make a logged model a version of the registered model, with all its tags, in one transaction.
+
+    Returns:
+        The version's number.
+    """
+    from mlflow.exceptions import MlflowException
+
     with explained("register the model"):
         if _registered_model(client, name) is None:
             try:
@@ -131,7 +134,7 @@ def log_version(
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                     raise
         entry = client.create_model_version(
-            name, info.model_uri, run_id=run_id, tags=tags, description=description, model_id=info.model_id
+            name, f"models:/{model_id}", run_id=run_id, tags=tags, description=description, model_id=model_id
         )
     return str(entry.version)
 
@@ -155,7 +158,7 @@ def fetch_bundle(name: str, alias_or_version: str, out_path: Path, client: Mlflo
     entry = get_version(name, alias_or_version, client)
     with tempfile.TemporaryDirectory() as temporary:
         source_path = fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary))
-        bundle = Bundle.open(source_path)
+        bundle = Bundle.load(source_path)
         if bundle.digest != entry.tags.get(BUNDLE_TAG):
             raise ArtifactError(
                 f"The bundle of {name} version {entry.version} is not the one that was registered.",

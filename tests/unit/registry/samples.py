@@ -16,9 +16,10 @@ from safetensors.numpy import save_file
 from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import SPLIT_CODES, Tensor
+from lorefuse.export.bundle import _REQUIRED as REQUIRED
+from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import CategoricalField, FeatureSpec
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.registry.bundle import input_dtypes
 
 SPEC = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=9),),
@@ -33,10 +34,15 @@ NUM_USERS, ROWS_PER_USER = 40, 12
 METRICS = ("auc", "gauc", "logloss", "ndcg_at_10", "recall_at_10")
 
 
+def _inputs(spec: FeatureSpec) -> dict[str, np.dtype[Any]]:
+    ranker = ServingSignature.of(spec, 6, CONFIG.serving).ranker
+    return {tensor.name: tensor.numpy_dtype for tensor in ranker.inputs}
+
+
 def make_ranker(path: Path, bias: float, spec: FeatureSpec = SPEC) -> None:
     """Write an ONNX ranker: sigmoid(bias + sum of all inputs / 10)."""
     nodes, parts, inputs = [], [], []
-    for name, dtype in input_dtypes(spec).items():
+    for name, dtype in _inputs(spec).items():
         kind = TensorProto.INT64 if dtype == np.int64 else TensorProto.FLOAT
         inputs.append(helper.make_tensor_value_info(name, kind, ["batch", spec.width(Tensor(name))]))
         nodes.append(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT))
@@ -68,15 +74,17 @@ def make_bundle(path: Path, bias: float = 0.0, spec: FeatureSpec = SPEC, vocabul
     write_json(path / "config.json", CONFIG.model_dump(mode="json"))
     write_json(path / "vocabularies.json", {"user_id": [vocabulary]})
     write_json(path / "embedding.json", {"address": "af57", "dim": 3})
+    write_json(path / "serving.json", {"num_items": 6, "limits": CONFIG.serving.model_dump(mode="json")})
+    for name in sorted({*REQUIRED} - {file.name for file in path.iterdir()}):
+        (path / name).write_bytes(name.encode())  # not read by this room
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
-        name: rng.integers(0, 3, (8, spec.width(Tensor(name)))).astype(dtype)
-        for name, dtype in input_dtypes(spec).items()
+        name: rng.integers(0, 3, (8, spec.width(Tensor(name)))).astype(dtype) for name, dtype in _inputs(spec).items()
     }
     session = onnxruntime.InferenceSession(str(path / "ranker.onnx"), providers=["CPUExecutionProvider"])
     save_file(arrays | {"score": session.run(None, arrays)[0]}, str(path / "reference.safetensors"))
     sha256 = {file.name: sha256_file(file) for file in sorted(path.iterdir())}
-    write_json(path / "bundle.json", {"sha256": sha256, "data_cutoff": spec.data_cutoff})
+    write_json(path / "bundle.json", {"format": 1, "sha256": sha256, "data_cutoff": spec.data_cutoff})
     return path
 
 

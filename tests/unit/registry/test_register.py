@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.export.bundle import Bundle
 from lorefuse.registry import run as run_module
 from lorefuse.registry import version as version_module
-from lorefuse.registry.bundle import Bundle
 from lorefuse.registry.tracking import connect
 from lorefuse.registry.version import aliases, fetch_bundle, get_version, promote, versions
 from tests.unit.registry import samples
@@ -24,10 +24,10 @@ def test_a_version_carries_everything(workbench: Workbench, tmp_path: Path) -> N
     assert done["version"] == "1"
     assert not done["reused"]
     assert aliases(NAME) == {"challenger": "1"}
-    source = Bundle.open(tmp_path / "bundle-a")
+    source = Bundle.load(tmp_path / "bundle-a")
     fetched = fetch_bundle(NAME, "challenger", tmp_path / "fetched")
     assert fetched.sha256 == source.sha256
-    assert Bundle.open(fetched.path).digest == source.digest
+    assert Bundle.load(fetched.path).digest == source.digest
 
     from safetensors.numpy import load_file
 
@@ -78,7 +78,7 @@ def test_the_same_bundle_is_registered_once(workbench: Workbench) -> None:
     assert aliases(NAME) == {"challenger": "2"}
 
 
-@pytest.mark.parametrize("step", ["log_version", "promote"])
+@pytest.mark.parametrize("step", ["create_version", "promote"])
 def test_a_killed_registration_leaves_nothing_half_done(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_killed_registration_leaves_nothing_half_done(
 
     with monkeypatch.context() as patch:
         patch.setattr(run_module, step, die)
-        if step == "log_version":  # SIGKILL runs no clean-up: the run stays open
+        if step == "create_version":  # SIGKILL runs no clean-up: the run stays open
             from mlflow import MlflowClient
 
             patch.setattr(MlflowClient, "set_terminated", lambda *a, **k: None)
@@ -109,7 +109,7 @@ def test_a_damaged_bundle_is_refused(workbench: Workbench, tmp_path: Path) -> No
     bundle = samples.make_bundle(tmp_path / "bundle-a")
     samples.make_evaluation(tmp_path / "evaluation-a")
     (bundle / "ranker.onnx").write_bytes(b"cut short")
-    with pytest.raises(ArtifactError, match=r"ranker\.onnx has changed"):
+    with pytest.raises(ArtifactError, match=r"changed: ranker\.onnx"):
         workbench.register()
     assert versions(NAME) == []
 
@@ -118,10 +118,10 @@ def test_fetching_damaged_or_missing_artifacts_is_an_error(workbench: Workbench,
     workbench.register()
     stored = next((tmp_path / "lorefuse-home" / "mlflow" / "artifacts").rglob("bundle/vocabularies.json"))
     stored.write_text("{}")
-    with pytest.raises(ArtifactError, match="has changed"):
+    with pytest.raises(ArtifactError, match=r"changed: vocabularies\.json"):
         fetch_bundle(NAME, "1", tmp_path / "out")
     stored.unlink()
-    with pytest.raises(ArtifactError, match="not whole"):
+    with pytest.raises(ArtifactError, match=r"missing: vocabularies\.json"):
         fetch_bundle(NAME, "1", tmp_path / "out")
     for file in stored.parent.iterdir():
         file.unlink()
@@ -149,7 +149,7 @@ def test_a_version_of_another_origin_is_not_ours(workbench: Workbench, tmp_path:
     entry = client.create_model_version(NAME, get_version(NAME, "1").source)
     with pytest.raises(UsageError, match="cannot be served"):
         promote(NAME, str(entry.version), "champion")
-    digest = Bundle.open(tmp_path / "bundle-a").digest
+    digest = Bundle.load(tmp_path / "bundle-a").digest
     found = version_module.find_version(NAME, digest, client)
     assert found is not None
     assert str(found.version) == "1"
