@@ -112,7 +112,7 @@ def read_config(path: Path) -> Any:
     Raises:
         ArtifactError: It is missing or not a model config.
     """
-    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2 as pb
 
     try:

@@ -115,6 +115,22 @@ def _export(graph: nn.Module, args: tuple[Tensor, ...], inputs: list[str], outpu
             dynamic_shapes=(tuple({0: batch} for _ in args),),
             verbose=False,
         )
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Remove the exporter's notes (stack traces with file names of this machine): equal models get equal bytes."""
+    import onnx
+
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+    onnx.save(model, str(path))
 
 
 @contextmanager

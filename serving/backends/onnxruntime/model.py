@@ -82,7 +82,9 @@ class TritonPythonModel:
         try:
             outputs = self.session.run(self.output_names, feed)
         except ORT_ERRORS as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(_first_line(error)))
+            return pb_utils.InferenceResponse(
+                error=pb_utils.TritonError(_first_line(error), pb_utils.TritonError.INVALID_ARG)
+            )
         return self._response(outputs)
 
     def _split(self, outputs, feeds):

@@ -46,8 +46,10 @@ class TritonPythonModel:
         for request in requests:
             try:
                 responses.append(pb_utils.InferenceResponse(output_tensors=self._answer(request)))
-            except (RequestError, OnlineStoreError) as error:
-                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
+            except RequestError as error:
+                responses.append(_failed(error, pb_utils.TritonError.INVALID_ARG))
+            except OnlineStoreError as error:
+                responses.append(_failed(error, pb_utils.TritonError.INTERNAL))
         return responses
 
     def finalize(self):
@@ -127,3 +129,7 @@ class TritonPythonModel:
 def _optional(request, name, default, num_users):
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return np.full(num_users, default) if tensor is None else tensor.as_numpy().reshape(-1)
+
+
+def _failed(error, code):
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))

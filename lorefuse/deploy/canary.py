@@ -1,0 +1,135 @@
+"""Canary inference: a version is ready when its answers are right, not when Triton says so.
+
+A dead Python stub leaves Triton's readiness true; only an inference tells.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.contract import Tensor
+from lorefuse.deploy.control import Control
+from lorefuse.errors import DeployError
+from lorefuse.export import signature as s
+from lorefuse.export.repository import REFERENCE_FILE, read_answer
+from lorefuse.export.wire import text_array
+
+TOLERANCE = 1e-5
+NOBODY = "\x00nobody"
+"""A user_id that no data set can hold."""
+NUM_TIMINGS = 10
+
+
+def verify_ready(url: str, repository_path: Path, version: int, *, active: bool = True) -> dict[str, Any]:
+    """Ask every model of a version for answers that are known.
+
+    Args:
+        url: gRPC address of Triton.
+        repository_path: Model repository; the references travel with each version.
+        version: The version to check.
+        active: Also check `recommend`, which must answer with this version.
+
+    Returns:
+        max_score_difference and, where `active`, latency_ms (median of ten recommendations).
+
+    Raises:
+        DeployError: A model does not answer, or answers wrongly; the message names it.
+    """
+    control = Control(url)
+    ranker = _reference(repository_path, s.RANKER, version)
+    catalogue = _reference(repository_path, s.CATALOGUE_RANKER, version)
+    difference = max(_check_ranker(control, ranker, version), _check_catalogue_ranker(control, catalogue, version))
+    features = _check_features(control, version)
+    _check_answer(control, repository_path, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
+    report: dict[str, Any] = {"max_score_difference": difference}
+    if active:
+        report["latency_ms"] = _check_recommend(control, features, version)
+    return report
+
+
+def _reference(repository_path: Path, name: str, version: int) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = repository_path / name / str(version) / REFERENCE_FILE
+    try:
+        arrays: dict[str, NDArray[Any]] = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise DeployError(f"Version {version} carries no reference.", expected=str(path), got=str(error)) from None
+    return arrays
+
+
+def _check_ranker(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
+    expected = reference.pop(Tensor.SCORE.value)
+    got = control.infer(s.RANKER, reference, version)[Tensor.SCORE.value].reshape(-1)
+    return _hold(s.RANKER, version, expected, got)
+
+
+def _check_catalogue_ranker(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
+    outputs = (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value)
+    inputs = {name: array for name, array in reference.items() if name not in outputs}
+    got = control.infer(s.CATALOGUE_RANKER, inputs, version)
+    expected_rows, got_rows = reference[outputs[0]], got[outputs[0]]
+    # Equal scores within the tolerance may change places; the k-th best score may not differ.
+    if expected_rows.shape != got_rows.shape or ((expected_rows < 0) != (got_rows < 0)).any():
+        raise DeployError(f"{s.CATALOGUE_RANKER} {version} returned other rows than torch.", got=str(got_rows.shape))
+    return _hold(s.CATALOGUE_RANKER, version, reference[outputs[1]], got[outputs[1]])
+
+
+def _check_features(control: Control, version: int) -> dict[str, NDArray[Any]]:
+    got = control.infer(s.FEATURES, {c.USER_ID: text_array(NOBODY)}, version)
+    if got[Tensor.USER_FIELDS.value].any():
+        raise DeployError(f"{s.FEATURES} {version} knows a user who does not exist.", got=str(got))
+    return got
+
+
+def _check_answer(control: Control, repository_path: Path, version: int, num_returned: int) -> None:
+    facts = read_answer(repository_path, version)
+    inputs: dict[str, NDArray[Any]] = {
+        Tensor.CATALOGUE_ROW.value: np.arange(num_returned, dtype=np.int64)[None],
+        Tensor.SCORE.value: np.zeros((1, num_returned), dtype=np.float32),
+        s.K: np.array([[num_returned]], dtype=np.int32),
+        s.LIKED_ITEM_ID: text_array(facts["item_ids"][0]),
+    }
+    got = control.infer(s.ANSWER, inputs, version)
+    ids = [item_id.decode() for item_id in got[c.ITEM_ID][0]]
+    if ids != facts["item_ids"][:num_returned] or got[s.LIKED_TITLE][0, 0].decode() != facts["titles"][0]:
+        raise DeployError(f"{s.ANSWER} {version} names other items than the catalogue.", got=str(ids[:5]))
+
+
+def _check_recommend(control: Control, features: dict[str, NDArray[Any]], version: int) -> float:
+    inputs = {name: array for name, array in features.items() if name not in (s.K, s.LIKED_ITEM_ID)}
+    best = control.infer(s.CATALOGUE_RANKER, inputs, version)[Tensor.SCORE.value]
+    timings = []
+    for _ in range(NUM_TIMINGS):
+        start_s = time.perf_counter()
+        got = control.infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)})
+        timings.append((time.perf_counter() - start_s) * 1000)
+    if got[s.MODEL_VERSION][0, 0].decode() != str(version):
+        raise DeployError(
+            f"{s.RECOMMEND} answers with another version.", expected=str(version), got=str(got[s.MODEL_VERSION])
+        )
+    scores = got[Tensor.SCORE.value]
+    _hold(s.RECOMMEND, version, best[:, : scores.shape[1]], scores)
+    return round(float(np.median(timings)), 2)
+
+
+def _hold(name: str, version: int, expected: NDArray[Any], got: NDArray[Any]) -> float:
+    worst = float("inf")
+    if expected.shape == got.shape and not np.isnan(got).any():
+        with np.errstate(invalid="ignore"):
+            difference = np.where(expected == got, 0, np.abs(expected - got) / np.maximum(1, np.abs(expected)))
+        worst = float(difference.max(initial=0.0))
+    if not worst <= TOLERANCE:
+        raise DeployError(
+            f"{name} {version} answers wrongly.",
+            expected=f"the reference scores within {TOLERANCE:g}",
+            got=f"shape {got.shape} for {expected.shape}, a difference of {worst:.3g}",
+        )
+    return worst

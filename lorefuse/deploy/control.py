@@ -1,0 +1,103 @@
+"""Model control over gRPC: load, unload, what is ready, and inference of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.errors import DeployError
+from lorefuse.export.wire import to_infer_input
+
+LOAD_TIMEOUT_S, INFER_TIMEOUT_S = 120.0, 30.0
+
+
+class Control:
+    """A connection for whoever runs the server; applications use `lorefuse.client.Client`.
+
+    Args:
+        url: gRPC address, ``host:port``.
+    """
+
+    def __init__(self, url: str) -> None:
+        import tritonclient.grpc as triton
+
+        self.url = url
+        self._triton = triton.InferenceServerClient(url)
+
+    def is_live(self) -> bool:
+        """Tell whether the server answers at all, which it does once its models are loaded or have failed to."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return bool(self._triton.is_server_live(client_timeout=1.0))
+        except InferenceServerException:
+            return False
+
+    def versions(self) -> dict[str, list[int]]:
+        """Return the ready versions of each model."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            index = self._triton.get_model_repository_index(client_timeout=5.0).models
+        except InferenceServerException as error:
+            raise DeployError("Triton does not list its models.", got=error.message()) from None
+        ready: dict[str, list[int]] = {}
+        for entry in index:
+            if entry.state == "READY":
+                ready.setdefault(entry.name, []).append(int(entry.version))
+        return {name: sorted(numbers) for name, numbers in sorted(ready.items())}
+
+    def load(self, name: str) -> None:
+        """Load what the repository now says about a model; on failure the versions loaded before go on.
+
+        Raises:
+            DeployError: Triton refused, with its reason in one line.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            self._triton.load_model(name, client_timeout=LOAD_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise DeployError(f"Triton could not load {name}.", got=short(error.message())) from None
+
+    def unload(self, name: str) -> None:
+        """Unload all versions of a model."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            self._triton.unload_model(name, client_timeout=LOAD_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise DeployError(f"Triton could not unload {name}.", got=short(error.message())) from None
+
+    def infer(
+        self, name: str, inputs: Mapping[str, NDArray[Any]], version: int | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run one inference of one version.
+
+        Returns:
+            All outputs by name; texts as object arrays of bytes.
+
+        Raises:
+            DeployError: The model did not answer.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            result = self._triton.infer(
+                name,
+                [to_infer_input(key, array) for key, array in inputs.items()],
+                model_version=str(version) if version else "",
+                client_timeout=INFER_TIMEOUT_S,
+            )
+        except InferenceServerException as error:
+            raise DeployError(f"{name} {version or ''} gave no answer.", got=short(error.message())) from None
+        return {output.name: np.asarray(result.as_numpy(output.name)) for output in result.get_response().outputs}
+
+
+def short(message: str | None) -> str:
+    """Return the first line of an error of Triton's, without a stack trace."""
+    lines = (message or "no reason given").strip().splitlines()
+    return lines[0][:400]

@@ -1,0 +1,261 @@
+"""Starts, adopts and stops one Triton server on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorefuse.atomic import write_json
+from lorefuse.deploy.runtime import find_runtime
+from lorefuse.errors import DeployError, UsageError
+from lorefuse.export.signature import RANKER, RECOMMEND
+from lorefuse.settings import settings
+
+if TYPE_CHECKING:
+    import psutil
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S, EXIT_TIMEOUT_S = 60.0, 10
+_LOG_TAIL = 12
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+"""Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
+_HARMLESS = ("CudaDriverHelper", "NVIDIA Driver", "pinned_memory")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens, on the loopback address alone."""
+
+    http: int = 8600
+    grpc: int = 8601
+    metrics: int = 8602
+
+    @classmethod
+    def from_url(cls, url: str) -> Ports:
+        """Make ports from the gRPC address `host:port`; HTTP and metrics lie one below and one above.
+
+        Raises:
+            UsageError: The address is not on this machine, or not an address.
+        """
+        host, _, port = url.rpartition(":")
+        if host not in (HOST, "localhost") or not port.isdigit() or not 1 < int(port) < 65535:
+            raise UsageError(
+                "Lorefuse starts Triton on this machine alone.",
+                expected=f"LOREFUSE_TRITON_URL={HOST}:<port>",
+                got=url,
+            )
+        return cls(int(port) - 1, int(port), int(port) + 1)
+
+
+def free_ports() -> Ports:
+    """Return three ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return Ports(*(one.getsockname()[1] for one in sockets))
+
+
+def _default_ports() -> Ports:
+    return Ports.from_url(settings().triton_url)
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """One Triton server and the folder it lives in.
+
+    Attributes:
+        serve_path: Holds `model_repository/`, `runtime/`, `triton.log` and `triton.json` (the pid file).
+        ports: Where it listens.
+        python_path: Interpreter of the serving environment.
+    """
+
+    serve_path: Path = field(default_factory=lambda: settings().serve_path)
+    ports: Ports = field(default_factory=_default_ports)
+    python_path: Path = field(default_factory=lambda: settings().serve_python_path)
+
+    @property
+    def repository_path(self) -> Path:
+        """The model repository."""
+        return self.serve_path / "model_repository"
+
+    @property
+    def log_path(self) -> Path:
+        """Output of the server that was started last."""
+        return self.serve_path / "triton.log"
+
+    @property
+    def url(self) -> str:
+        """Address for gRPC clients."""
+        return f"{HOST}:{self.ports.grpc}"
+
+    def start(self) -> dict[str, Any]:
+        """Start the server with the deployed models, or adopt the one that already runs, and wait until it answers.
+
+        Returns:
+            pid, url, adopted and start_s.
+
+        Raises:
+            DeployError: The environment is not whole, a port is taken, or the server died or did not answer in time;
+                the end of its log is part of the message.
+        """
+        start_s = time.perf_counter()
+        with self._lock():
+            process = self.process()
+            adopted = process is not None
+            if process is None:
+                self._check_ports()
+                self._spawn()
+            self._wait_live()
+            process = self.process()
+        if process is None:
+            raise DeployError("Triton died right after it started.", got=self.log_tail())
+        return {
+            "pid": process.pid,
+            "url": self.url,
+            "adopted": adopted,
+            "start_s": round(time.perf_counter() - start_s, 2),
+        }
+
+    def stop(self) -> bool:
+        """Let requests in flight finish and end the server; True where one was running.
+
+        Raises:
+            DeployError: It could not be ended.
+        """
+        import psutil
+
+        with self._lock():
+            process = self.process()
+            if process is None:
+                self._pid_path.unlink(missing_ok=True)
+                return False
+            family = [process, *process.children(recursive=True)]
+            process.send_signal(signal.SIGTERM)
+            _, alive = psutil.wait_procs([process], timeout=EXIT_TIMEOUT_S + 5)
+            for one in family if alive else []:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            _, alive = psutil.wait_procs(alive, timeout=5)
+            if alive:
+                raise DeployError(f"Triton (pid {process.pid}) could not be ended.", got=self.log_tail())
+            self._pid_path.unlink(missing_ok=True)
+            return True
+
+    def process(self) -> psutil.Process | None:
+        """Return the running server that this folder's pid file names; None where it is gone or is another program."""
+        import psutil
+
+        for child in _CHILDREN:
+            child.poll()
+        try:
+            facts = json.loads(self._pid_path.read_text("utf-8"))
+            process = psutil.Process(int(facts["pid"]))
+            ours = str(self.repository_path) in " ".join(process.cmdline())
+            same = abs(process.create_time() - float(facts["create_time"])) < 2
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            return None
+        if not (ours and same and alive):
+            return None
+        if facts["ports"] != asdict(self.ports):
+            raise DeployError(
+                "Triton already runs on other ports.",
+                expected=str(asdict(self.ports)),
+                got=str(facts["ports"]),
+                fix="make down",
+            )
+        return process
+
+    def log_tail(self) -> str:
+        """Return the last lines of the server's log, without what is always there on a machine without a GPU."""
+        try:
+            lines = self.log_path.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return "no log"
+        lines = [line for line in lines if line.strip() and not any(word in line for word in _HARMLESS)]
+        errors = [line for line in lines if line.startswith("E")]
+        return "\n".join(["", *(errors or lines)[-_LOG_TAIL:], f"(all of it: {self.log_path})"])
+
+    @property
+    def _pid_path(self) -> Path:
+        return self.serve_path / "triton.json"
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Two starts at once must not make two servers."""
+        self.serve_path.mkdir(parents=True, exist_ok=True)
+        with (self.serve_path / "triton.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _check_ports(self) -> None:
+        for name, port in asdict(self.ports).items():
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    one.bind((HOST, port))
+                except OSError as error:
+                    raise DeployError(
+                        f"Triton's {name} port {port} is taken.",
+                        got=str(error),
+                        fix=f"end what listens there, or set LOREFUSE_TRITON_URL={HOST}:<another port>",
+                    ) from None
+
+    def _spawn(self) -> None:
+        import psutil
+
+        runtime = find_runtime(self.python_path, self.serve_path / "runtime")
+        self.repository_path.mkdir(parents=True, exist_ok=True)
+        loaded = [name for name in (RANKER, RECOMMEND) if (self.repository_path / name / "config.pbtxt").is_file()]
+        command = [
+            str(runtime.server_path),
+            f"--model-repository={self.repository_path}",
+            f"--backend-directory={runtime.backend_path}",
+            f"--cache-directory={runtime.cache_path}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in loaded),
+            "--disable-auto-complete-config",
+            *(f"--{name}-address={HOST}" for name in ("http", "grpc", "metrics")),
+            *(f"--{name}-port={port}" for name, port in asdict(self.ports).items()),
+            "--allow-gpu-metrics=false",
+            f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            # A version that no longer loads must not keep the next one from being deployed; `status` tells.
+            "--exit-on-error=false",
+        ]
+        with self.log_path.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 (our own binary, arguments not through a shell)
+                command,
+                env=runtime.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.serve_path,
+                start_new_session=True,  # Ctrl-C in the terminal that started it must not end it
+            )
+        create_time = psutil.Process(process.pid).create_time()
+        write_json(self._pid_path, {"pid": process.pid, "create_time": create_time, "ports": asdict(self.ports)})
+        _CHILDREN.append(process)
+
+    def _wait_live(self) -> None:
+        from lorefuse.deploy.control import Control
+
+        end_s = time.monotonic() + START_TIMEOUT_S
+        control = Control(self.url)
+        while time.monotonic() < end_s:
+            process = self.process()
+            if process is None:
+                raise DeployError("Triton died while it started.", got=self.log_tail())
+            if control.is_live():
+                return
+            time.sleep(0.1)
+        raise DeployError(f"Triton did not answer within {START_TIMEOUT_S:g} s.", got=self.log_tail(), fix="make down")

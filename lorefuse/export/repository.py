@@ -1,0 +1,190 @@
+"""Bundle and online store → Triton model repository.
+
+::
+
+    ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
+    catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
+    features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db}
+    answer/            config.pbtxt <version>/{model.py, answer.json}
+    recommend/         config.pbtxt <version>/
+
+Every version folder appears by one rename and needs nothing outside it. The online store is copied in because its
+interest vectors live in the space of this version's knowledge vectors: a rollback must bring its own back.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lorefuse.atomic import atomic_folder, sha256_file, write_json
+from lorefuse.contract import View
+from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.export import bundle as b
+from lorefuse.export import signature as s
+from lorefuse.export.bundle import Bundle
+from lorefuse.export.config_pbtxt import (
+    CONFIG_FILE,
+    GPU_CONFIG_FILE,
+    ONNX_MODELS,
+    ensemble_config,
+    model_config,
+    read_config,
+    write_config,
+)
+from lorefuse.export.signature import ServingSignature, num_excluded
+from lorefuse.settings import settings
+
+MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
+STORE_FILE = "online_store.db"
+STORE_PROJECT = "lorefuse"
+PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER)
+_USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
+
+
+def build_repository(bundle_path: Path, store_path: Path, repository_path: Path, version: int) -> dict[str, Any]:
+    """Write one version of all five models; configs are left alone, so nothing changes for a running server.
+
+    Args:
+        bundle_path: Model bundle.
+        store_path: Feature store folder with `online_store.db`.
+        repository_path: Triton's model repository; made where there is none.
+        version: Number of the version, 1 or more.
+
+    Returns:
+        bundle_digest, store_digest and reused (True where this very version already stood there).
+
+    Raises:
+        ArtifactError: The bundle or the store is not whole.
+        UsageError: The version is not a positive number, or there are no `serving/` templates in the project.
+    """
+    if version < 1:
+        raise UsageError("A model version is a positive number.", got=str(version))
+    bundle = Bundle.load(bundle_path)
+    store_file = store_path / STORE_FILE
+    if not store_file.is_file():
+        raise ArtifactError(f"{store_path} has no online store.", expected=STORE_FILE, fix="run again: lorefuse run")
+    digests = {"bundle_digest": bundle.digest, "store_digest": sha256_file(store_file)}
+    if all((repository_path / name / str(version)).is_dir() for name in (*PART_MODELS, s.RECOMMEND)):
+        answer = read_answer(repository_path, version)
+        if {name: answer.get(name) for name in digests} == digests:
+            return {**digests, "reused": True}
+    writers: dict[str, Callable[[Path], None]] = {
+        s.RANKER: lambda path: _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path),
+        s.CATALOGUE_RANKER: lambda path: _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path),
+        s.FEATURES: lambda path: _write_features(bundle, store_file, path),
+        s.RECOMMEND: lambda path: None,
+        s.ANSWER: lambda path: _write_answer(bundle, digests, path),  # last: it carries the digests
+    }
+    for name, write in writers.items():
+        with atomic_folder(repository_path / name / str(version)) as draft_path:
+            write(draft_path)
+            draft_path.chmod(0o755)
+    return {**digests, "reused": False}
+
+
+def write_configs(signatures: ServingSignature, repository_path: Path, versions: Sequence[int]) -> None:
+    """Write the configs of the four parts: these versions are served side by side once Triton loads them."""
+    for signature in signatures.models:
+        if signature.name not in PART_MODELS:
+            continue
+        folder_path = repository_path / signature.name
+        write_config(folder_path / CONFIG_FILE, model_config(signature, versions))
+        if signature.name in ONNX_MODELS:
+            write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, versions, gpu=True))
+
+
+def write_active(signatures: ServingSignature, repository_path: Path, version: int) -> None:
+    """Write the config of `recommend`: this version answers once Triton loads it."""
+    write_config(repository_path / s.RECOMMEND / CONFIG_FILE, ensemble_config(signatures, version))
+
+
+def active_version(repository_path: Path) -> int | None:
+    """Return the version that `recommend` answers with; None where nothing was deployed yet."""
+    path = repository_path / s.RECOMMEND / CONFIG_FILE
+    if not path.is_file():
+        return None
+    versions = list(read_config(path).version_policy.specific.versions)
+    return int(versions[0]) if versions else None
+
+
+def same_signature(signatures: ServingSignature, repository_path: Path) -> bool:
+    """Tell whether the repository's configs ask for the same tensors: only then can versions stand side by side."""
+    for signature in signatures.models:
+        path = repository_path / signature.name / CONFIG_FILE
+        if signature.name not in PART_MODELS or not path.is_file():
+            continue
+        there = read_config(path)
+        if there != model_config(signature, list(there.version_policy.specific.versions)):
+            return False
+    return True
+
+
+def remove_version(repository_path: Path, version: int) -> None:
+    """Remove one version of all models from disk."""
+    for name in (*PART_MODELS, s.RECOMMEND):
+        shutil.rmtree(repository_path / name / str(version), ignore_errors=True)
+
+
+def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
+    """Return what the answer model of a version holds: item_ids, titles, data_cutoff, limits, digests.
+
+    Raises:
+        ArtifactError: The version is not there.
+    """
+    path = repository_path / s.ANSWER / str(version) / ANSWER_FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read.", got=str(error), fix="deploy again: lorefuse run") from None
+    return content
+
+
+def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path) -> None:
+    shutil.copyfile(bundle.path / graph_file, path / MODEL_FILE)
+    shutil.copyfile(bundle.path / reference_file, path / REFERENCE_FILE)
+
+
+def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
+    _copy_template(s.FEATURES, path)
+    shutil.copyfile(store_file, path / STORE_FILE)
+    spec, facts = bundle.spec(), bundle.read_json(b.SERVING_FILE)
+    config, vocabularies = bundle.config(), bundle.read_json("vocabularies.json")
+    views = bundle.read_json("views.json")["views"]
+    item_ids, _ = bundle.catalogue()
+    defaults = facts["user_without_history"]
+    content = {
+        "project": STORE_PROJECT,
+        "online_store": STORE_FILE,
+        "views": {view.value: list(views[view.value]["fields"]) for view in _USER_VIEWS if view.value in views},
+        "user_fields": [[field.name, vocabularies[field.name]] for field in spec.user_fields],
+        "user_numeric": [[name, defaults[name]] for name in spec.user_numeric],
+        "interest": [[facet.name, facet.dim] for facet in spec.interest],
+        "item_ids": item_ids,
+        "num_excluded": num_excluded(len(item_ids), config.serving),
+        "num_liked": config.features.history_length,
+        "max_k": config.serving.max_k,
+    }
+    write_json(path / "features.json", content)
+
+
+def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
+    _copy_template(s.ANSWER, path)
+    item_ids, titles = bundle.catalogue()
+    limits = bundle.read_json(b.SERVING_FILE)["limits"]
+    content = {"item_ids": item_ids, "titles": titles, "data_cutoff": bundle.data_cutoff, "limits": limits, **digests}
+    write_json(path / ANSWER_FILE, content)
+
+
+def _copy_template(name: str, path: Path) -> None:
+    template_path = settings().project_path / "serving" / "model_repository" / name / "1"
+    files = sorted(template_path.glob("*.py"))
+    if not files:
+        raise UsageError(
+            f"There are no serving templates in {template_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT"
+        )
+    for file in files:
+        shutil.copyfile(file, path / file.name)

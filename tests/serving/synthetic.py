@@ -1,0 +1,192 @@
+"""A small data set through the real rooms, ending in a bundle of an untrained DeepFM and a store filled by Feast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file, save_file
+
+from lorefuse.atomic import atomic_folder, write_json
+from lorefuse.config import PipelineConfig, parse_config
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.ingest import ingest
+from lorefuse.data.split import load_split, split
+from lorefuse.embedding.reduce import Reducer
+from lorefuse.export.bundle import write_bundle
+from lorefuse.features import aggregates as a
+from lorefuse.features.build import TABLES_FILE, build_feature_data, history_of
+from lorefuse.features.frame import Rows
+from lorefuse.features.prior import ItemPrior
+from lorefuse.features.rows import user_interest_rows
+from lorefuse.features.spec import FeatureSpec
+from lorefuse.features.store import apply_and_materialize
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.knowledge.item_vectors import ARRAYS_FILE, FACTS_FILE, ItemVectors
+from lorefuse.models.build import build_ranker, fit_scaling
+from lorefuse.models.ranker import Ranker
+
+NUM_USERS, NUM_ITEMS, TEXT_DIM, GRAPH_DIM, FULL_DIM = 30, 40, 4, 3, 384
+
+
+@dataclass(frozen=True)
+class World:
+    """Folders of everything that an export needs."""
+
+    path: Path
+    config: PipelineConfig
+    dataset: Dataset
+    training_set: TrainingSet
+
+    @property
+    def store_path(self) -> Path:
+        return self.path / "store"
+
+
+def make_world(path: Path, *, max_k: int = 25) -> World:
+    """Write raw files and take them through ingest, split, features and Feast."""
+    rng = np.random.default_rng(7)
+    _write_raw(path, rng)
+    config = _config(path, max_k)
+    for name in ("dataset", "split", "vectors", "feature_data", "store", "embeddings"):
+        (path / name).mkdir()
+    ingest(config.data, path / "dataset")
+    dataset = Dataset.open(path / "dataset")
+    split(dataset, config.split, path / "split")
+    _write_vectors(path, rng)
+    vectors = ItemVectors.load(path / "vectors")
+    build_feature_data(dataset, path / "split", vectors, config, path / "feature_data")
+    apply_and_materialize(path / "feature_data", path / "store")
+    write_json(path / "embeddings" / "embedding.json", {"address": "synthetic", "dim": FULL_DIM})
+    return World(path, config, dataset, _training_set(dataset, vectors, config, path))
+
+
+def make_ranker(world: World, seed: int) -> Ranker:
+    """A DeepFM whose weights are all well away from zero."""
+    ranker = build_ranker(world.config.model, world.training_set.spec, seed=seed)
+    fit_scaling(ranker, world.training_set)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in ranker.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return ranker.eval()
+
+
+def make_bundle(world: World, ranker: Ranker, out_path: Path) -> Path:
+    """Write a bundle as the export step does."""
+    with atomic_folder(out_path) as draft_path:
+        write_bundle(
+            ranker,
+            world.training_set,
+            world.config,
+            world.path / "feature_data",
+            world.path / "vectors",
+            world.path / "embeddings",
+            world.path / "dataset",
+            {"test": {"auc": 0.5}},
+            draft_path,
+        )
+    return out_path
+
+
+def _write_raw(path: Path, rng: np.random.Generator) -> None:
+    events = pd.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in rng.integers(0, NUM_USERS, 900)],
+            "item_id": [f"i{n}" for n in rng.integers(0, NUM_ITEMS, 900)],
+            "timestamp": 1_000_000_000 + np.arange(900) * 3600,
+            "rating": rng.integers(1, 6, 900),
+        }
+    ).drop_duplicates(["user_id", "item_id"])
+    events.to_parquet(path / "events.parquet", index=False)
+    pd.DataFrame(
+        {
+            "item_id": [f"i{n}" for n in range(NUM_ITEMS)],
+            "title": [f"Film Nº {n}" for n in range(NUM_ITEMS)],
+            "genres": [
+                "|".join(rng.choice(["Drama", "Comedy", "War"], 1 + n % 2, replace=False)) for n in range(NUM_ITEMS)
+            ],
+            "decade": [f"{1970 + 10 * (n % 3)}s" for n in range(NUM_ITEMS)],
+        }
+    ).to_parquet(path / "items.parquet", index=False)
+    pd.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in range(NUM_USERS)],
+            "gender": ["F" if n % 2 else "M" for n in range(NUM_USERS)],
+        }
+    ).to_parquet(path / "users.parquet", index=False)
+
+
+def _config(path: Path, max_k: int) -> PipelineConfig:
+    source = {
+        "kind": "files",
+        "interactions_path": str(path / "events.parquet"),
+        "items_path": str(path / "items.parquet"),
+        "users_path": str(path / "users.parquet"),
+        "item_text": ["title", "genres"],
+        "item_categories": ["decade"],
+        "item_multi_categories": ["genres"],
+        "user_categories": ["gender"],
+    }
+    return parse_config(
+        {
+            "name": "synthetic",
+            "data": {"source": source},
+            "embedding": {"reduce_dim": TEXT_DIM},
+            "knowledge": {"graph_dim": GRAPH_DIM},
+            "model": {"embedding_dim": 4, "hidden_dims": [16, 8]},
+            "serving": {"max_k": max_k, "max_exclude": 64, "num_reference_rows": 32},
+        }
+    )
+
+
+def _write_vectors(path: Path, rng: np.random.Generator) -> None:
+    arrays = {
+        "text": rng.normal(size=(NUM_ITEMS, TEXT_DIM)).astype(np.float32),
+        "graph": rng.normal(size=(NUM_ITEMS, GRAPH_DIM)).astype(np.float32),
+        "has_text": np.ones(NUM_ITEMS, dtype=bool),
+        "has_graph": np.arange(NUM_ITEMS) % 5 > 0,
+    }
+    arrays["graph"][~arrays["has_graph"]] = 0
+    save_file(arrays, str(path / "vectors" / ARRAYS_FILE))
+    cutoff = load_split(path / "split")[1]["data_cutoff"]
+    write_json(path / "vectors" / FACTS_FILE, {"text_dim": TEXT_DIM, "graph_dim": GRAPH_DIM, "data_cutoff": cutoff})
+    Reducer(
+        mean=rng.normal(size=FULL_DIM).astype(np.float32),
+        components=rng.normal(size=(FULL_DIM, TEXT_DIM)).astype(np.float32),
+        scale=np.ones(1, dtype=np.float32),
+    ).save(path / "vectors")
+
+
+def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig, path: Path) -> TrainingSet:
+    """The training set computed in memory: the store's join has tests of its own."""
+    rows = Rows.of(dataset, load_split(path / "split")[0])
+    history, prior = history_of(rows, "binary"), ItemPrior.load(path / "feature_data")
+    values = prior.values[:, None]
+    user, item = history.stat_sums(rows.user_row), history.stat_sums(rows.item_row)
+    counts = [np.bincount(rows.item_row[rows.is_train], w, NUM_ITEMS) for w in (None, rows.label[rows.is_train])]
+    now = a.stat_features(np.stack(counts, axis=1).astype(np.float64), history.overall_mean)
+    training_set = TrainingSet(
+        spec=FeatureSpec.load(path / "feature_data"),
+        user_row=rows.user_row,
+        item_row=rows.item_row,
+        timestamp_us=rows.timestamp_us,
+        value=rows.value,
+        label=rows.label,
+        split_code=rows.split_code,
+        cold=rows.cold,
+        user_numeric=a.stat_features(user.before(), history.overall_mean),
+        user_interest=user_interest_rows(history, vectors.text, vectors.graph, config.features.interest_shrinkage),
+        item_numeric=np.concatenate(
+            [a.stat_features(item.before(), history.overall_mean), values[rows.item_row]], axis=1
+        ),
+        item_text=vectors.text,
+        item_graph=vectors.graph,
+        item_numeric_now=np.concatenate([now, values], axis=1),
+        **load_file(str(path / "feature_data" / TABLES_FILE)),
+    )
+    training_set.check()
+    return training_set
