@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_file
-from lorefuse.errors import LorefuseError, UnreachableError
+from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def connect() -> MlflowClient:
 
     Raises:
         UnreachableError: The tracking server does not answer within five seconds.
+        ArtifactError: The local store is damaged, or cannot be created.
     """
     uri = settings().tracking_uri
     for name, value in _OUR_DEFAULTS.items():
@@ -61,7 +62,8 @@ def connect() -> MlflowClient:
         create_store(Path(uri.removeprefix(_SQLITE)), artifacts_path())
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with explained("open its store"):
+        return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def create_store(database_path: Path, artifact_root: Path) -> None:
@@ -70,18 +72,25 @@ def create_store(database_path: Path, artifact_root: Path) -> None:
     Args:
         database_path: The SQLite file.
         artifact_root: Where experiments without a place of their own keep artifacts.
+
+    Raises:
+        ArtifactError: The disk is full or not writable.
     """
     if database_path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.exc import SQLAlchemyError
 
     _log.info("Creating the MLflow store %s: a few seconds, once", database_path)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    artifact_root.mkdir(parents=True, exist_ok=True)
-    with atomic_file(database_path) as draft_path:
-        # A process killed in the middle of the migrations would leave a database that MLflow cannot mend.
-        SqlAlchemyStore(f"{_SQLITE}{draft_path}", artifact_root.as_uri())._dispose_engine()
+    try:
+        artifact_root.mkdir(parents=True, exist_ok=True)
+        with atomic_file(database_path) as draft_path:
+            # A process killed in the middle of the migrations would leave a database that MLflow cannot mend.
+            SqlAlchemyStore(f"{_SQLITE}{draft_path}", artifact_root.as_uri())._dispose_engine()
+    except (OSError, SQLAlchemyError) as error:
+        raise _unusable(f"create {database_path}", error) from error
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:
@@ -104,9 +113,11 @@ def explained(action: str) -> Iterator[None]:
 
     Raises:
         UnreachableError: The server stopped answering.
+        ArtifactError: The disk is full or not writable, or the database is damaged.
         LorefuseError: MLflow refused.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
@@ -115,6 +126,8 @@ def explained(action: str) -> Iterator[None]:
         if "API request to" in text or "Max retries exceeded" in text:
             raise _unreachable(settings().tracking_uri, text) from error
         raise LorefuseError(f"MLflow could not {action}.", got=text[:500]) from error
+    except (OSError, SQLAlchemyError) as error:
+        raise _unusable(action, error) from error
 
 
 def run_url(client: MlflowClient, experiment_id: str, run_id: str) -> str:
@@ -133,6 +146,15 @@ def _probe(uri: str) -> None:
         return  # it answers: a gateway that wants a login, say; MLflow's own call will tell more
     except (OSError, ValueError) as error:
         raise _unreachable(uri, str(error)) from None
+
+
+def _unusable(action: str, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"MLflow could not {action}.",
+        expected=f"room and permission below {settings().home_path}, and a whole database",
+        got=str(error)[:300],
+        fix="free space, set LOREFUSE_HOME to another disk, or move a damaged mlflow.db away",
+    )
 
 
 def _unreachable(uri: str, got: Any) -> UnreachableError:

@@ -195,10 +195,10 @@ def fetch(entry: ModelVersion, folder: str, out_path: Path) -> Path:
 def _registered_model(client: MlflowClient, name: str) -> Any:
     from mlflow.exceptions import MlflowException
 
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        with explained("read the registered model"):
+    with explained("read the registered model"):
+        try:
+            return client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
             raise

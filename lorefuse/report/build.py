@@ -13,7 +13,7 @@ from lorefuse.contract import DatasetFile
 from lorefuse.errors import ArtifactError
 from lorefuse.report import tables
 from lorefuse.report.evaluation import main_split, read_json, verdict_lines
-from lorefuse.report.figures import build_figures
+from lorefuse.report.figures import arm_order, build_figures
 
 REPORT_FILE, FIGURES_FILE = "report.html", "figures.json"
 _CAPTIONS = {
@@ -24,7 +24,7 @@ _CAPTIONS = {
     "roc": ("ROC on test rows", "Of the registered model; the dashed line is guessing."),
     "calibration": ("Calibration", "Ten bins of equal size; on the dashed line a score is a true probability."),
     "scores": ("Score distribution", "The further apart the two shapes, the better the model tells them apart."),
-    "tuning": ("Tuning", "Every arm had the same number of trials."),
+    "tuning": ("Tuning", "Dots are trials, lines the best so far."),
 }
 
 
@@ -70,7 +70,7 @@ def build_report(
         name: json.loads(figure.to_json()) for name, figure in build_figures(metrics, history, trials, scores).items()
     }
     vectors = read_json(item_vectors_path, "item_vectors.json") if item_vectors_path else {}
-    content = _content(metrics, manifest, split, vectors, config)
+    content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
     out_path.mkdir(parents=True, exist_ok=True)
     path = out_path / REPORT_FILE
     path.write_text(_render(content, figures, command), "utf-8")
@@ -97,12 +97,12 @@ def _content(
         "splits": [
             {
                 "name": name,
-                "arms": list(entry["arms"]),
+                "arms": arm_order(entry["arms"]),
                 "test": tables.metric_rows(entry, "test"),
                 "validation": tables.metric_rows(entry, "validation"),
                 "verdicts": verdict_lines(metrics, name),
             }
-            for name, entry in metrics["splits"].items()
+            for name, entry in sorted(metrics["splits"].items(), key=lambda pair: pair[0] != main)
         ],
         "counts": metrics.get("counts", {}),
         "best_params": metrics.get("best_params", {}),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,18 @@ def metric_title(metric: str) -> str:
     return known.get(metric) or metric.upper().replace("_AT_", "@").replace("RECALL", "Recall")
 
 
+def arm_order(arms: Iterable[str]) -> list[str]:
+    """Return arms as people read them: real knowledge first, then none, then the other controls."""
+    known = list(COLOURS)
+    return sorted(arms, key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
+
+
+def metric_order(metrics: Iterable[str]) -> list[str]:
+    """Return metrics in reading order, each once; JSON files are sorted by name."""
+    known = ["auc", "gauc", "logloss", "rmse", "mae"]
+    return sorted(set(metrics), key=lambda metric: (known.index(metric) if metric in known else len(known), metric))
+
+
 def lower_is_better(metric: str) -> bool:
     """Return whether a smaller value of a metric is the better one."""
     return metric in ("logloss", "rmse", "mae")
@@ -63,11 +76,11 @@ def differences(content: Mapping[str, Any]) -> Figure | None:
     import plotly.graph_objects as go
 
     figure = _figure("Gain of real knowledge over the control", "", height=420)
-    for arm, entries in content.get("differences", {}).items():
-        rows = []
-        for name, entry in entries.items():
-            metric, _, subset = name.rpartition("_")
-            if subset in TEMPERATURES and all(is_number(entry.get(key)) for key in ("mean", "low", "high")):
+    for arm in arm_order(content.get("differences", {})):
+        entries, rows = content["differences"][arm], []
+        for metric, subset in product(metric_order(name.rpartition("_")[0] for name in entries), TEMPERATURES):
+            entry = entries.get(f"{metric}_{subset}", {})
+            if all(is_number(entry.get(key)) for key in ("mean", "low", "high")):
                 sign = -1 if lower_is_better(metric) else 1
                 low, high = sorted((sign * entry["low"], sign * entry["high"]))
                 label = f"{metric_title(metric)}, {subset}" + (" (sign turned)" if sign < 0 else "")
@@ -80,7 +93,8 @@ def differences(content: Mapping[str, Any]) -> Figure | None:
                     y=labels.tolist(),
                     name=f"against {arm}",
                     mode="markers",
-                    marker={"color": COLOURS.get(arm, GREY), "size": 9, "symbol": SYMBOLS.get(arm, "circle")},
+                    orientation="h",
+                    marker={"color": COLOURS.get(arm, GREY), "size": 8, "symbol": SYMBOLS.get(arm, "circle")},
                     error_x={
                         "type": "data",
                         "symmetric": False,
@@ -95,7 +109,7 @@ def differences(content: Mapping[str, Any]) -> Figure | None:
     if not figure.data:
         return None
     figure.add_vline(x=0, line={"color": GREY, "dash": "dash", "width": 1})
-    figure.update_layout(scattermode="group", scattergap=0.5)
+    figure.update_layout(scattermode="group", scattergap=0.35)
     figure.update_xaxes(tickformat="+.3f")
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -112,8 +126,10 @@ def learning(history: Mapping[str, Any]) -> Figure | None:
     if not names:
         return None
     figure = make_subplots(rows=1, cols=len(names), subplot_titles=[_panel(name) for name in names])
-    _style(figure, height=330)
-    for arm, epochs in arms.items():
+    _style(figure, height=340)
+    figure.update_layout(legend={"y": 1.18}, margin={"t": 80})
+    for arm in arm_order(arms):
+        epochs = arms[arm]
         for column, name in enumerate(names, start=1):
             points = [(entry["epoch"], entry[name]) for entry in epochs if is_number(entry.get(name))]
             line = {"color": COLOURS.get(arm.rpartition("/")[2], GREY), "width": 2}
@@ -130,7 +146,7 @@ def learning(history: Mapping[str, Any]) -> Figure | None:
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(title_text="epoch", dtick=None)
+    figure.update_xaxes(title_text="epoch")
     return figure
 
 
@@ -200,6 +216,7 @@ def tuning(trials: Mapping[str, Any]) -> Figure | None:
     import plotly.graph_objects as go
 
     figure = _figure("Trial", "Validation value", height=330)
+    figure.update_xaxes(tickformat="d", dtick=max(1, max(map(len, by_arm(trials, "number").values()), default=1) // 12))
     for arm, entries in by_arm(trials, "number").items():
         done = [(entry["number"], entry["value"]) for entry in entries if is_number(entry.get("value"))]
         if not done:

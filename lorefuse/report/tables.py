@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from lorefuse.report.evaluation import is_number
-from lorefuse.report.figures import lower_is_better, metric_title
+from lorefuse.report.evaluation import by_arm, is_number
+from lorefuse.report.figures import arm_order, lower_is_better, metric_order, metric_title
 
 SUBSETS = ("all", "warm", "cold")
 _PACKAGES = (
@@ -24,9 +24,9 @@ def metric_rows(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
         content: One split of `metrics.json`.
         part: ``test`` or ``validation``.
     """
-    arms = list(content["arms"])
+    arms = arm_order(content["arms"])
     names = list(dict.fromkeys(name for arm in arms for name in content["arms"][arm].get(part, {})))
-    metrics = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
+    metrics = metric_order(name.rpartition("_")[0] for name in names)
     rows = []
     for metric in metrics:
         for subset in SUBSETS:
@@ -53,6 +53,16 @@ def metric_rows(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
     return rows
 
 
+def budget_text(trials: Mapping[str, Any]) -> str:
+    """Return how many trials each arm had, as recorded: a control with a smaller budget is no control."""
+    counts = {arm: len(entries) for arm, entries in by_arm(trials, "number").items()}
+    if not counts:
+        return "not tuned"
+    if len(counts) > 1 and len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} tuning trials an arm"
+    return "tuning trials: " + ", ".join(f"{arm} {count}" for arm, count in counts.items())
+
+
 def data_rows(manifest: Mapping[str, Any], split: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what the model was made from: counts, label, parts, cutoffs."""
     counts = ", ".join(f"{count:,} {name}" for name, count in manifest.get("counts", {}).items())
@@ -76,13 +86,8 @@ def data_rows(manifest: Mapping[str, Any], split: Mapping[str, Any]) -> list[tup
 
 def quarantine_rows(manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Return how many raw rows were refused for which reason, most first."""
-    flat: dict[str, int] = {}
-    for name, value in manifest.get("quarantined", {}).items():
-        entries = (
-            {f"{name}: {reason}": n for reason, n in value.items()} if isinstance(value, Mapping) else {name: value}
-        )
-        flat |= {reason: int(number) for reason, number in entries.items()}
-    return sorted(flat.items(), key=lambda entry: (-entry[1], entry[0]))
+    counts = manifest.get("quarantined", {})
+    return sorted(((str(reason), int(count)) for reason, count in counts.items()), key=lambda row: (-row[1], row[0]))
 
 
 def fact_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -111,10 +116,8 @@ def version_rows() -> list[tuple[str, str]]:
 def _spread(entry: Mapping[str, Any]) -> str:
     if not is_number(entry.get("mean")):
         return "–"
-    text = f"{entry['mean']:.4f}"
-    return text + (
-        f" ± {entry['std']:.4f}" if is_number(entry.get("std")) and len(entry.get("values", [0, 0])) > 1 else ""
-    )
+    several = is_number(entry.get("std")) and len(entry.get("values", ())) > 1
+    return f"{entry['mean']:.4f}" + (f" ± {entry['std']:.4f}" if several else "")
 
 
 def _interval(entry: Mapping[str, Any], lower: bool) -> dict[str, str] | None:

@@ -130,8 +130,12 @@ def make_metrics() -> dict[str, Any]:
         }
         differences = {
             arm: {
-                f"{metric}_{subset}": {"mean": gap + shift, "low": gap + shift - 0.006, "high": gap + shift + 0.006}
-                for metric in METRICS
+                f"{metric}_{subset}": {
+                    "mean": sign * (gap + shift),
+                    "low": sign * (gap + shift) - 0.006,
+                    "high": sign * (gap + shift) + 0.006,
+                }
+                for metric, sign in zip(METRICS, (1, 1, -1, 1, 1), strict=True)
                 for subset, shift in (("all", 0.0), ("warm", -0.006), ("cold", 0.02))
             }
             for arm, gap in (("none", 0.010), ("shuffled", 0.012), ("random", 0.014))
@@ -186,7 +190,7 @@ def make_dataset(path: Path, title: str = "a") -> Path:
         "cutoffs": {"first": "1997-09-20T03:05:10+00:00", "last": "1998-04-22T23:10:38+00:00"},
         "label": {"kind": "binary", "threshold": 4.0},
         "label_mean": 0.55375,
-        "quarantined": {"unknown item_id": 3, "value is not a number": 1},
+        "quarantined": {"interactions: unknown item_id": 3, "interactions: value is not a number": 1},
         "reports": {"links": {"num_items": 1682, "num_links": 1332, "num_raw_links": 1598, "reference": "titles"}},
         "source": {"kind": "movielens_100k", "origin": "a mirror"},
         "sha256": {"interactions.parquet": "9672994e"},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.errors import UnreachableError, UsageError
+from lorefuse.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.registry import server
 from lorefuse.registry.tracking import connect, create_store, ensure_experiment
 from lorefuse.registry.version import aliases
@@ -42,6 +42,18 @@ def test_a_store_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         create_store(tmp_path / "mlflow.db", tmp_path / "artifacts")
     assert [path.name for path in tmp_path.iterdir() if "mlflow.db" in path.name] == []
+
+
+def test_an_unusable_home_or_database_is_explained(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workbench.path / "file").write_text("not a folder")
+    with monkeypatch.context() as patch:
+        patch.setenv("LOREFUSE_HOME", str(workbench.path / "file" / "home"))
+        with pytest.raises(ArtifactError, match="could not create"):
+            connect()
+    database = settings().home_path / "mlflow" / "mlflow.db"
+    database.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(ArtifactError, match="whole database"):
+        aliases("any")
 
 
 def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
