@@ -80,6 +80,9 @@ def register(
     if known is not None:
         _log.info("Version %s of %s already carries this bundle; reusing it", known.version, name)
         version, run_id = str(known.version), str(known.run_id)
+        with explained("close the run"):
+            if client.get_run(run_id).info.status == "RUNNING":  # killed right after the version was made
+                client.set_terminated(run_id, "FINISHED")
     else:
         _end_abandoned_runs(client, experiment_id, bundle.digest)
         tags = _tags(bundle, dataset_path, split_path)
