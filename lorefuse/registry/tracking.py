@@ -44,8 +44,7 @@ def connect() -> MlflowClient:
     """Return a client of `settings().tracking_uri`, creating the local store where it does not exist yet.
 
     Sets a short timeout and few retries for this process, unless the environment already decides them, and forbids
-    MLflow to unpickle anything. The first use of a local store takes about five seconds (its tables are made), the
-    import of MLflow two more.
+    MLflow to unpickle anything. The first use of a local store takes several seconds (its tables are made).
 
     Raises:
         UnreachableError: The tracking server does not answer within five seconds.
