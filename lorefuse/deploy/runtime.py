@@ -135,7 +135,5 @@ def _environment(python_path: Path, library_paths: list[Path]) -> dict[str, str]
         "LD_LIBRARY_PATH": ":".join(map(str, library_paths)),
         # The stub takes its environment from the python3 it finds first.
         "PATH": f"{python_path.parent}:{os.environ.get('PATH', '')}",
-        # A __pycache__ in a version folder would look like a changed model at the next load.
-        "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }

@@ -188,3 +188,6 @@ def _copy_template(name: str, path: Path) -> None:
         )
     for file in files:
         shutil.copyfile(file, path / file.name)
+    # A plain file of this name keeps Triton's Python stub, which heeds no PYTHONDONTWRITEBYTECODE, from writing
+    # bytecode into the version folder: the next load would take it for a changed model.
+    (path / "__pycache__").touch()

@@ -95,7 +95,7 @@ def make_bundle(world: World, ranker: Ranker, out_path: Path) -> Path:
 def _write_raw(path: Path, rng: np.random.Generator) -> None:
     events = pd.DataFrame(
         {
-            "user_id": [f"u{n}" for n in rng.integers(0, NUM_USERS, 900)],
+            "user_id": [f"u{int(n)}" for n in NUM_USERS * rng.random(900) ** 2],
             "item_id": [f"i{n}" for n in rng.integers(0, NUM_ITEMS, 900)],
             "timestamp": 1_000_000_000 + np.arange(900) * 3600,
             "rating": rng.integers(1, 6, 900),

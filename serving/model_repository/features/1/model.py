@@ -1,8 +1,8 @@
 """user_id → the ranker's user tensors, from the online store that was deployed with the model.
 
-A request holds up to `max_batch_size` users; `k` and `exclude_seen` may be left out (10 and true). A user nobody has
-seen gets the unseen index, the numbers of somebody without history, and no interest: the same as a first visit in
-training.
+A request holds up to `max_batch_size` users; `k` and `exclude_seen` may be left out: 10 (or the most that is allowed)
+and true. A user nobody has seen gets the unseen index, the numbers of somebody without history, and no interest: the
+same as a first visit in training.
 """
 
 import json
@@ -79,7 +79,7 @@ class TritonPythonModel:
             raise RequestError("user_id is not UTF-8 text") from None
 
     def _k(self, request, num_users):
-        k = _optional(request, "k", DEFAULT_K, num_users).astype(np.int32)
+        k = _optional(request, "k", min(DEFAULT_K, self.facts["max_k"]), num_users).astype(np.int32)
         if (k < 1).any() or (k > self.facts["max_k"]).any():
             bad = k[(k < 1) | (k > self.facts["max_k"])][0]
             raise RequestError(f"k must lie between 1 and {self.facts['max_k']}; got {bad}")

@@ -76,7 +76,18 @@ def entity_key(name: str, value: str) -> bytes:
 
 
 def parse_value(data: bytes) -> object:
-    """Parse a serialized ``feast.types.Value``: str, float, list of str, float32 array; None where it is null."""
+    """Parse a serialized ``feast.types.Value``: str, float, list of str, float32 array; None where it is null.
+
+    Raises:
+        OnlineStoreError: The value has another type, or is damaged.
+    """
+    try:
+        return _parse(data)
+    except (TypeError, ValueError, AttributeError, struct.error) as error:
+        raise OnlineStoreError(f"a value is damaged: {error}") from None
+
+
+def _parse(data: bytes) -> object:
     result = None
     for number, content in _fields(data):
         if number == 2:

@@ -1,0 +1,60 @@
+"""A small world, two bundles of it, and a real Triton; without `.venv-serve` the Triton tests skip and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lorefuse.deploy.supervisor import Supervisor, free_ports
+from lorefuse.models.ranker import Ranker
+from tests.serving.synthetic import World, make_bundle, make_ranker, make_world
+
+PYTHON_PATH = Path(__file__).parents[2] / ".venv-serve" / "bin" / "python"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs everything that shares the world and the bundles."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("serving"))
+            if "supervisor" in getattr(item, "fixturenames", ()) or "served" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.triton)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def rankers(world: World) -> tuple[Ranker, Ranker]:
+    return make_ranker(world, 1), make_ranker(world, 2)
+
+
+@pytest.fixture(scope="session")
+def bundles(world: World, rankers: tuple[Ranker, Ranker]) -> tuple[Path, Path]:
+    first, second = (make_bundle(world, ranker, world.path / f"bundle{n}") for n, ranker in enumerate(rankers))
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def new_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Supervisor]]:
+    """Makes supervisors with folders and ports of their own, and ends their servers after the module."""
+    if not PYTHON_PATH.exists():
+        pytest.skip(f"no serving environment at {PYTHON_PATH}: make setup")
+    made: list[Supervisor] = []
+
+    def make() -> Supervisor:
+        made.append(Supervisor(tmp_path_factory.mktemp("serve"), free_ports(), PYTHON_PATH))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        supervisor.stop()
+
+
+@pytest.fixture
+def supervisor(new_supervisor: Callable[[], Supervisor]) -> Supervisor:
+    return new_supervisor()

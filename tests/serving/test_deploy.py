@@ -1,0 +1,242 @@
+"""Deployments with a real Triton: switches, failures, restarts, and a stub that dies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lorefuse.atomic import sha256_file
+from lorefuse.client import Client
+from lorefuse.deploy import deploy as deploy_module
+from lorefuse.deploy.canary import verify_ready
+from lorefuse.deploy.control import Control
+from lorefuse.deploy.deploy import deploy, status, up
+from lorefuse.deploy.supervisor import Ports, Supervisor
+from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
+from lorefuse.export.repository import active_version, build_repository
+from lorefuse.models.ranker import Ranker
+from tests.serving.synthetic import World, make_bundle
+
+
+def reseal(bundle_path: Path, name: str) -> None:
+    """Write the digest of a damaged file into the manifest, so that only the server can notice."""
+    manifest = json.loads((bundle_path / "bundle.json").read_text())
+    manifest["sha256"][name] = sha256_file(bundle_path / name)
+    (bundle_path / "bundle.json").write_text(json.dumps(manifest))
+
+
+class Caller(threading.Thread):
+    """Asks for recommendations until it is told to stop, and keeps what it got."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.client = Client(url, max_retries=0)
+        self.versions: list[str] = []
+        self.answers: dict[str, set[tuple[str, ...]]] = {}
+        self.errors: list[str] = []
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            try:
+                answer = self.client.recommend("u3", 5)
+            except UnreachableError as error:
+                self.errors.append(str(error))
+                continue
+            self.versions.append(answer.model_version)
+            ids = tuple(item.item_id for item in answer.items)
+            self.answers.setdefault(answer.model_version, set()).add(ids)
+
+    def finish(self) -> None:
+        self.done.set()
+        self.join(20)
+
+
+def test_versions_switch_under_load_without_an_error_or_a_mixed_answer(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    caller = Caller(supervisor.url)
+    caller.start()
+    for version, bundle_path in ((2, bundles[1]), (3, bundles[0]), (2, bundles[1])):
+        report = deploy(bundle_path, world.store_path, version, supervisor=supervisor)
+        assert report["side_by_side"]
+        assert report["adopted"]
+        time.sleep(0.2)
+    caller.finish()
+    assert caller.errors == []
+    changes = [a for a, b in zip(caller.versions, [*caller.versions[1:], ""], strict=True) if a != b]
+    assert changes == ["1", "2", "3", "2"]
+    assert all(len(answers) == 1 for answers in caller.answers.values())
+    assert caller.answers["1"] == caller.answers["3"] != caller.answers["2"]
+    assert {tuple(v) for v in Control(supervisor.url).versions().values()} == {(2,)}
+
+
+@pytest.mark.parametrize("damage", ["no graph", "other weights"])
+def test_a_bad_version_leaves_the_old_one_serving(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World, tmp_path: Path, damage: str
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    before = Client(supervisor.url).recommend("u3")
+    bad_path = shutil.copytree(bundles[1], tmp_path / "bad")
+    if damage == "no graph":
+        (bad_path / "ranker.onnx").write_bytes((bad_path / "ranker.onnx").read_bytes()[:300])
+    else:  # a whole graph, but not the one the references were made with
+        shutil.copyfile(bundles[0] / "ranker.onnx", bad_path / "ranker.onnx")
+    reseal(bad_path, "ranker.onnx")
+    caller = Caller(supervisor.url)
+    caller.start()
+    with pytest.raises(DeployError, match="version 1 still answers") as caught:
+        deploy(bad_path, world.store_path, 2, supervisor=supervisor)
+    caller.finish()
+    assert caller.errors == []
+    assert "Traceback" not in str(caught.value)
+    assert Client(supervisor.url).recommend("u3") == before
+    assert active_version(supervisor.repository_path) == 1
+    assert not list(supervisor.repository_path.glob("*/2"))
+    facts = status(supervisor)
+    assert facts["serving"], facts
+    assert deploy(bundles[1], world.store_path, 2, supervisor=supervisor)["version"] == 2
+
+
+def test_a_bundle_that_is_not_whole_touches_nothing(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World, tmp_path: Path
+) -> None:
+    bad_path = shutil.copytree(bundles[1], tmp_path / "bad")
+    (bad_path / "ranker.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"ranker\.onnx"):
+        deploy(bad_path, world.store_path, 1, supervisor=supervisor)
+    assert supervisor.process() is None
+    assert not supervisor.repository_path.exists()
+
+
+def test_a_failed_first_deployment_leaves_nothing_and_the_next_one_works(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World, tmp_path: Path
+) -> None:
+    bad_path = shutil.copytree(bundles[0], tmp_path / "bad")
+    (bad_path / "catalogue_ranker.onnx").write_bytes(b"not a graph")
+    reseal(bad_path, "catalogue_ranker.onnx")
+    with pytest.raises(DeployError, match="nothing is served"):
+        deploy(bad_path, world.store_path, 1, supervisor=supervisor)
+    assert active_version(supervisor.repository_path) is None
+    with pytest.raises(UnreachableError, match="lorefuse run"):
+        Client(supervisor.url).recommend("u1")
+    assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["version"] == 1
+
+
+def test_a_version_with_other_tensors_replaces_the_old_one(
+    supervisor: Supervisor, bundles: tuple[Path, Path], rankers: tuple[Ranker, Ranker], world: World, tmp_path: Path
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    serving = world.config.serving.model_copy(update={"max_k": 7})
+    config = world.config.model_copy(update={"serving": serving})
+    smaller_path = make_bundle(dataclasses.replace(world, config=config), rankers[1], tmp_path / "smaller")
+    report = deploy(smaller_path, world.store_path, 2, supervisor=supervisor)
+    assert not report["side_by_side"]
+    with pytest.raises(UsageError, match="between 1 and 7"):
+        Client(supervisor.url).recommend("u1", 8)
+    bad_path = shutil.copytree(bundles[0], tmp_path / "bad")
+    (bad_path / "ranker.onnx").write_bytes(b"not a graph")
+    reseal(bad_path, "ranker.onnx")
+    with pytest.raises(DeployError, match="version 2 still answers"):
+        deploy(bad_path, world.store_path, 3, supervisor=supervisor)
+    assert len(Client(supervisor.url).recommend("nobody", 7).items) == 7
+
+
+def test_stop_is_clean_and_start_brings_the_version_back(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    answer = Client(supervisor.url).recommend("u3")
+    process = supervisor.process()
+    assert process is not None
+    family = [process, *process.children(recursive=True)]
+    assert len(family) >= 5, "a server and its stubs"
+    assert supervisor.stop()
+    assert not supervisor.stop()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, "stubs outlived the server"
+    assert "Timeout 10" in supervisor.log_path.read_text()
+    assert status(supervisor)["problem"] == "Triton is not running: make up"
+    facts = up(supervisor)
+    assert facts["serving"]
+    assert facts["version"] == 1
+    assert Client(supervisor.url).recommend("u3") == answer
+    again = supervisor.start()
+    assert again["adopted"]
+    assert again["pid"] == facts["pid"]
+    report = deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    assert report["elapsed_s"] < 5
+
+
+def test_no_file_of_the_repository_changes_by_being_served(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
+) -> None:
+    build_repository(bundles[0], world.store_path, supervisor.repository_path, 1)
+    before = set(supervisor.repository_path.glob("*/1/**/*"))
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    Client(supervisor.url).recommend("u3")
+    assert set(supervisor.repository_path.glob("*/1/**/*")) == before
+    assert not list(supervisor.repository_path.rglob("*.partial"))
+
+
+def test_a_dead_stub_is_noticed_by_asking(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    process = supervisor.process()
+    assert process is not None
+    for stub in process.children(recursive=True):
+        if "/features/1" in " ".join(stub.cmdline()):
+            stub.send_signal(signal.SIGKILL)
+    time.sleep(0.5)
+    facts = status(supervisor)
+    assert facts["running"]
+    assert not facts["serving"]
+    assert "features" in facts["problem"]
+    supervisor.stop()
+    assert up(supervisor)["serving"]
+
+
+def test_a_killed_server_is_started_again(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    process = supervisor.process()
+    assert process is not None
+    process.kill()
+    process.wait(10)
+    assert supervisor.process() is None
+    assert up(supervisor)["serving"]
+
+
+def test_a_taken_port_is_named(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    other = dataclasses.replace(supervisor, serve_path=supervisor.serve_path.parent / "other")
+    with pytest.raises(DeployError, match=rf"port {supervisor.ports.http} is taken"):
+        other.start()
+    moved = dataclasses.replace(supervisor, ports=Ports(1, 2, 3))
+    with pytest.raises(DeployError, match="already runs on other ports"):
+        moved.process()
+
+
+def test_a_canary_names_the_model_that_is_wrong(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    reference_path = supervisor.repository_path / "ranker" / "1" / "reference.safetensors"
+    shutil.copyfile(bundles[1] / "reference.safetensors", reference_path)
+    with pytest.raises(DeployError, match="ranker 1 answers wrongly"):
+        verify_ready(supervisor.url, supervisor.repository_path, 1)
+
+
+def test_old_versions_are_pruned(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
+    for version in (1, 2, 3, 4):
+        deploy(bundles[version % 2], world.store_path, version, supervisor=supervisor)
+    kept = sorted(path.name for path in (supervisor.repository_path / "ranker").iterdir() if path.name.isdigit())
+    assert kept == ["2", "3", "4"]
+    assert deploy_module.KEPT_VERSIONS == 3

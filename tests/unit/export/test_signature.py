@@ -1,0 +1,134 @@
+"""One signature makes config.pbtxt, the dtypes on the wire and the checks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lorefuse.config import ServingConfig
+from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
+from lorefuse.export.repository import same_signature, write_configs
+from lorefuse.export.signature import ServingSignature
+from lorefuse.export.wire import text_array, to_infer_input
+from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
+
+SIGNATURES = ServingSignature.of(SPEC, 50, ServingConfig(max_k=20, max_exclude=8))
+
+
+def rows(num_rows: int = 3) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in {**user_inputs(num_rows), **item_inputs(num_rows)}.items()}
+
+
+def test_tensors_have_the_widths_of_the_spec() -> None:
+    dims = {tensor.name: (tensor.dtype, tensor.dims) for tensor in SIGNATURES.ranker.inputs}
+    assert dims == {
+        "user_fields": ("int64", (2,)),
+        "user_numeric": ("float32", (2,)),
+        "user_interest": ("float32", (9,)),
+        "item_fields": ("int64", (2,)),
+        "item_multi": ("int64", (3,)),
+        "item_numeric": ("float32", (1,)),
+        "item_text": ("float32", (4,)),
+        "item_graph": ("float32", (5,)),
+    }
+    ids = ServingSignature.of(BARE, 50, ServingConfig())
+    assert [tensor.name for tensor in ids.ranker.inputs] == ["user_fields", "item_fields"]
+
+
+def test_a_small_catalogue_bounds_what_is_returned_and_excluded() -> None:
+    small = ServingSignature.of(SPEC, 5, ServingConfig(max_k=20, max_exclude=8)).catalogue_ranker
+    assert {tensor.name: tensor.dims for tensor in small.outputs} == {"catalogue_row": (5,), "score": (5,)}
+    assert small.inputs[-1].dims == (5,)
+
+
+def test_fitting_inputs_pass() -> None:
+    SIGNATURES.ranker.check_inputs(rows())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"item_text": None}, "missing: item_text"),
+        ({"colour": np.zeros((3, 1))}, "unknown: colour"),
+        ({"item_text": np.zeros((2, 4), np.float32)}, "same number of rows"),
+        ({"item_text": np.zeros((3, 4), np.float64)}, "float64"),
+        ({"item_text": np.zeros((3, 5), np.float32)}, r"expected: float32 \(rows, 4\)"),
+        ({"item_text": np.zeros(3, np.float32)}, r"got: float32 \(3,\)"),
+    ],
+)
+def test_every_misfit_is_named(change: dict[str, np.ndarray | None], message: str) -> None:
+    arrays = {name: value for name, value in {**rows(), **change}.items() if value is not None}
+    with pytest.raises(UsageError, match=message):
+        SIGNATURES.ranker.check_inputs(arrays)
+
+
+def test_too_large_a_batch_is_refused() -> None:
+    with pytest.raises(UsageError, match="1 to 4096"):
+        SIGNATURES.ranker.check_inputs(rows(4097))
+
+
+def test_config_survives_its_text(tmp_path: Path) -> None:
+    config = model_config(SIGNATURES.ranker, [2, 1])
+    write_config(tmp_path / "config.pbtxt", config)
+    assert read_config(tmp_path / "config.pbtxt") == config
+    assert config.backend == "onnxruntime"
+    assert list(config.version_policy.specific.versions) == [1, 2]
+    assert config.output[0].HasField("reshape")
+    assert "GPU" not in (tmp_path / "config.pbtxt").read_text()
+    assert "KIND_GPU" in str(model_config(SIGNATURES.ranker, [1], gpu=True))
+
+
+def test_an_unchanged_config_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.pbtxt"
+    write_config(path, model_config(SIGNATURES.answer, [1]))
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    write_config(path, model_config(SIGNATURES.answer, [1]))
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source() -> None:
+    config = ensemble_config(SIGNATURES, 7)
+    steps = config.ensemble_scheduling.step
+    assert [(step.model_name, step.model_version) for step in steps] == [
+        ("features", 7),
+        ("catalogue_ranker", 7),
+        ("answer", 7),
+    ]
+    there = {tensor.name for tensor in config.input}
+    for step in steps:
+        assert set(step.input_map.values()) <= there
+        there |= set(step.output_map.values())
+    assert {tensor.name for tensor in config.output} <= there
+    assert {tensor.name for tensor in config.input if tensor.optional} == {"k", "exclude_seen"}
+
+
+def test_versions_stand_side_by_side_only_with_equal_tensors(tmp_path: Path) -> None:
+    assert same_signature(SIGNATURES, tmp_path)
+    write_configs(SIGNATURES, tmp_path, [1])
+    assert same_signature(SIGNATURES, tmp_path)
+    wider = ServingSignature.of(SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}), 50, ServingConfig())
+    assert not same_signature(wider, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["name: [", "\x00\xff", None])
+def test_a_broken_config_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "config.pbtxt").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtifactError, match="not a model config"):
+        read_config(tmp_path / "config.pbtxt")
+
+
+def test_wire_refuses_what_no_model_takes() -> None:
+    assert to_infer_input("user_id", text_array("ü")).datatype() == "BYTES"
+    with pytest.raises(UsageError, match="float64"):
+        to_infer_input("score", np.zeros((1, 1)))
+
+
+def test_the_client_is_light() -> None:
+    code = "import sys, lorefuse.client; print([m for m in ('torch', 'pandas', 'mlflow', 'grpc') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
