@@ -45,7 +45,9 @@ class FileSource(Section):
     multi_separator: str = Field("|", min_length=1, description="Separator inside a multi-category cell.")
     item_numerics: tuple[str, ...] = Field((), description="Item columns with a number.")
     user_categories: tuple[str, ...] = Field((), description="User columns with one category each.")
-    delimiter: str | None = Field(None, description="CSV delimiter; null: by the file's ending (.tsv is a tab).")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="CSV delimiter; null: by the file's ending (.tsv is a tab)."
+    )
 
 
 class LabelConfig(Section):
@@ -91,13 +93,13 @@ class EmbeddingConfig(Section):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic of the encoder.")
     device: str = Field("cpu", description="torch device of the encoder.")
     num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
-    reduce_dim: int = Field(16, ge=1, le=4096, description="Dimensions kept by PCA, fitted on train items.")
+    reduce_dim: int = Field(32, ge=1, le=4096, description="Dimensions kept by PCA, fitted on train items.")
 
 
 class KnowledgeConfig(Section):
     """Knowledge graph → vectors."""
 
-    graph_dim: int = Field(32, ge=1, le=1024, description="Dimensions of the item-entity SVD.")
+    graph_dim: int = Field(64, ge=1, le=1024, description="Dimensions of the item-entity SVD.")
     min_link_z: float = Field(3.0, ge=0, description="Links less plausible than this many sigmas are refused.")
 
 
@@ -119,8 +121,8 @@ class DeepFMConfig(Section):
     hidden_dims: tuple[int, ...] = Field((128, 64), min_length=1, description="Widths of the deep part.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout in the deep part.")
     id_dropout: float = Field(0.1, ge=0, lt=1, description="Share of item ids replaced by the unseen index.")
-    use_text: bool = Field(True, description="Text vectors in the residual and as interest.")
-    use_graph: bool = Field(True, description="Graph vectors in the residual and as interest.")
+    residual_text_dim: int = Field(16, ge=0, description="Leading text dimensions that enter the residual.")
+    residual_graph_dim: int = Field(32, ge=0, description="Leading graph dimensions that enter the residual.")
 
 
 ModelConfig = DeepFMConfig
@@ -132,8 +134,8 @@ class TrainingConfig(Section):
 
     batch_size: int = Field(2048, ge=1, description="Rows per step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size.")
-    embedding_l2: float = Field(1e-5, ge=0, description="L2 penalty on embeddings looked up in a batch.")
-    weight_decay: float = Field(1e-5, ge=0, description="Decoupled weight decay of the dense layers.")
+    embedding_l2: float = Field(0.1, ge=0, description="Decoupled weight decay of the embedding tables.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the dense layers.")
     max_epochs: int = Field(20, ge=1, description="Upper bound on passes over the data.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation score before stopping.")
     num_threads: int = Field(2, ge=1, description="torch threads.")
@@ -148,13 +150,17 @@ class TuningConfig(Section):
     seed: int = Field(0, ge=0, description="Sampler's seed.")
 
 
+Arm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]
+"""Knowledge given to a model; what each means stands at `features.arms.with_knowledge`."""
+
+
 class EvaluationConfig(Section):
     """Metrics, controls and seeds."""
 
     k: int = Field(10, ge=1, description="Cut of NDCG@k and Recall@k.")
     num_seeds: int = Field(3, ge=1, description="Trainings per arm.")
-    arms: tuple[Literal["real", "none", "shuffled", "random", "text_only", "graph_only"], ...] = Field(
-        ("real", "none", "shuffled", "random"), min_length=1, description="Knowledge given to each arm."
+    arms: tuple[Arm, ...] = Field(
+        ("real", "none", "categories", "shuffled", "random"), min_length=1, description="Knowledge given to each arm."
     )
     num_bootstraps: int = Field(200, ge=10, description="Resamples of users for confidence intervals.")
     global_cut: bool = Field(True, description="Also judge on one global time cut.")

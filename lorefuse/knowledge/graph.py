@@ -89,6 +89,8 @@ def _decompose(counts: csr_matrix, is_train: NDArray[np.bool_], dim: int) -> tup
     # A component's sign is arbitrary: make its largest loading positive, so that a rerun gives the same vectors.
     loadings = svd.components_[np.arange(dim), np.abs(svd.components_).argmax(1)]
     vectors = svd.transform(weights.transform(counts)) * np.sign(loadings)
+    # Without the mean, which all entities share, a dot product says what two items have in common beyond being items.
+    vectors -= vectors[is_train].mean(0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
     return unit.astype(np.float32), round(float(svd.explained_variance_ratio_.sum()), 4)

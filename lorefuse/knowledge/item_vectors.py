@@ -16,8 +16,6 @@ from lorefuse.config import EmbeddingConfig, KnowledgeConfig
 from lorefuse.contract import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.embedding import embed
-from lorefuse.embedding.reduce import fit_reducer
 from lorefuse.errors import ArtifactError
 from lorefuse.knowledge.graph import item_graph_vectors
 
@@ -82,6 +80,9 @@ def build_item_vectors(
         Dimensions, the graph's report and the data cutoff.
     """
     from safetensors.numpy import load_file, save_file
+
+    from lorefuse.embedding import embed
+    from lorefuse.embedding.reduce import fit_reducer
 
     frame, split_facts = load_split(split_path)
     interactions = dataset.interactions()

@@ -10,11 +10,12 @@ import torch
 
 from lorefuse.atomic import write_json
 from lorefuse.config import DeepFMConfig, ModelConfig
+from lorefuse.contract import Split
 from lorefuse.errors import ArtifactError
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.deepfm import DeepFM
-from lorefuse.models.ranker import Ranker
+from lorefuse.models.ranker import Ranker, as_inputs
 
 WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
 
@@ -33,13 +34,8 @@ def build_ranker(config: ModelConfig, spec: FeatureSpec, *, seed: int = 0) -> Ra
 
 
 def fit_scaling(ranker: Ranker, training_set: TrainingSet) -> None:
-    """Fit the ranker's numeric scalers on the train rows of `training_set`."""
-    from lorefuse.contract import Split
-
-    if isinstance(ranker, DeepFM):
-        rows = training_set.rows_of(Split.TRAIN)
-        ranker.user_scaler.fit(torch.from_numpy(training_set.user_numeric[rows]))
-        ranker.item_scaler.fit(torch.from_numpy(training_set.item_numeric[rows]))
+    """Fit the ranker's scalers on the train rows of `training_set`."""
+    ranker.fit_scaling(as_inputs(training_set.inputs(training_set.rows_of(Split.TRAIN))))
 
 
 def save_ranker(ranker: Ranker, config: ModelConfig, folder_path: Path) -> None:
@@ -79,7 +75,7 @@ def load_ranker(folder_path: Path) -> Ranker:
 
 
 def _keywords(config: DeepFMConfig) -> dict[str, Any]:
-    return config.model_dump(exclude={"family", "use_text", "use_graph"})
+    return config.model_dump(exclude={"family"})
 
 
 def _build(family: str, keywords: dict[str, Any], spec: FeatureSpec) -> Ranker:

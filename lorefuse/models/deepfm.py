@@ -32,6 +32,8 @@ class DeepFM(Ranker):
         hidden_dims: Widths of the MLP.
         dropout: Dropout after each hidden layer.
         id_dropout: Share of user and item ids replaced by the unseen index in training.
+        residual_text_dim: Leading text dimensions in the residual; the interest scalars use all.
+        residual_graph_dim: The same of the graph.
 
     Source: DeepFM, arXiv:1703.04247, eqs. 1-4. We add the knowledge residual and the interest scalars, and feed
     numeric features to the linear part and the MLP rather than to the FM.
@@ -45,18 +47,22 @@ class DeepFM(Ranker):
         hidden_dims: tuple[int, ...] = (128, 64),
         dropout: float = 0.2,
         id_dropout: float = 0.1,
+        residual_text_dim: int = 16,
+        residual_graph_dim: int = 32,
     ) -> None:
         super().__init__(spec)
         self.user_embedding = FusedEmbedding(spec.user_fields, (), embedding_dim, id_dropout)
         self.item_embedding = FusedEmbedding(spec.item_fields, spec.item_multi_fields, embedding_dim, id_dropout)
         self.user_scaler = NumericScaler(len(spec.user_numeric))
         self.item_scaler = NumericScaler(len(spec.item_numeric))
-        knowledge_dims = tuple(dim for dim in (spec.text_dim, spec.graph_dim) if dim)
-        self.fusion = ResidualFusion(knowledge_dims, embedding_dim) if knowledge_dims else None
+        residual_dims = ((spec.text_dim, residual_text_dim), (spec.graph_dim, residual_graph_dim))
+        knowledge_dims = tuple(min(pair) for pair in residual_dims if pair[0])
+        self.fusion = ResidualFusion(knowledge_dims, embedding_dim) if sum(knowledge_dims) else None
 
         self.user_width = self.user_embedding.num_fields * embedding_dim + len(spec.user_numeric)
         self.item_width = self.item_embedding.num_fields * embedding_dim + len(spec.item_numeric)
         self.num_facets = len(spec.interest)
+        self.interest_scaler = NumericScaler(self.num_facets)
         num_numerics = len(spec.user_numeric) + len(spec.item_numeric)
         self.numeric_weight = nn.Parameter(torch.zeros(num_numerics + self.num_facets))
         self.bias = nn.Parameter(torch.zeros(()))
@@ -124,9 +130,9 @@ class DeepFM(Ranker):
         hidden_BH = user["hidden"] + item["hidden"] + self.first.bias
         logits_B = user["linear"] + item["linear"] + fm_B + self.bias
         if self.num_facets:
-            blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
-            pairs = zip(self.spec.interest, blocks, strict=True)
-            interest_BV = torch.stack([(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1)
+            pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+            scalars = [(block * item[facet.against.value]).sum(1) for facet, block in pairs]
+            interest_BV = self.interest_scaler(torch.stack(scalars, dim=1))
             hidden_BH = hidden_BH + interest_BV @ self._interest_weight.T
             logits_B = logits_B + interest_BV @ self.numeric_weight[-self.num_facets :]
         deep_B: Tensor = self.rest(hidden_BH).squeeze(1)
@@ -138,13 +144,34 @@ class DeepFM(Ranker):
         hidden_BNH = user["hidden"].unsqueeze(1) + item["hidden"].unsqueeze(0) + self.first.bias
         logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.bias
         if self.num_facets:
-            blocks = torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
-            pairs = zip(self.spec.interest, blocks, strict=True)
-            interest_BNV = torch.stack([block @ item[facet.against.value].T for facet, block in pairs], dim=2)
+            pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+            scalars = [block @ item[facet.against.value].T for facet, block in pairs]
+            interest_BNV = self.interest_scaler(torch.stack(scalars, dim=2))
             hidden_BNH = hidden_BNH + interest_BNV @ self._interest_weight.T
             logits_BN = logits_BN + interest_BNV @ self.numeric_weight[-self.num_facets :]
         deep_BN: Tensor = self.rest(hidden_BNH).squeeze(2)
         return logits_BN + deep_BN
+
+    def fit_scaling(self, inputs: dict[str, Tensor]) -> None:
+        """Fit the scalers on the inputs of train rows; call once, before training.
+
+        Args:
+            inputs: As for `forward`.
+        """
+        if self.spec.user_numeric:
+            self.user_scaler.fit(inputs["user_numeric"])
+        if self.spec.item_numeric:
+            self.item_scaler.fit(inputs["item_numeric"])
+        knowledge = {name: inputs[name] for name in ("item_text", "item_graph") if name in inputs}
+        if self.fusion is not None:
+            self.fusion.fit(list(knowledge.values()))
+        if self.num_facets:
+            pairs = zip(self.spec.interest, self._interest_blocks({"interest": inputs["user_interest"]}), strict=True)
+            scalars = [(block * unit_length(knowledge[facet.against.value])).sum(1) for facet, block in pairs]
+            self.interest_scaler.fit(torch.stack(scalars, dim=1))
+
+    def _interest_blocks(self, user: Side) -> tuple[Tensor, ...]:
+        return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
 
     @property
     def _interest_weight(self) -> Tensor:

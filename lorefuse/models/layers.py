@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from lorefuse.features.spec import CategoricalField, MultiField
 
+MAX_SIGMAS = 5.0
+"""Standardised values beyond this are cut, so that no odd row can dominate a batch."""
+
 
 class FusedEmbedding(nn.Module):
     """All fields of one side in one table: a single lookup, each field shifted by its offset.
@@ -103,8 +106,8 @@ class NumericScaler(nn.Module):
         self.std.copy_(torch.where(std_P > 1e-6, std_P, torch.ones_like(std_P)))
 
     def forward(self, values_BP: Tensor) -> Tensor:
-        """Return (values − mean) / std, shape (B, P)."""
-        scaled_BP: Tensor = (values_BP - self.mean) / self.std
+        """Return (values − mean) / std, cut at ±`MAX_SIGMAS`, shape (B, P)."""
+        scaled_BP: Tensor = ((values_BP - self.mean) / self.std).clamp(-MAX_SIGMAS, MAX_SIGMAS)
         return scaled_BP
 
 

@@ -63,6 +63,10 @@ class Ranker(nn.Module, ABC):
         """Score every user row with every item: logits of shape (B, N)."""
 
     @abstractmethod
+    def fit_scaling(self, inputs: dict[str, Tensor]) -> None:
+        """Fit constants (means, deviations) on the inputs of all train rows; called once, before training."""
+
+    @abstractmethod
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Return the embedding tables, which get their own L2 penalty; all other parameters are dense."""
 

@@ -1,0 +1,121 @@
+"""Interactions as arrays: rows, their part of the split, and the tables of both sides, encoded on train rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.config import FeatureConfig
+from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.features.spec import CategoricalField, MultiField
+from lorefuse.features.vocabulary import Vocabulary, encode_lists
+
+MAX_MULTI_WIDTH = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Interactions, R of them, in the dataset's order.
+
+    Attributes:
+        user_row: int32 (R,) row of `users.parquet`.
+        item_row: int32 (R,) row of `items.parquet`.
+        timestamp_us: int64 (R,).
+        value: float32 (R,).
+        label: float32 (R,).
+        split_code: uint8 (R,).
+        cold: bool (R,).
+    """
+
+    user_row: NDArray[np.int32]
+    item_row: NDArray[np.int32]
+    timestamp_us: NDArray[np.int64]
+    value: NDArray[np.float32]
+    label: NDArray[np.float32]
+    split_code: NDArray[np.uint8]
+    cold: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: pd.DataFrame) -> Rows:
+        """Join the dataset's interactions with their split."""
+        events = dataset.interactions()
+        user_index = pd.Index(dataset.users()[c.USER_ID])
+        item_index = pd.Index(dataset.items()[c.ITEM_ID])
+        return cls(
+            user_row=user_index.get_indexer(events[c.USER_ID]).astype(np.int32),
+            item_row=item_index.get_indexer(events[c.ITEM_ID]).astype(np.int32),
+            timestamp_us=events[c.EVENT_TIMESTAMP].astype("int64").to_numpy(),
+            value=events[c.VALUE].to_numpy(np.float32),
+            label=events[c.LABEL].to_numpy(np.float32),
+            split_code=split[c.SPLIT].map(SPLIT_CODES).to_numpy(np.uint8),
+            cold=split[c.COLD].to_numpy(bool),
+        )
+
+    @property
+    def is_train(self) -> NDArray[np.bool_]:
+        """Rows that statistics may be fitted on, (R,)."""
+        return self.split_code == SPLIT_CODES[Split.TRAIN]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Both sides' categorical fields, encoded for every user and item.
+
+    Attributes:
+        user_fields: int64 (U, Fu).
+        item_fields: int64 (N, Fi).
+        item_multi: int64 (N, M).
+        user_specs: Name and size of each user field, the id first.
+        item_specs: Name and size of each item field, the id first.
+        multi_specs: Name, size and width of each multi-valued field.
+        vocabularies: By field name.
+    """
+
+    user_fields: NDArray[np.int64]
+    item_fields: NDArray[np.int64]
+    item_multi: NDArray[np.int64]
+    user_specs: tuple[CategoricalField, ...]
+    item_specs: tuple[CategoricalField, ...]
+    multi_specs: tuple[MultiField, ...]
+    vocabularies: dict[str, Vocabulary]
+
+
+def encode_tables(dataset: Dataset, rows: Rows, config: FeatureConfig) -> Tables:
+    """Fit vocabularies on the users and items of train rows and encode everybody with them."""
+    users, items, roles = dataset.users(), dataset.items(), dataset.roles
+    train_users = np.unique(rows.user_row[rows.is_train])
+    train_items = np.unique(rows.item_row[rows.is_train])
+    vocabularies: dict[str, Vocabulary] = {}
+
+    def encode(table: pd.DataFrame, train: NDArray[np.int32], names: tuple[str, ...]) -> NDArray[np.int64]:
+        columns = []
+        for name in names:
+            minimum = 1 if name in (c.USER_ID, c.ITEM_ID) else config.min_category_count
+            vocabularies[name] = Vocabulary.fit(table[name].iloc[train], minimum)
+            columns.append(vocabularies[name].encode(table[name]))
+        return np.stack(columns, axis=1)
+
+    user_names = (c.USER_ID, *roles.user_categories)
+    item_names = (c.ITEM_ID, *roles.item_categories)
+    user_fields, item_fields = encode(users, train_users, user_names), encode(items, train_items, item_names)
+    multi_specs, blocks = [], [np.zeros((len(items), 0), dtype=np.int64)]
+    for name in roles.item_multi_categories:
+        train_cells = items[name].iloc[train_items]
+        vocabularies[name] = Vocabulary.fit(train_cells.explode().dropna(), config.min_category_count)
+        width = int(np.clip(train_cells.map(len).max(), 1, MAX_MULTI_WIDTH))
+        blocks.append(encode_lists(vocabularies[name], items[name], width))
+        multi_specs.append(MultiField(name=name, size=vocabularies[name].size, width=width))
+    return Tables(
+        user_fields=user_fields,
+        item_fields=item_fields,
+        item_multi=np.concatenate(blocks, axis=1),
+        user_specs=tuple(CategoricalField(name=n, size=vocabularies[n].size) for n in user_names),
+        item_specs=tuple(CategoricalField(name=n, size=vocabularies[n].size) for n in item_names),
+        multi_specs=tuple(multi_specs),
+        vocabularies=vocabularies,
+    )

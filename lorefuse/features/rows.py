@@ -1,0 +1,184 @@
+"""Row features computed in memory: the reference for the feature store's join, and the way of the control arms.
+
+The feature store holds snapshots of the very sums used here (`causal.CausalSums`), so its point-in-time join must
+give the same bits; a test holds it to that. Control arms change the item vectors and need the rows anew at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.contract import Tensor
+from lorefuse.features import aggregates as a
+from lorefuse.features.causal import CausalOrder, CausalSums
+from lorefuse.features.prior import ItemPrior, fit_prior, prior_columns
+from lorefuse.features.spec import InterestFacet
+
+FACETS = ("liked", "centred")
+
+
+@dataclass(frozen=True)
+class History:
+    """What every aggregate is computed from: the rows, and which of them may be known.
+
+    Attributes:
+        user_row: int32 (R,).
+        item_row: int32 (R,).
+        timestamp_us: int64 (R,).
+        label: float32 (R,).
+        value: float32 (R,).
+        is_train: bool (R,).
+        liked: bool (R,) rows that count as liked: label 1, or for regression a value above the train mean.
+    """
+
+    user_row: NDArray[np.int32]
+    item_row: NDArray[np.int32]
+    timestamp_us: NDArray[np.int64]
+    label: NDArray[np.float32]
+    value: NDArray[np.float32]
+    is_train: NDArray[np.bool_]
+    liked: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        user_row: NDArray[np.int32],
+        item_row: NDArray[np.int32],
+        timestamp_us: NDArray[np.int64],
+        label: NDArray[np.float32],
+        value: NDArray[np.float32],
+        is_train: NDArray[np.bool_],
+        label_kind: str,
+    ) -> History:
+        """Make a history; `label_kind` decides what counts as liked."""
+        threshold = 0.5 if label_kind == "binary" else float(label[is_train].mean(dtype=np.float64))
+        return cls(user_row, item_row, timestamp_us, label, value, is_train, label > threshold)
+
+    @property
+    def overall_mean(self) -> float:
+        """Mean label of the train rows."""
+        return float(self.label[self.is_train].mean(dtype=np.float64))
+
+    @property
+    def overall_value(self) -> float:
+        """Mean value of the train rows."""
+        return float(self.value[self.is_train].mean(dtype=np.float64))
+
+    @functools.cached_property
+    def user_order(self) -> CausalOrder:
+        """Rows by user and time."""
+        return CausalOrder.of(self.user_row, self.timestamp_us)
+
+    @functools.cached_property
+    def user_sums(self) -> CausalSums:
+        """Running sums of `aggregates.user_values`."""
+        return self.user_order.sums(a.user_values(self.label, self.value, self.is_train))
+
+    @functools.cached_property
+    def item_sums(self) -> CausalSums:
+        """Running sums of `aggregates.item_values`."""
+        user_mean = a.user_features(self.user_sums.before(), self.overall_mean)[:, 1]
+        values = a.item_values(self.label, user_mean, self.is_train)
+        return CausalOrder.of(self.item_row, self.timestamp_us).sums(values)
+
+    def interest_sums(self, vectors: NDArray[np.float32]) -> CausalSums:
+        """Running sums of `aggregates.interest_values` per user for item vectors (N, E)."""
+        unit = a.unit_rows(vectors)
+        return self.user_order.sums(a.interest_values(unit, self.item_row, self.value, self.liked, self.is_train))
+
+
+def interest_facets(text_dim: int, graph_dim: int) -> tuple[InterestFacet, ...]:
+    """Return the blocks of `Tensor.USER_INTEREST` for the vectors that are there."""
+    sides = (("text", Tensor.ITEM_TEXT, text_dim), ("graph", Tensor.ITEM_GRAPH, graph_dim))
+    return tuple(
+        InterestFacet(name=f"{facet}_{name}", against=tensor, dim=dim)
+        for name, tensor, dim in sides
+        if dim
+        for facet in FACETS
+    )
+
+
+def user_numeric_rows(history: History) -> NDArray[np.float32]:
+    """Return `Tensor.USER_NUMERIC` as of every row, (R, Pu)."""
+    return a.user_features(history.user_sums.before(), history.overall_mean)
+
+
+def item_numeric_rows(history: History, prior: ItemPrior) -> NDArray[np.float32]:
+    """Return `Tensor.ITEM_NUMERIC` as of every row, (R, Pi)."""
+    stats = a.item_features(history.item_sums.before(), history.overall_mean)
+    return np.concatenate([stats, prior.values[history.item_row][:, None]], axis=1)
+
+
+def item_numeric_now(history: History, prior: ItemPrior) -> NDArray[np.float32]:
+    """Return `Tensor.ITEM_NUMERIC` of every item after all train rows, (N, Pi): what the online store holds."""
+    num_items = len(prior.values)
+    last = np.zeros((num_items, 3))
+    rows = np.flatnonzero(history.is_train)
+    latest = rows[np.argsort(history.timestamp_us[rows], kind="stable")]
+    last[history.item_row[latest]] = history.item_sums.after(latest)
+    return np.concatenate([a.item_features(last, history.overall_mean), prior.values[:, None]], axis=1)
+
+
+def user_interest_rows(
+    history: History, text: NDArray[np.float32], graph: NDArray[np.float32], shrinkage: float
+) -> NDArray[np.float32]:
+    """Return `Tensor.USER_INTEREST` as of every row, (R, V)."""
+    blocks = [np.zeros((len(history.label), 0), dtype=np.float32)]
+    for vectors in (text, graph):
+        if vectors.shape[1]:
+            sums = history.interest_sums(vectors).before()
+            blocks += a.interest_features(sums, history.overall_value, shrinkage)
+    return np.concatenate(blocks, axis=1)
+
+
+def item_prior(
+    history: History,
+    text: NDArray[np.float32],
+    graph: NDArray[np.float32],
+    item_fields: NDArray[np.int64],
+    item_multi: NDArray[np.int64],
+    field_sizes: tuple[int, ...],
+    multi_offsets: tuple[int, ...],
+    *,
+    shrinkage: float,
+    num_folds: int,
+    seed: int,
+) -> ItemPrior:
+    """Fit the item prior on train rows; see `prior.fit_prior`.
+
+    Args:
+        history: The rows.
+        text: (N, E).
+        graph: (N, G).
+        item_fields: (N, Fi), the id first (left out here).
+        item_multi: (N, M).
+        field_sizes: Vocabulary sizes of the fields, the id first.
+        multi_offsets: How far each column of `item_multi` is shifted so that blocks do not overlap.
+        shrinkage: κ of the item weights.
+        num_folds: Folds of items.
+        seed: Of the folds.
+    """
+    columns = item_columns(text, graph, item_fields, item_multi, field_sizes, multi_offsets)
+    num_items = len(item_fields)
+    train = history.is_train
+    count = np.bincount(history.item_row[train], minlength=num_items).astype(np.float64)
+    total = np.bincount(history.item_row[train], weights=history.label[train], minlength=num_items)
+    return fit_prior(columns, count, total, shrinkage=shrinkage, num_folds=num_folds, seed=seed)
+
+
+def item_columns(
+    text: NDArray[np.float32],
+    graph: NDArray[np.float32],
+    item_fields: NDArray[np.int64],
+    item_multi: NDArray[np.int64],
+    field_sizes: tuple[int, ...],
+    multi_offsets: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Return the prior's columns for catalogue items or new ones; arguments as in `item_prior`."""
+    shifted = np.where(item_multi > 0, item_multi + np.asarray(multi_offsets, dtype=np.int64)[: item_multi.shape[1]], 0)
+    num_multi = int(multi_offsets[-1]) if multi_offsets else 1
+    return prior_columns(text, graph, shifted, item_fields[:, 1:], num_multi, field_sizes[1:])

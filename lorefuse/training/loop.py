@@ -1,0 +1,203 @@
+"""The training loop: all tensors in memory, one permutation an epoch, no per-row Python, no row dropped.
+
+Suffixes: ``R`` rows, ``B`` batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lorefuse.config import TrainingConfig
+from lorefuse.contract import Split
+from lorefuse.errors import DataError, LorefuseError
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.ranker import Ranker
+
+EpochCallback = Callable[[int, float], bool]
+"""Called after each epoch with its number and validation score; returns True to stop (a pruned trial)."""
+
+
+@dataclass
+class History:
+    """What happened in a training run.
+
+    Attributes:
+        epochs: One dict an epoch: epoch, train_loss, validation_loss, validation_score, elapsed_s, samples_per_s.
+        best_epoch: The epoch whose weights were kept.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+class Batches:
+    """A training set as tensors on one device; batches are gathered from tables by row index.
+
+    Args:
+        training_set: The rows.
+        device: Where the tensors live.
+    """
+
+    def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
+        self.spec = training_set.spec
+        tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)  # noqa: E731
+        self.user_row, self.item_row = (
+            tensor(training_set.user_row.astype(np.int64)),
+            tensor(training_set.item_row.astype(np.int64)),
+        )
+        self.label = tensor(training_set.label)
+        user_tables = {"user_fields": training_set.user_fields}
+        item_tables = {
+            "item_fields": training_set.item_fields,
+            "item_multi": training_set.item_multi,
+            "item_text": training_set.item_text,
+            "item_graph": training_set.item_graph,
+        }
+        rows = {
+            "user_numeric": training_set.user_numeric,
+            "user_interest": training_set.user_interest,
+            "item_numeric": training_set.item_numeric,
+        }
+        self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
+        self.item_tables = {k: tensor(v) for k, v in item_tables.items() if v.shape[1]}
+        self.rows = {k: tensor(v) for k, v in rows.items() if v.shape[1]}
+
+    def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
+        """Return the ranker's keyword inputs for some rows."""
+        users_B, items_B = self.user_row[rows_B], self.item_row[rows_B]
+        inputs = {name: table[users_B] for name, table in self.user_tables.items()}
+        inputs |= {name: table[items_B] for name, table in self.item_tables.items()}
+        return inputs | {name: values[rows_B] for name, values in self.rows.items()}
+
+
+def fit(
+    ranker: Ranker,
+    training_set: TrainingSet,
+    config: TrainingConfig,
+    *,
+    validation_score: Callable[[NDArray[np.float32]], float],
+    on_epoch: EpochCallback | None = None,
+) -> History:
+    """Train a ranker in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Args:
+        ranker: Freshly built, scalers fitted.
+        training_set: The rows.
+        config: Batch size, learning rate, penalties, patience, seed.
+        validation_score: Judges the scores of the validation rows; higher is better.
+        on_epoch: Called after each epoch; may stop the run.
+
+    Raises:
+        DataError: No train or validation rows, or labels of one class only.
+        LorefuseError: The loss is not finite.
+
+    The same seed, data and number of threads give the same weights, bit for bit.
+    """
+    device = torch.device(config.device)
+    torch.set_num_threads(config.num_threads)
+    batches = Batches(training_set, device)
+    train, validation = (
+        torch.from_numpy(training_set.rows_of(part)).to(device) for part in (Split.TRAIN, Split.VALIDATION)
+    )
+    _check(training_set, train, validation)
+    ranker.to(device)
+    optimizer = _optimizer(ranker, config)
+    loss_of = nn.BCEWithLogitsLoss() if training_set.spec.label_kind == "binary" else nn.MSELoss()
+    generator = torch.Generator().manual_seed(config.seed)
+    history, best_score, best_weights = History(), -np.inf, ranker.state_dict()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed)  # dropout
+        for epoch in range(1, config.max_epochs + 1):
+            start_s = time.perf_counter()
+            order = train[torch.randperm(len(train), generator=generator).to(device)]
+            train_loss = _epoch(ranker, batches, order, optimizer, loss_of, config)
+            train_s = time.perf_counter() - start_s
+            logits = predict(ranker, batches, validation)
+            score = validation_score(ranker.to_score(logits).cpu().numpy())
+            history.epochs.append(
+                {
+                    "epoch": epoch,
+                    "train_loss": train_loss,
+                    "validation_loss": float(loss_of(logits, batches.label[validation])),
+                    "validation_score": score,
+                    "elapsed_s": round(train_s, 3),
+                    "samples_per_s": round(len(train) / train_s),
+                }
+            )
+            if score > best_score:
+                best_score, history.best_epoch = score, epoch
+                best_weights = {name: value.clone() for name, value in ranker.state_dict().items()}
+            stopped = on_epoch is not None and on_epoch(epoch, score)
+            if stopped or epoch - history.best_epoch >= config.patience:
+                break
+    ranker.load_state_dict(best_weights)
+    ranker.eval()
+    return history
+
+
+def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
+    """Return the logits of some rows, (B,), without gradients; dropout off."""
+    ranker.eval()
+    with torch.no_grad():
+        return torch.cat([ranker(**batches.inputs(part)) for part in rows.split(batch_size)])
+
+
+def _epoch(
+    ranker: Ranker,
+    batches: Batches,
+    order: Tensor,
+    optimizer: torch.optim.Optimizer,
+    loss_of: nn.Module,
+    config: TrainingConfig,
+) -> float:
+    ranker.train()
+    total = torch.zeros((), device=order.device)
+    for rows_B in order.split(config.batch_size):
+        loss = loss_of(ranker(**batches.inputs(rows_B)), batches.label[rows_B])
+        total += loss.detach() * len(rows_B)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    mean = float(total) / len(order)
+    if not np.isfinite(mean):
+        raise LorefuseError(
+            "The training loss is not finite.",
+            expected="a finite number",
+            got=str(mean),
+            fix="lower training.learning_rate",
+        )
+    return mean
+
+
+def _optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam with decoupled decay: embedding tables by `embedding_l2`, everything else by `weight_decay`."""
+    tables = ranker.embedding_parameters()
+    known = {id(parameter) for parameter in tables}
+    dense = [parameter for parameter in ranker.parameters() if id(parameter) not in known]
+    groups: list[dict[str, Any]] = [
+        {"params": tables, "weight_decay": config.embedding_l2},
+        {"params": dense, "weight_decay": config.weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def _check(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:
+    for name, rows in (("train", train), ("validation", validation)):
+        if not len(rows):
+            raise DataError(f"There are no {name} rows.", expected="at least one", got="none", fix="bring more data")
+    label = training_set.label[train.cpu().numpy()]
+    if training_set.spec.label_kind == "binary" and label.min() == label.max():
+        raise DataError(
+            "All train labels are the same.",
+            expected="likes and dislikes",
+            got=f"only {label.min():.0f}",
+            fix="change data.label.threshold",
+        )
