@@ -40,7 +40,8 @@ class Dataset:
         try:
             manifest = json.loads(manifest_path.read_text("utf-8"))
             digests = dict(manifest["sha256"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _roles(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path} is not a dataset folder.", expected=f"a readable {manifest_path.name}", got=str(error), fix=fix
             ) from None
@@ -57,7 +58,7 @@ class Dataset:
     @property
     def roles(self) -> Roles:
         """The part each column plays."""
-        return Roles(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.manifest["roles"].items()})
+        return _roles(self.manifest)
 
     def interactions(self) -> pd.DataFrame:
         """Return row_id, user_id, item_id, event_timestamp, value, label in order of time."""
@@ -81,3 +82,8 @@ class Dataset:
 
     def _read(self, name: DatasetFile) -> pd.DataFrame:
         return pd.read_parquet(self.path / name)
+
+
+def _roles(manifest: dict[str, Any]) -> Roles:
+    columns: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["roles"].items()}
+    return Roles(**columns)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +12,9 @@ from lorefuse import contract as c
 from lorefuse.config import FileSource
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables, Roles
+from lorefuse.errors import ConfigError
+
+_NO_ID = ("", "nan", "none", "null", "<na>")
 
 
 def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
@@ -19,43 +25,40 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
         quarantine: Receives lines that cannot be read at all.
 
     Raises:
+        ConfigError: The mapping contradicts itself.
         DataError: A file is missing, empty or unreadable, or lacks a mapped column.
     """
-    interactions = read_table(source.interactions_path, quarantine, source.delimiter)
-    wanted = [source.user_id, source.item_id, source.timestamp, *([source.value] if source.value else [])]
-    require_columns(interactions, wanted, source.interactions_path)
-    events = pd.DataFrame(
-        {
-            c.USER_ID: as_ids(interactions[source.user_id]),
-            c.ITEM_ID: as_ids(interactions[source.item_id]),
-            c.EVENT_TIMESTAMP: interactions[source.timestamp],
-            c.VALUE: interactions[source.value] if source.value else 1.0,
-            LINE: interactions[LINE],
-        }
+    _check_mapping(source)
+    files = _names_of(source)
+
+    def read(field: str, columns: list[str]) -> pd.DataFrame:
+        path = getattr(source, f"{field}_path")
+        frame = read_table(path, quarantine, source.delimiter, name=files[field])
+        require_columns(frame, list(dict.fromkeys(columns)), path)
+        return frame
+
+    roles = roles_of(source)
+    item_columns = dict.fromkeys(
+        [*roles.item_text, roles.item_title, *roles.item_categories, *roles.item_multi_categories, *roles.item_numerics]
     )
-    files = {"interactions": source.interactions_path.name, "items": source.items_path.name}
+    item_columns.pop(source.item_id, None)
+    item_columns.pop(c.ITEM_ID, None)
+    wanted = [source.user_id, source.item_id, source.timestamp, *([source.value] if source.value else [])]
+    items = _entities(read("items", [source.item_id, *item_columns]), source.item_id, c.ITEM_ID, tuple(item_columns))
     users = triples = links = None
     if source.users_path:
-        files["users"] = source.users_path.name
-        raw = read_table(source.users_path, quarantine, source.delimiter)
-        require_columns(raw, [source.user_id, *source.user_categories], source.users_path)
+        raw = read("users", [source.user_id, *source.user_categories])
         users = _entities(raw, source.user_id, c.USER_ID, source.user_categories)
-    if source.triples_path:
-        files["triples"] = source.triples_path.name
-        triples = read_table(source.triples_path, quarantine, source.delimiter)
-        require_columns(triples, [c.HEAD, c.RELATION, c.TAIL], source.triples_path)
-    if source.links_path:
-        files["links"] = source.links_path.name
-        links = read_table(source.links_path, quarantine, source.delimiter)
-        require_columns(links, [c.ITEM_ID, c.ENTITY_ID], source.links_path)
-        links[c.ITEM_ID] = as_ids(links[c.ITEM_ID])
+    if source.triples_path and source.links_path:
+        triples = _keys_as_text(read("triples", [c.HEAD, c.RELATION, c.TAIL]), [c.HEAD, c.RELATION, c.TAIL])
+        links = _keys_as_text(read("links", [c.ITEM_ID, c.ENTITY_ID]), [c.ITEM_ID, c.ENTITY_ID])
     return RawTables(
-        interactions=events,
-        items=_read_items(source, quarantine),
+        interactions=_events(read("interactions", wanted), source),
+        items=items,
         users=users,
         triples=triples,
         links=links,
-        roles=roles_of(source),
+        roles=roles,
         files=files,
         source={"kind": "files", **{name: str(path) for name, path in paths_of(source).items()}},
         timestamp_unit=source.timestamp_unit,
@@ -63,7 +66,7 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
     )
 
 
-def paths_of(source: FileSource) -> dict[str, object]:
+def paths_of(source: FileSource) -> dict[str, Path]:
     """Return the paths the source names, by field."""
     return {
         name: path for name in type(source).model_fields if name.endswith("_path") and (path := getattr(source, name))
@@ -83,30 +86,53 @@ def roles_of(source: FileSource) -> Roles:
 
 
 def as_ids(cells: pd.Series) -> pd.Series:
-    """Turn ids into text; whole numbers lose a ``.0`` that a Parquet column of floats may have."""
+    """Turn ids into text; whole numbers lose a ``.0`` that a Parquet column of floats may have, no id becomes None."""
     if pd.api.types.is_float_dtype(cells):
-        cells = cells.astype("Int64")
-    present = cells.notna()
-    return cells.astype(str).str.strip().astype(object).where(present, None)
+        whole = cells.where(cells.mod(1) == 0).astype("Int64").astype(object)
+        cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
+    text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
+    return text.astype(object).mask(text.str.lower().isin(_NO_ID), None)
 
 
-def _read_items(source: FileSource, quarantine: Quarantine) -> pd.DataFrame:
-    raw = read_table(source.items_path, quarantine, source.delimiter)
-    roles = roles_of(source)
-    columns = dict.fromkeys(
-        [*roles.item_text, roles.item_title, *roles.item_categories, *roles.item_multi_categories, *roles.item_numerics]
+def _check_mapping(source: FileSource) -> None:
+    if source.user_categories and not source.users_path:
+        raise ConfigError(
+            "data.source.user_categories names columns of a file that is not given.",
+            expected="data.source.users_path",
+            got=f"user_categories {', '.join(source.user_categories)}",
+            fix="name the users file, or leave user_categories out",
+        )
+    if bool(source.triples_path) != bool(source.links_path):
+        raise ConfigError(
+            "A knowledge graph needs its triples and the links from items to entities.",
+            expected="data.source.triples_path and data.source.links_path",
+            got="triples_path alone" if source.triples_path else "links_path alone",
+            fix="name both files, or neither",
+        )
+
+
+def _names_of(source: FileSource) -> dict[str, str]:
+    """Return what each table's file is called in the quarantine: its name, or its path where two names are equal."""
+    paths = {field.removesuffix("_path"): path for field, path in paths_of(source).items()}
+    shared = Counter(path.name for path in paths.values())
+    return {field: path.name if shared[path.name] == 1 else f"{field}: {path}" for field, path in paths.items()}
+
+
+def _events(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            c.USER_ID: as_ids(raw[source.user_id]),
+            c.ITEM_ID: as_ids(raw[source.item_id]),
+            c.EVENT_TIMESTAMP: raw[source.timestamp],
+            c.VALUE: raw[source.value] if source.value else 1.0,
+            LINE: raw[LINE],
+        }
     )
-    columns.pop(source.item_id, None)
-    columns.pop(c.ITEM_ID, None)
-    require_columns(raw, [source.item_id, *columns], source.items_path)
-    return _entities(raw, source.item_id, c.ITEM_ID, tuple(columns), source.multi_separator)
 
 
-def _entities(raw: pd.DataFrame, key: str, name: str, columns: tuple[str, ...], separator: str = "|") -> pd.DataFrame:
-    table = pd.DataFrame({name: as_ids(raw[key])})
-    for column in columns:
-        cells = raw[column]
-        lists = cells.map(lambda cell: isinstance(cell, list | tuple | np.ndarray))
-        table[column] = cells.map(lambda cell: separator.join(map(str, cell))) if lists.any() else cells
-    table[LINE] = raw[LINE]
-    return table
+def _entities(raw: pd.DataFrame, key: str, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame({name: as_ids(raw[key]), **{column: raw[column] for column in columns}, LINE: raw[LINE]})
+
+
+def _keys_as_text(raw: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({**{column: as_ids(raw[column]) for column in columns}, LINE: raw[LINE]})

@@ -16,7 +16,7 @@ from lorefuse.config import DataConfig, FileSource, LabelConfig
 from lorefuse.data import validate as v
 from lorefuse.data.files import read_files
 from lorefuse.data.movielens import read_movielens
-from lorefuse.data.raw import Quarantine
+from lorefuse.data.raw import LINE, Quarantine
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.errors import DataError
 from lorefuse.settings import settings
@@ -41,42 +41,46 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     quarantine = Quarantine()
     source = config.source
     tables = read_files(source, quarantine) if isinstance(source, FileSource) else read_movielens(source)
-    for name in ("interactions", "items", "users", "triples", "links"):
-        table = getattr(tables, name)
-        if table is not None and tables.files[name] not in quarantine.num_rows_read:
-            quarantine.num_rows_read[tables.files[name]] = len(table)
+    for name, file in tables.files.items():
+        # Files are counted as they are read, broken lines included; MovieLens' tables are whole.
+        if not isinstance(source, FileSource) and getattr(tables, name) is not None:
+            quarantine.num_rows_read[file] = len(getattr(tables, name))
     frames = _validated(tables, config.label, quarantine)
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
-    _refuse_empty(frames, tables)
+    _refuse_useless(frames, tables, config.label)
+    if quarantine.rows:
+        _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
     return _write(frames, tables, config, quarantine, out_path)
 
 
 def _validated(tables: RawTables, label: LabelConfig, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
+    files, roles = tables.files, tables.roles
     items = tables.items.copy()
-    for name in tables.roles.item_numerics:
+    for name in roles.item_numerics:
         items[name] = v.parse_numbers(items[name])
-    items = v.validate(
-        items, v.entities_schema(c.ITEM_ID, tables.roles.item_numerics), tables.files["items"], quarantine
-    )
+    schema = v.entities_schema(c.ITEM_ID, roles.item_numerics)
+    items = v.validate(items, schema, files["items"], quarantine, raw=tables.items)
     users = tables.users
     if users is not None:
-        users = v.validate(users, v.entities_schema(c.USER_ID), tables.files["users"], quarantine)
+        users = v.validate(users, v.entities_schema(c.USER_ID), files["users"], quarantine)
     events = tables.interactions.copy()
     events[c.VALUE] = v.parse_numbers(events[c.VALUE])
     events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
     user_ids = None if users is None else set(users[c.USER_ID])
     schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
-    events = v.validate(events, schema, tables.files["interactions"], quarantine)
+    events = v.validate(events, schema, files["interactions"], quarantine, raw=tables.interactions)
+    # No fault, they are sorted; but a surprise to whoever thinks the file is in order.
+    tables.reports["num_timestamps_out_of_order"] = int((events[c.EVENT_TIMESTAMP].diff() < pd.Timedelta(0)).sum())
     frames = {
         "interactions": _finish_interactions(events, label),
-        "items": _finish_items(items, tables.roles, tables.multi_separator),
-        "users": _finish_users(users, events, tables.roles),
+        "items": _finish_items(items, roles, tables.multi_separator),
+        "users": _finish_users(users, events, roles),
     }
     if tables.triples is not None and tables.links is not None:
         triple_columns, link_columns = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
-        triples = v.validate(tables.triples, v.pairs_schema(triple_columns), tables.files["triples"], quarantine)
+        triples = v.validate(tables.triples, v.pairs_schema(triple_columns), files["triples"], quarantine)
         known = {c.ITEM_ID: set(items[c.ITEM_ID])}
-        links = v.validate(tables.links, v.pairs_schema(link_columns, known), tables.files["links"], quarantine)
+        links = v.validate(tables.links, v.pairs_schema(link_columns, known), files["links"], quarantine)
         frames["triples"] = triples[triple_columns].astype(str)
         frames["links"] = links[link_columns].astype(str)
     return frames
@@ -99,28 +103,58 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
 
 def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
     table = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID].astype(str)})
-    for name in items.columns.drop([c.ITEM_ID, v.LINE]):
+    for name in items.columns.drop([c.ITEM_ID, LINE]):
         if name in roles.item_numerics:
             table[name] = items[name].astype("float32")
         elif name in roles.item_multi_categories:
-            cells = items[name].fillna("").astype(str).str.split(separator, regex=False)
-            table[name] = cells.map(lambda parts: [part.strip() for part in parts if part.strip()])
+            table[name] = items[name].map(lambda cell: _several(cell, separator))
         else:
-            table[name] = items[name].fillna("").astype(str).str.strip()
+            table[name] = items[name].map(_text)
     return table
 
 
 def _finish_users(users: pd.DataFrame | None, events: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     if users is None:
         return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
-    columns = {name: users[name].fillna("").astype(str).str.strip() for name in roles.user_categories}
+    columns = {name: users[name].map(_text) for name in roles.user_categories}
     return pd.DataFrame({c.USER_ID: users[c.USER_ID].astype(str), **columns})
 
 
-def _refuse_empty(frames: dict[str, pd.DataFrame], tables: RawTables) -> None:
+def _several(cell: Any, separator: str) -> list[str]:
+    """Return the categories of a cell: a list in Parquet, separated text in a CSV."""
+    parts = cell if isinstance(cell, list | tuple | np.ndarray) else _text(cell).split(separator)
+    texts = (_text(part) for part in parts)
+    return [text for text in texts if text]
+
+
+def _text(cell: Any) -> str:
+    """Return a cell as text: nothing for a missing one, no ``.0`` after a whole number."""
+    if isinstance(cell, str):
+        return cell.strip()
+    if isinstance(cell, list | tuple | np.ndarray):
+        return ", ".join(_text(part) for part in cell)
+    if pd.isna(cell):
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _refuse_useless(frames: dict[str, pd.DataFrame], tables: RawTables, label: LabelConfig) -> None:
     for name in ("interactions", "items"):
         if frames[name].empty:
-            raise DataError(f"{tables.files[name]} has no usable row left.", expected="at least one", got="none")
+            raise DataError(
+                f"{tables.files[name]} has no usable row left.",
+                expected="at least one",
+                got="none",
+                fix="mend the rows named in the quarantine",
+            )
+    values = frames["interactions"][c.VALUE]
+    if label.kind == "binary" and frames["interactions"][c.LABEL].nunique() < 2:
+        raise DataError(
+            "Every interaction has the same label: there is nothing to learn.",
+            expected=f"values on both sides of data.label.threshold = {label.threshold:g}",
+            got=f"values from {values.min():g} to {values.max():g}",
+            fix="set data.label.threshold between them, or data.label.kind: regression",
+        )
 
 
 def _write(

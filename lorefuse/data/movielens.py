@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import zipfile
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
@@ -96,17 +97,16 @@ def from_archive(archive_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
             if member is None:
                 raise ArtifactError(f"{archive_path} holds no {name}.", fix="remove it and run again")
             text = archive.read(member).decode("latin-1")
-            frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, names=columns, dtype=str)
+            frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, names=columns, dtype=str, quoting=3)
             frame[LINE] = range(1, len(frame) + 1)
             return frame
 
         interactions = table("u.data", "\t", [c.USER_ID, c.ITEM_ID, c.VALUE, c.EVENT_TIMESTAMP])
         items = table("u.item", "|", [c.ITEM_ID, "title", "released", "video", "url", *GENRES])
         users = table("u.user", "|", [c.USER_ID, "age", "gender", "occupation", "zip"])
-    flags = items[GENRES].eq("1")
-    genres = flags.apply(lambda row: "|".join(name for name, on in row.items() if on), axis=1)
-    parts = items["title"].str.extract(r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})\))?\s*$")
-    return interactions, _items(items, parts["title"], parts["year"], genres), _users(users)
+    flags = items[GENRES].to_numpy() == "1"
+    genres = pd.Series(["|".join(compress(GENRES, row)) for row in flags], index=items.index)
+    return interactions, _items(items, items["title"], genres), _users(users)
 
 
 def from_wheel(wheel_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -114,7 +114,7 @@ def from_wheel(wheel_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
     inter, item, user = (_atomic(wheel_path, suffix) for suffix in ("inter", "item", "user"))
     interactions = inter.rename(columns={"rating": c.VALUE, "timestamp": c.EVENT_TIMESTAMP})
     genres = item["class"].fillna("").str.split().str.join("|")
-    return interactions, _items(item, item["movie_title"], item["release_year"], genres), _users(user)
+    return interactions, _items(item, item["movie_title"], genres, item["release_year"]), _users(user)
 
 
 def graph_from_wheel(wheel_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -133,12 +133,17 @@ def _atomic(wheel_path: Path, suffix: str) -> pd.DataFrame:
     return frame
 
 
-def _items(raw: pd.DataFrame, title: pd.Series, year: pd.Series, genres: pd.Series) -> pd.DataFrame:
-    year = year.fillna("").where(year.fillna("").str.fullmatch(r"\d{4}"), "")
+def _items(raw: pd.DataFrame, names: pd.Series, genres: pd.Series, years: pd.Series | None = None) -> pd.DataFrame:
+    """Make one table of either source: a year in the title moves to its own column, a mark like ``(V)`` goes."""
+    parts = names.fillna("").str.extract(r"^(?P<title>.*?)\s*(?:\((?P<year>\d{4})\))?\s*(?:\([A-Z]\))?\s*$")
+    year = parts["year"].fillna("")
+    if years is not None:
+        year = years.where(years.fillna("").str.fullmatch(r"\d{4}"), year)
     return pd.DataFrame(
         {
             c.ITEM_ID: raw[c.ITEM_ID],
-            "title": title.fillna("").str.strip().replace("unknown", ""),
+            # RecBole spells the one film without a name "unkonwn".
+            "title": parts["title"].str.strip().replace(["unknown", "unkonwn"], ""),
             "genres": genres.where(genres != "unknown", ""),
             "release_year": year,
             "release_decade": (year.str[:3] + "0s").where(year != "", ""),

@@ -1,4 +1,4 @@
-"""Raw tables: columns of strings with the line each row came from, and a record of rows that cannot be used."""
+"""Raw tables: columns of text with the line each row came from, and a record of rows that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from lorefuse.atomic import atomic_file
+from lorefuse.data.delimited import read_delimited, require_distinct
 from lorefuse.errors import DataError
 
 LINE = "__line__"
@@ -29,14 +31,20 @@ class Quarantine:
         self.rows.append({"file": file, "line": line, "reason": reason, "row": row})
 
     def add_rows(self, file: str, frame: pd.DataFrame, reasons: pd.Series) -> None:
-        """Record the rows of `frame` that have a reason (indexed alike)."""
-        for index, reason in reasons.items():
-            row = {name: _plain(value) for name, value in frame.loc[index].items() if name != LINE}
-            self.add(file, int(frame.at[index, LINE]), str(reason), row)
+        """Record the rows of `frame` that have a reason (indexed alike), as they came."""
+        records = frame.loc[reasons.index].to_dict("records")
+        for record, reason in zip(records, reasons, strict=True):
+            row = {str(name): _plain(value) for name, value in record.items() if name != LINE}
+            self.add(file, int(record[LINE]), str(reason), row)
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows by file and reason (the reason's part before a colon)."""
         return dict(Counter(f"{row['file']}: {row['reason'].partition(':')[0]}" for row in self.rows))
+
+    def summary(self, file: str) -> str:
+        """Return one file's reasons with their counts, the most frequent first."""
+        counts = Counter(row["reason"].partition(":")[0] for row in self.rows if row["file"] == file)
+        return "; ".join(f"{reason} ({count})" for reason, count in counts.most_common())
 
     def write(self, path: Path) -> None:
         """Write one JSON object per line, sorted by file and line."""
@@ -48,43 +56,66 @@ class Quarantine:
         bad = Counter(row["file"] for row in self.rows)
         for file, num_rows in self.num_rows_read.items():
             if num_rows and bad[file] / num_rows > max_bad_share:
-                copy_path.parent.mkdir(parents=True, exist_ok=True)
-                self.write(copy_path)
-                reasons = "; ".join(f"{reason} ({count})" for reason, count in sorted(self.counts().items()))
+                with atomic_file(copy_path) as draft_path:
+                    self.write(draft_path)
                 raise DataError(
                     f"{file}: {bad[file]} of {num_rows} rows cannot be used.",
                     expected=f"at most {max_bad_share:.0%} bad rows (data.max_bad_share)",
-                    got=reasons,
+                    got=self.summary(file),
                     fix=f"look at {copy_path}, mend the file, or raise data.max_bad_share",
                 )
 
 
-def read_table(path: Path, quarantine: Quarantine, delimiter: str | None = None) -> pd.DataFrame:
+def read_table(
+    path: Path, quarantine: Quarantine, delimiter: str | None = None, *, name: str | None = None
+) -> pd.DataFrame:
     """Read a CSV (plain or .gz) or Parquet file without guessing types.
 
     Args:
         path: The file; ``.parquet`` and ``.pq`` are Parquet, anything else is a delimited text in UTF-8.
-        quarantine: Receives lines with the wrong number of cells or broken UTF-8.
-        delimiter: Null: a tab for ``.tsv``, else a comma.
+        quarantine: Receives lines with the wrong number of cells, broken quotes or broken UTF-8.
+        delimiter: Null: a tab for ``.tsv`` and ``.data``, else a comma.
+        name: What the quarantine calls the file; default its name without folders.
 
     Returns:
-        CSV: columns of strings, empty cells as None. Parquet: columns as they are. Both with `LINE`.
+        CSV: columns of text, empty cells as None. Parquet: columns as they are. Both with `LINE`.
 
     Raises:
         DataError: The file is missing, empty, unreadable, or has a repeated column name.
     """
+    name = name or path.name
     if not path.is_file():
-        raise DataError(f"There is no file {path}.", fix="correct the path in the configuration's data.source section")
+        raise DataError(
+            f"There is no file {path}.",
+            expected="a CSV or Parquet file",
+            got="a folder" if path.is_dir() else "nothing there",
+            fix="correct the path in the configuration's data.source section",
+        )
     if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty.", expected="a header line and at least one row", got="0 bytes")
-    parquet = path.suffix in (".parquet", ".pq")
-    frame = _read_parquet(path) if parquet else _read_csv(path, quarantine, delimiter)
-    repeated = [str(name) for name, count in Counter(frame.columns).items() if count > 1]
-    if repeated:
-        raise DataError(f"{path} names a column twice.", expected="distinct column names", got=", ".join(repeated))
-    quarantine.num_rows_read[path.name] += len(frame)
+        raise DataError(
+            f"{path} is empty.",
+            expected="a header line and at least one row",
+            got="0 bytes",
+            fix="export the file again, or correct the path in data.source",
+        )
+    if path.suffix in (".parquet", ".pq"):
+        frame = _read_parquet(path)
+        num_bad = 0
+    else:
+        table = read_delimited(path, delimiter)
+        for line, reason, text in table.bad:
+            quarantine.add(name, line, reason, text)
+        frame = pd.DataFrame(table.columns, dtype=object)
+        frame[LINE] = table.lines
+        num_bad = len(table.bad)
+    quarantine.num_rows_read[name] += len(frame) + num_bad
     if frame.empty:
-        raise DataError(f"{path} holds no usable row.", expected="at least one row under the header", got="none")
+        raise DataError(
+            f"{path} holds no usable row.",
+            expected="at least one row under the header",
+            got=quarantine.summary(name) or "none",
+            fix="save it as UTF-8, set data.source.delimiter, or bring a file with rows",
+        )
     return frame
 
 
@@ -93,8 +124,10 @@ def require_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None
     have = [str(name) for name in frame.columns if name != LINE]
     for name in columns:
         if name not in have:
-            near = difflib.get_close_matches(name, have, n=1)
+            near = difflib.get_close_matches(name, have, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
+            if len(have) == 1:
+                hint = "if the cells are not separated by commas, set data.source.delimiter; "
             raise DataError(
                 f"{path} has no column {name!r}.",
                 expected=f"columns {', '.join(columns)}",
@@ -108,85 +141,23 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        frame = pq.read_table(path).to_pandas()
+        # Without pandas' own metadata a column that once was an index is a column again.
+        table = pq.ParquetFile(path).read()
+        require_distinct(table.column_names, path)
+        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a whole Parquet file.", got=str(error).splitlines()[0]) from None
+        raise DataError(
+            f"{path} could not be read.",
+            expected="a whole Parquet file",
+            got=str(error).splitlines()[0],
+            fix="export the file again; a CSV needs another ending than .parquet",
+        ) from None
     frame[LINE] = range(1, len(frame) + 1)
     return frame
 
 
-def _read_csv(path: Path, quarantine: Quarantine, delimiter: str | None) -> pd.DataFrame:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    separator = delimiter or ("\t" if ".tsv" in path.suffixes or path.suffix == ".data" else ",")
-    bad_lines: list[int] = []
-
-    def note_bad_line(row: Any) -> str:
-        bad_lines.append(int(row.number))
-        reason = f"wrong number of cells: expected {row.expected_columns}, got {row.actual_columns}"
-        quarantine.add(path.name, int(row.number), reason, row.text)
-        return "skip"
-
-    try:
-        with pa.input_stream(str(path), compression="detect") as stream:
-            header = csv.open_csv(stream, parse_options=csv.ParseOptions(delimiter=separator)).schema.names
-        with pa.input_stream(str(path), compression="detect") as stream:
-            table = csv.read_csv(
-                stream,
-                # One thread: only then does the reader know the number of a bad line.
-                read_options=csv.ReadOptions(use_threads=False),
-                parse_options=csv.ParseOptions(
-                    delimiter=separator, newlines_in_values=True, invalid_row_handler=note_bad_line
-                ),
-                convert_options=csv.ConvertOptions(
-                    check_utf8=False,
-                    column_types=dict.fromkeys(header, pa.binary()),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
-            )
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} could not be read as delimited text.",
-            expected=f"UTF-8 with cells separated by {separator!r} and a header line",
-            got=str(error).splitlines()[0],
-            fix="set data.source.delimiter, or save the file as CSV in UTF-8",
-        ) from None
-    quarantine.num_rows_read[path.name] += len(bad_lines)
-    raw = table.to_pandas()
-    raw[LINE] = _line_numbers(raw, bad_lines)
-    return _decode(raw, quarantine, path.name).rename(columns=lambda name: str(name).lstrip("\ufeff").strip())
-
-
-def _line_numbers(raw: pd.DataFrame, bad_lines: list[int]) -> pd.Series:
-    """Physical lines: rows before, quoted line breaks before, and skipped lines before, below the header."""
-    breaks = sum((raw[name].str.count(b"\n").fillna(0) for name in raw.columns), start=pd.Series(0, raw.index))
-    lines = pd.Series(range(2, len(raw) + 2), raw.index) + breaks.cumsum().shift(fill_value=0).astype(int)
-    for bad in sorted(bad_lines):
-        lines += (lines >= bad).astype(int)
-    return lines.astype("int64")
-
-
-def _decode(raw: pd.DataFrame, quarantine: Quarantine, file: str) -> pd.DataFrame:
-    """Decode every cell; rows with bytes that are not UTF-8 go to quarantine."""
-    text = raw.copy()
-    broken = pd.Series(False, raw.index)
-    for name in raw.columns.drop(LINE):
-        cells = raw[name].str.decode("utf-8", errors="replace")
-        suspects = cells.str.contains("\ufffd", regex=False, na=False)
-        for index in cells.index[suspects]:
-            try:
-                raw.at[index, name].decode("utf-8")
-            except UnicodeDecodeError:
-                broken[index] = True
-        text[name] = cells.astype(object).where(cells.notna(), None)
-    quarantine.add_rows(file, text[broken], pd.Series("broken UTF-8", text.index[broken]))
-    return text[~broken].reset_index(drop=True)
-
-
 def _plain(value: Any) -> Any:
-    """Turn a cell into something JSON can hold."""
-    if isinstance(value, str | int | float | bool | type(None)):
+    """Turn a cell into something JSON can hold; NaN and infinity become text."""
+    if isinstance(value, str | int | bool | type(None)):
         return value
     return str(value)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lorefuse import contract as c
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.raw import Quarantine
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -17,23 +17,37 @@ MAX_CLOCK_SKEW = pd.Timedelta(days=1)
 EARLIEST = pd.Timestamp("1970-01-01", tz="UTC")
 
 
-def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, file: str, quarantine: Quarantine) -> pd.DataFrame:
+def validate(
+    frame: pd.DataFrame, schema: pa.DataFrameSchema, file: str, quarantine: Quarantine, raw: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return the rows that pass; the others are recorded with the first rule they break.
+
+    Rules of single cells come first; a repeat is judged among the rows that pass those, so that a bad row never
+    takes a good one with it.
 
     Args:
         frame: Parsed table with the column `LINE`.
         schema: From one of the functions below.
         file: Name written to the quarantine.
         quarantine: Receives the rest.
+        raw: The table before parsing, indexed alike, to be recorded as it came; default `frame`.
     """
     from pandera.errors import SchemaErrors
 
-    try:
-        schema.validate(frame, lazy=True)
-    except SchemaErrors as error:
-        cases = error.failure_cases.dropna(subset=["index"]).drop_duplicates("index")
+    raw = frame if raw is None else raw
+    for only_cells in (True, False):
+        try:
+            schema.validate(frame, lazy=True)
+            break
+        except SchemaErrors as error:
+            cases = error.failure_cases
+        if cases["index"].isna().any():
+            raise TypeError(f"{file}: a column has a type its schema does not know: {cases.to_string()}")
+        if only_cells:
+            cases = cases[cases["schema_context"] == "Column"]
+        cases = cases.drop_duplicates("index")
         reasons = pd.Series(cases["check"].to_numpy(), index=cases["index"].astype(int)).sort_index()
-        quarantine.add_rows(file, frame, reasons)
+        quarantine.add_rows(file, raw, reasons)
         frame = frame.drop(index=reasons.index)
     return frame.reset_index(drop=True)
 
@@ -94,8 +108,10 @@ def pairs_schema(columns: list[str], known: dict[str, set[str]] | None = None) -
 
 
 def parse_numbers(cells: pd.Series) -> pd.Series:
-    """Turn text into floats; what is no number becomes NaN, which the schema then refuses."""
-    return pd.to_numeric(cells, errors="coerce").astype("float64")
+    """Turn cells into float64; an empty one becomes NaN, one that is no number (or no float32) becomes infinity."""
+    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
+    is_wrong = numbers.isna() & cells.notna() & (cells.astype(str).str.strip().str.lower() != "nan")
+    return numbers.mask(is_wrong | (numbers.abs() > np.finfo("float32").max), np.inf)
 
 
 def parse_timestamps(cells: pd.Series, unit: str) -> pd.Series:
@@ -103,19 +119,25 @@ def parse_timestamps(cells: pd.Series, unit: str) -> pd.Series:
 
     Args:
         cells: Text, numbers or datetimes; naive times count as UTC.
-        unit: ``s``, ``ms``, ``us``, ``ns``, or ``auto``: Unix times are judged by the size of their median.
+        unit: ``s``, ``ms``, ``us``, ``ns``, or ``auto``: Unix times are judged by the size of their median, and
+            numbers of eight digits that are dates (``20260131``) count as dates.
     """
     if pd.api.types.is_datetime64_any_dtype(cells):
         return pd.to_datetime(cells, utc=True).astype("datetime64[us, UTC]")
-    numbers = pd.to_numeric(cells, errors="coerce")
-    if numbers.notna().mean() > 0.5:
-        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit if unit != "auto" else _unit_of(numbers)]
-        microseconds = numbers / per_second * 1e6
-        # Beyond the years that datetime64 holds there is no time to speak of.
-        microseconds = microseconds.where(microseconds.abs() < 9.2e18)
-        return pd.to_datetime(microseconds.round(), unit="us", utc=True, errors="coerce").astype("datetime64[us, UTC]")
-    parsed = pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")
-    return parsed.astype("datetime64[us, UTC]")
+    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
+    finite = numbers[np.isfinite(numbers)]
+    if len(finite) < 0.5 * max(int(cells.notna().sum()), 1):
+        return pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601").astype("datetime64[us, UTC]")
+    if unit == "auto" and finite.between(1e7, 1e8 - 1).all():
+        dates = pd.to_datetime(cells.astype(str), utc=True, errors="coerce", format="%Y%m%d")
+        if dates.notna().sum() == len(finite):
+            return dates.astype("datetime64[us, UTC]")
+    per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit if unit != "auto" else _unit_of(finite)]
+    microseconds = numbers / per_second * 1e6
+    # Beyond the years that datetime64 holds there is no time to speak of.
+    microseconds = microseconds.where(microseconds.abs() < 9.2e18)
+    whole = microseconds.round().astype("Int64")
+    return pd.to_datetime(whole, unit="us", utc=True, errors="coerce").astype("datetime64[us, UTC]")
 
 
 def _unit_of(numbers: pd.Series) -> str:
@@ -139,8 +161,3 @@ def _no_repeat(columns: list[str], reason: str) -> pa.Check:
     import pandera.pandas as pa
 
     return pa.Check(lambda frame: ~frame.duplicated(columns), error=reason)
-
-
-def without_line(frame: pd.DataFrame) -> pd.DataFrame:
-    """Drop the column that remembers the line."""
-    return frame.drop(columns=LINE)

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from lorefuse import contract as c
 
-NUM_PERMUTATIONS = 30
+NUM_PERMUTATIONS = 100
 MAX_ENTITIES = 3000
 
 
@@ -71,9 +71,12 @@ def _diagonal(values: np.ndarray[Any, Any]) -> csr_matrix:
 
 def category_sets(items: pd.DataFrame, columns: tuple[str, ...], multi_columns: tuple[str, ...]) -> pd.Series:
     """Return one list of categories per item, each named by its column; for `link_z_score`."""
-    named = [items[name].map(lambda value, name=name: [f"{name}={value}"] if value else []) for name in columns]
-    named += [
-        items[name].map(lambda values, name=name: [f"{name}={value}" for value in values]) for name in multi_columns
-    ]
-    empty = pd.Series([[] for _ in range(len(items))], index=items.index)
-    return sum(named, start=empty).set_axis(items[c.ITEM_ID])
+    rows: list[list[str]] = [[] for _ in range(len(items))]
+    for name in columns:
+        for row, value in zip(rows, items[name], strict=True):
+            if value:
+                row.append(f"{name}={value}")
+    for name in multi_columns:
+        for row, values in zip(rows, items[name], strict=True):
+            row += [f"{name}={value}" for value in values]
+    return pd.Series(rows, index=items[c.ITEM_ID], dtype=object)

@@ -1,0 +1,153 @@
+"""Delimited text, read so that a bad line costs itself alone and is known by its number."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.errors import DataError
+
+_BROKEN = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""
+_MAX_SHOWN = 500
+
+
+@dataclass
+class Delimited:
+    """A delimited text in columns.
+
+    Attributes:
+        columns: Cells by column name, text; an empty cell is None.
+        lines: int64, the physical line each row begins on; the file's first line is 1.
+        bad: Line, reason and text of each line that is no row.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    lines: NDArray[np.int64]
+    bad: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
+    """Read a delimited text with a header, plain or compressed (``.gz``), in UTF-8 with or without a mark.
+
+    A line with the wrong number of cells, bytes that are not UTF-8, or a quote that is not closed is set aside and
+    reading goes on with the next line; blank lines do not count. Cells in double quotes may hold line breaks.
+
+    Args:
+        path: The file.
+        delimiter: Null: a tab for ``.tsv`` and ``.data``, else a comma.
+
+    Raises:
+        DataError: The file cannot be opened, is UTF-16, or has an unreadable header.
+    """
+    by_ending = "\t" if {".tsv", ".data"} & set(path.suffixes) else ","
+    separator = delimiter or by_ending
+    lines = _read_lines(path)
+    header, first = _header(lines, separator, path)
+    rows, numbers, bad = _parse(lines, first, separator, len(header))
+    columns: dict[str, NDArray[Any]] = {}
+    cells = np.array(rows, dtype=object).reshape(len(rows), len(header))
+    cells[cells == ""] = None
+    for position, name in enumerate(header):
+        columns[name] = cells[:, position]
+    return Delimited(columns, np.array(numbers, dtype=np.int64), bad)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise _unreadable(path, "UTF-16")
+            stream.seek(0)
+            with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape") as text:
+                return text.readlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _header(lines: list[str], separator: str, path: Path) -> tuple[list[str], int]:
+    """Return the column names and the position of the line after them."""
+    start = next((position for position, line in enumerate(lines) if line.strip()), None)
+    if start is None:
+        raise _unreadable(path, "blank lines only")
+    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise _unreadable(path, f"line {start + 1}: {error}") from None
+    if _BROKEN.search("".join(header)):
+        raise _unreadable(path, f"line {start + 1}, the header, is not UTF-8")
+    require_distinct(header, path)
+    return header, start + reader.line_num
+
+
+def require_distinct(names: list[str], path: Path) -> None:
+    """Raise DataError where a file names a column twice."""
+    repeated = [name or "(no name)" for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{path} names a column twice.",
+            expected="distinct column names",
+            got=", ".join(repeated),
+            fix="rename or remove one of them",
+        )
+
+
+def _parse(
+    lines: list[str], first: int, separator: str, num_columns: int
+) -> tuple[list[list[str]], list[int], list[tuple[int, str, str]]]:
+    """Split lines into rows; `first` is where the next row begins."""
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    bad: list[tuple[int, str, str]] = []
+    any_broken = any(not line.isascii() and _BROKEN.search(line) for line in lines)
+
+    def set_aside(reason: str) -> None:
+        bad.append((first + 1, reason, _shown(lines[first])))
+
+    while first < len(lines):
+        base = first
+        reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), delimiter=separator, strict=True)
+        try:
+            for cells in reader:
+                after = base + reader.line_num
+                if any_broken and _BROKEN.search("".join(cells)):
+                    set_aside("broken UTF-8")
+                elif len(cells) == num_columns:
+                    rows.append(cells)
+                    numbers.append(first + 1)
+                elif cells:
+                    set_aside(f"wrong number of cells: expected {num_columns}, got {len(cells)}")
+                    if after > first + 1:
+                        # A stray quote has swallowed lines that may be fine: go on right after the first.
+                        first += 1
+                        break
+                first = after
+        except csv.Error as error:
+            set_aside(f"broken quotes: {error}")
+            first += 1
+    return rows, numbers, bad
+
+
+def _shown(line: str) -> str:
+    text = line.rstrip("\n")[:_MAX_SHOWN]
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _unreadable(path: Path, got: str) -> DataError:
+    return DataError(
+        f"{path} could not be read as delimited text.",
+        expected="text in UTF-8 with a header line",
+        got=got,
+        fix="save the file as CSV in UTF-8, or correct the path in data.source",
+    )
