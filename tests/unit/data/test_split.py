@@ -98,7 +98,7 @@ CONFIGS = st.builds(
 
 
 @given(EVENTS, CONFIGS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_split_is_whole_blind_to_the_future_and_repeatable(events: pd.DataFrame, how: SplitConfig) -> None:
     try:
         parts = assign(events, how)
