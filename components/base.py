@@ -8,7 +8,5 @@ from kfp import dsl
 
 from lorefuse.settings import settings
 
-step = functools.partial(
-    dsl.component, base_image=settings().image, packages_to_install=[], install_kfp_package=False
-)
+step = functools.partial(dsl.component, base_image=settings().image, packages_to_install=[], install_kfp_package=False)
 """Decorator of every component. The image is read at import: compile with LOREFUSE_IMAGE set for a cluster."""

@@ -16,4 +16,4 @@ def embed(config: dict, dataset: dsl.Input[dsl.Dataset], embeddings: dsl.Output[
     """
     from lorefuse import steps
 
-    steps.embed(config, dataset.path).publish(embeddings)
+    steps.embed(config, dataset.path).publish(embeddings.path)

@@ -24,4 +24,4 @@ def features(
     """
     from lorefuse import steps
 
-    steps.features(config, dataset.path, parts.path, vectors.path).publish(feature_data)
+    steps.features(config, dataset.path, parts.path, vectors.path).publish(feature_data.path)

@@ -15,4 +15,4 @@ def ingest(config: dict, dataset: dsl.Output[dsl.Dataset]) -> None:  # type: ign
     """
     from lorefuse import steps
 
-    steps.ingest(config).publish(dataset)
+    steps.ingest(config).publish(dataset.path)

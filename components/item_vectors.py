@@ -24,4 +24,4 @@ def item_vectors(
     """
     from lorefuse import steps
 
-    steps.item_vectors(config, dataset.path, parts.path, embeddings.path).publish(vectors)
+    steps.item_vectors(config, dataset.path, parts.path, embeddings.path).publish(vectors.path)

@@ -16,4 +16,4 @@ def materialize(config: dict, feature_data: dsl.Input[dsl.Dataset], store: dsl.O
     """
     from lorefuse import steps
 
-    steps.materialize(config, feature_data.path).publish(store)
+    steps.materialize(config, feature_data.path).publish(store.path)

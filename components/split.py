@@ -17,4 +17,4 @@ def split(config: dict, strategy: str, dataset: dsl.Input[dsl.Dataset], parts: d
     """
     from lorefuse import steps
 
-    steps.split(config, strategy, dataset.path).publish(parts)
+    steps.split(config, strategy, dataset.path).publish(parts.path)

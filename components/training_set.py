@@ -28,6 +28,4 @@ def training_set(
     """
     from lorefuse import steps
 
-    steps.training_set(
-        config, dataset.path, parts.path, vectors.path, feature_data.path, store.path
-    ).publish(rows)
+    steps.training_set(config, dataset.path, parts.path, vectors.path, feature_data.path, store.path).publish(rows.path)

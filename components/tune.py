@@ -17,4 +17,4 @@ def tune(config: dict, arm: str, rows: dsl.Input[dsl.Dataset], study: dsl.Output
     """
     from lorefuse import steps
 
-    steps.tune(config, arm, rows.path).publish(study)
+    steps.tune(config, arm, rows.path).publish(study.path)

@@ -45,19 +45,19 @@ class StepResult:
     elapsed_s: float
     summary: dict[str, Any]
 
-    def publish(self, target_path: Path) -> None:
+    def publish(self, target_path: Path | str) -> None:
         """Copy the step to where a pipeline wants its artifact, by hard links where possible.
 
         Raises:
             ArtifactError: The disk is full or not writable; nothing half-written is left.
         """
         try:
-            with atomic_folder(target_path) as draft_path:
+            with atomic_folder(Path(target_path)) as draft_path:
                 shutil.copytree(self.path, draft_path, copy_function=_link_or_copy, dirs_exist_ok=True)
         except OSError as error:
             raise ArtifactError(
                 f"The result of step {self.step} could not be written to {target_path}.",
-                expected=f"room and permission below {target_path.parent}",
+                expected=f"room and permission below {Path(target_path).parent}",
                 got=str(error),
                 fix="free space on that disk, or set LOREFUSE_HOME to another one, then run again",
             ) from error

@@ -28,7 +28,8 @@ def deploy(
 
     Where the new version asks for the same tensors, both are loaded until the new one has passed its canary, and the
     switch is one reload of `recommend`. Where its tensors differ, it replaces the old one, which is brought back if
-    the canary fails; the gap lasts as long as the load.
+    the canary fails; the gap lasts as long as the load. A number that was deployed before with other content (a
+    registry that was begun anew) is replaced in place. The version that already answers is only checked.
 
     Args:
         bundle_path: Model bundle.
@@ -52,9 +53,8 @@ def deploy(
     started = supervisor.start()
     control = Control(supervisor.url)
     if built["reused"] and previous == version:
-        with contextlib.suppress(LorefuseError):  # it may have died since: then load it again
-            report = verify_ready(supervisor.url, repository_path, version)
-            return _report(supervisor, version, previous, started, report, start_s, side_by_side=True)
+        report = _verify_or_restart(supervisor, version)
+        return _report(supervisor, version, previous, started, report, start_s, side_by_side=True)
     side_by_side = previous not in (None, version) and r.same_signature(signatures, repository_path)
     before = _read_configs(repository_path)
     try:
@@ -83,6 +83,16 @@ def _bring_up(
         for name in r.PART_MODELS:
             control.load(name)
     return report
+
+
+def _verify_or_restart(supervisor: Supervisor, version: int) -> dict[str, Any]:
+    """Ask the deployed version; where it does not answer, a new server may: loading what is unchanged does nothing."""
+    try:
+        return verify_ready(supervisor.url, supervisor.repository_path, version)
+    except DeployError:
+        supervisor.stop()
+        supervisor.start()
+        return verify_ready(supervisor.url, supervisor.repository_path, version)
 
 
 def _read_configs(repository_path: Path) -> dict[Path, str]:

@@ -55,7 +55,6 @@ def new_item_tensors(text: str, bundle_path: Path) -> dict[str, NDArray[Any]]:
     """
     from lorefuse.embedding.embed import embed_texts
     from lorefuse.embedding.reduce import Reducer
-    from lorefuse.features.build import multi_offsets
     from lorefuse.features.prior import ItemPrior
     from lorefuse.features.rows import item_columns
 
@@ -64,16 +63,14 @@ def new_item_tensors(text: str, bundle_path: Path) -> dict[str, NDArray[Any]]:
     if not text.strip():
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
     if not spec.text_dim:
-        raise UsageError("This model was trained without text.", fix="train one with model.use_text: true")
+        raise UsageError("This model was trained without text.", fix="bring item text: data.source.item_text")
     vector, _ = embed_texts([text], bundle.config().embedding)
     _check_space(bundle, vector)
     reduced = Reducer.load(bundle.path).transform(vector, np.ones(1, dtype=np.bool_))
     fields = np.zeros((1, spec.width(Tensor.ITEM_FIELDS)), dtype=np.int64)
     multi = np.zeros((1, spec.width(Tensor.ITEM_MULTI)), dtype=np.int64)
     graph = np.zeros((1, spec.graph_dim), dtype=np.float32)
-    sizes = tuple(field.size for field in spec.item_fields)
-    offsets = multi_offsets([(field.size, field.width) for field in spec.item_multi_fields])
-    prior = ItemPrior.load(bundle.path).predict(item_columns(reduced, graph, fields, multi, sizes, offsets))
+    prior = ItemPrior.load(bundle.path).predict(item_columns(reduced, graph, fields, multi, spec))
     known = {**bundle.read_json(b.SERVING_FILE)["item_without_history"], "item_prior": float(prior[0])}
     tensors: dict[Tensor, NDArray[Any]] = {
         Tensor.ITEM_FIELDS: fields,

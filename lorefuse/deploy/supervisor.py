@@ -135,7 +135,7 @@ class Supervisor:
         import psutil
 
         with self._lock():
-            process = self.process()
+            process, _ = self._find()
             if process is None:
                 self._pid_path.unlink(missing_ok=True)
                 return False
@@ -152,29 +152,36 @@ class Supervisor:
             return True
 
     def process(self) -> psutil.Process | None:
-        """Return the running server that this folder's pid file names; None where it is gone or is another program."""
+        """Return the running server that this folder's pid file names; None where it is gone or is another program.
+
+        Raises:
+            DeployError: It listens on other ports than these.
+        """
+        process, ports = self._find()
+        if process is not None and ports != asdict(self.ports):
+            raise DeployError(
+                "Triton already runs on other ports.",
+                expected=str(asdict(self.ports)),
+                got=str(ports),
+                fix="make down, or the LOREFUSE_TRITON_URL it was started with",
+            )
+        return process
+
+    def _find(self) -> tuple[psutil.Process | None, dict[str, int]]:
         import psutil
 
         for child in _CHILDREN:
             child.poll()
         try:
             facts = json.loads(self._pid_path.read_text("utf-8"))
-            process = psutil.Process(int(facts["pid"]))
+            process, ports = psutil.Process(int(facts["pid"])), dict(facts["ports"])
+            # A pid may have gone to another program since: the command line and the start time tell.
             ours = str(self.repository_path) in " ".join(process.cmdline())
             same = abs(process.create_time() - float(facts["create_time"])) < 2
             alive = process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-            return None
-        if not (ours and same and alive):
-            return None
-        if facts["ports"] != asdict(self.ports):
-            raise DeployError(
-                "Triton already runs on other ports.",
-                expected=str(asdict(self.ports)),
-                got=str(facts["ports"]),
-                fix="make down",
-            )
-        return process
+            return None, {}
+        return (process, ports) if ours and same and alive else (None, {})
 
     def log_tail(self) -> str:
         """Return the last lines of the server's log, without what is always there on a machine without a GPU."""

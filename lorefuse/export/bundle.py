@@ -271,15 +271,16 @@ def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, num_
 
     train = training_set.rows_of(Split.TRAIN)
     overall_mean = float(training_set.label[train].mean(dtype=np.float64))
-    nothing = a.stat_features(np.zeros((1, 2)), overall_mean)[0]
+    user_nothing = a.user_features(np.zeros((1, 3)), overall_mean)[0]
+    item_nothing = a.item_features(np.zeros((1, 3)), overall_mean)[0]
     spec = training_set.spec
     facts = {
         "num_items": num_items,
         "limits": serving.model_dump(mode="json"),
         "overall_mean": overall_mean,
         # The state at the epoch, before anything is known: what training saw for a first interaction.
-        "user_without_history": dict(zip(a.USER_NUMERIC, map(float, nothing), strict=True)),
-        "item_without_history": dict(zip(a.ITEM_NUMERIC[:2], map(float, nothing), strict=True)),
+        "user_without_history": dict(zip(a.USER_NUMERIC, map(float, user_nothing), strict=True)),
+        "item_without_history": dict(zip(a.ITEM_NUMERIC, map(float, item_nothing), strict=False)),
     }
     unknown = set(spec.user_numeric) - set(a.USER_NUMERIC)
     if unknown:

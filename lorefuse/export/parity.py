@@ -64,12 +64,15 @@ def check_catalogue_ranker(
     for number in range(num_users):
         one = {name.value: torch.from_numpy(users[name.value][number : number + 1]) for name in ranker.user_inputs}
         repeated = {name: value.expand(num_items, -1) for name, value in one.items()}
-        scores = ranker.to_score(ranker(**repeated, **catalogue)).numpy().astype(np.float64)
+        logits = ranker(**repeated, **catalogue)
+        scores = ranker.to_score(logits).numpy()
+        # The order is that of the logits, as in the graph: different logits may round to one probability.
+        order_by = logits.numpy().copy()
         excluded = users[Tensor.EXCLUDE_ROWS.value][number]
-        scores[excluded[excluded >= 0]] = -np.inf
+        order_by[excluded[excluded >= 0]] = -np.inf
         rows = got_rows[number][got_rows[number] >= 0]
-        top = np.argsort(-scores, kind="stable")[: len(rows)]
-        if np.isneginf(scores[rows]).any() or len(set(rows)) != len(rows):
+        top = np.argsort(-order_by, kind="stable")[: len(rows)]
+        if np.isneginf(order_by[rows]).any() or len(set(rows)) != len(rows):
             raise ArtifactError("The exported catalogue ranker returned an excluded or repeated row.", got=str(rows))
         worst = max(
             worst,

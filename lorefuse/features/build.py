@@ -73,8 +73,17 @@ def build_feature_data(
     rows = Rows.of(dataset, frame)
     tables = encode_tables(dataset, rows, config.features)
     history = history_of(rows, config.data.label.kind)
-    prior = fit_item_prior(history, vectors.text, vectors.graph, tables, config)
     spec = make_spec(tables, vectors, config.data.label.kind, facts["data_cutoff"])
+    prior = item_prior(
+        history,
+        vectors.text,
+        vectors.graph,
+        tables.item_fields,
+        tables.item_multi,
+        spec,
+        shrinkage=config.features.prior_shrinkage,
+        num_folds=config.features.num_prior_folds,
+    )
     sources = _user_sources(dataset, history, vectors, config) | _item_sources(dataset, history, vectors, prior)
     (out_path / "sources").mkdir()
     for view, source in sources.items():
@@ -94,38 +103,6 @@ def history_of(rows: Rows, label_kind: str) -> History:
     return History.of(
         rows.user_row, rows.item_row, rows.timestamp_us, rows.label, rows.value, rows.is_train, label_kind
     )
-
-
-def fit_item_prior(
-    history: History, text: NDArray[np.float32], graph: NDArray[np.float32], tables: Tables, config: PipelineConfig
-) -> ItemPrior:
-    """Fit the item prior with the configured shrinkage and folds."""
-    return item_prior(
-        history,
-        text,
-        graph,
-        tables.item_fields,
-        tables.item_multi,
-        tuple(field.size for field in tables.item_specs),
-        multi_offsets([(field.size, field.width) for field in tables.multi_specs]),
-        shrinkage=config.features.prior_shrinkage,
-        num_folds=config.features.num_prior_folds,
-        seed=config.split.seed,
-    )
-
-
-def multi_offsets(fields: list[tuple[int, int]]) -> tuple[int, ...]:
-    """Return how far each column of the padded block is shifted so that fields do not overlap, and the total width.
-
-    Example:
-        >>> multi_offsets([(4, 2), (3, 1)])  # sizes 4 and 3 (padding included), widths 2 and 1
-        (0, 0, 3, 6)
-    """
-    offsets, start = [], 0
-    for size, width in fields:
-        offsets += [start] * width
-        start += size - 1
-    return (*offsets, start + 1)
 
 
 def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff: str) -> FeatureSpec:

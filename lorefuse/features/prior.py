@@ -70,27 +70,27 @@ def prior_columns(
     graph_NG: NDArray[np.float32],
     item_multi_NM: NDArray[np.int64],
     item_fields_NF: NDArray[np.int64],
-    num_multi: int,
+    multi_offsets: tuple[int, ...],
     field_sizes: tuple[int, ...],
 ) -> NDArray[np.float32]:
-    """Return the regression's columns, (N, P): knowledge, multi-category flags, category flags (the id left out).
+    """Return the regression's columns, (N, P): knowledge, multi-category flags, category flags.
 
     Args:
         text_NE: Reduced text vectors.
         graph_NG: Graph vectors.
-        item_multi_NM: Padded multi-category indices, already shifted so that blocks do not overlap; 0 is padding.
-        item_fields_NF: Category indices, the id not among them.
-        num_multi: Number of distinct shifted multi-category indices, padding included.
+        item_multi_NM: Padded multi-category indices; 0 is padding.
+        item_fields_NF: Category indices, the id not among them; 0 is unseen and gets no flag.
+        multi_offsets: How far each column of `item_multi_NM` is shifted so that fields do not overlap, then the total.
         field_sizes: Vocabulary size of each category field.
     """
     num_items = len(text_NE)
-    flags = np.zeros((num_items, num_multi), dtype=np.float32)
+    flags = np.zeros((num_items, multi_offsets[-1]), dtype=np.float32)
     if item_multi_NM.size:
-        flags[np.arange(num_items)[:, None], item_multi_NM] = 1.0
-        flags[:, 0] = 0.0
-    blocks = [text_NE, graph_NG, flags]
-    blocks += [np.eye(size, dtype=np.float32)[item_fields_NF[:, n]] for n, size in enumerate(field_sizes)]
-    return np.concatenate(blocks, axis=1)
+        shifted = item_multi_NM + np.asarray(multi_offsets[:-1], dtype=np.int64)
+        flags[np.arange(num_items)[:, None], np.where(item_multi_NM > 0, shifted, 0)] = 1.0
+    blocks = [text_NE, graph_NG, flags[:, 1:]]
+    blocks += [np.eye(size, dtype=np.float32)[item_fields_NF[:, n], 1:] for n, size in enumerate(field_sizes)]
+    return np.concatenate([block.reshape(num_items, -1) for block in blocks], axis=1)
 
 
 def fit_prior(

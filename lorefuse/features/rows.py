@@ -16,7 +16,7 @@ from lorefuse.contract import Tensor
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalOrder, CausalSums
 from lorefuse.features.prior import ItemPrior, fit_prior, prior_columns
-from lorefuse.features.spec import InterestFacet
+from lorefuse.features.spec import FeatureSpec, InterestFacet
 
 FACETS = ("liked", "centred")
 
@@ -135,18 +135,25 @@ def user_interest_rows(
     return np.concatenate(blocks, axis=1)
 
 
+def multi_offsets(spec: FeatureSpec) -> tuple[int, ...]:
+    """Return how far each column of `Tensor.ITEM_MULTI` is shifted so that fields do not overlap, then the total."""
+    offsets, start = [], 0
+    for field in spec.item_multi_fields:
+        offsets += [start] * field.width
+        start += field.size - 1
+    return (*offsets, start + 1)
+
+
 def item_prior(
     history: History,
     text: NDArray[np.float32],
     graph: NDArray[np.float32],
     item_fields: NDArray[np.int64],
     item_multi: NDArray[np.int64],
-    field_sizes: tuple[int, ...],
-    multi_offsets: tuple[int, ...],
+    spec: FeatureSpec,
     *,
     shrinkage: float,
     num_folds: int,
-    seed: int,
 ) -> ItemPrior:
     """Fit the item prior on train rows; see `prior.fit_prior`.
 
@@ -156,18 +163,16 @@ def item_prior(
         graph: (N, G).
         item_fields: (N, Fi), the id first (left out here).
         item_multi: (N, M).
-        field_sizes: Vocabulary sizes of the fields, the id first.
-        multi_offsets: How far each column of `item_multi` is shifted so that blocks do not overlap.
+        spec: Sizes of the fields.
         shrinkage: κ of the item weights.
         num_folds: Folds of items.
-        seed: Of the folds.
     """
-    columns = item_columns(text, graph, item_fields, item_multi, field_sizes, multi_offsets)
+    columns = item_columns(text, graph, item_fields, item_multi, spec)
     num_items = len(item_fields)
     train = history.is_train
     count = np.bincount(history.item_row[train], minlength=num_items).astype(np.float64)
     total = np.bincount(history.item_row[train], weights=history.label[train], minlength=num_items)
-    return fit_prior(columns, count, total, shrinkage=shrinkage, num_folds=num_folds, seed=seed)
+    return fit_prior(columns, count, total, shrinkage=shrinkage, num_folds=num_folds, seed=0)
 
 
 def item_columns(
@@ -175,10 +180,8 @@ def item_columns(
     graph: NDArray[np.float32],
     item_fields: NDArray[np.int64],
     item_multi: NDArray[np.int64],
-    field_sizes: tuple[int, ...],
-    multi_offsets: tuple[int, ...],
+    spec: FeatureSpec,
 ) -> NDArray[np.float32]:
     """Return the prior's columns for catalogue items or new ones; arguments as in `item_prior`."""
-    shifted = np.where(item_multi > 0, item_multi + np.asarray(multi_offsets, dtype=np.int64)[: item_multi.shape[1]], 0)
-    num_multi = int(multi_offsets[-1]) if multi_offsets else 1
-    return prior_columns(text, graph, shifted, item_fields[:, 1:], num_multi, field_sizes[1:])
+    sizes = tuple(field.size for field in spec.item_fields[1:])
+    return prior_columns(text, graph, item_multi, item_fields[:, 1:], multi_offsets(spec), sizes)

@@ -48,7 +48,11 @@ def item_graph_vectors(
     categories = category_sets(items, roles.item_categories, roles.item_multi_categories).loc[links[c.ITEM_ID]]
     z_score = link_z_score(categories, _unit_rows(counts))
     report: dict[str, Any] = {"num_linked_items": len(links), "num_items": len(items), "link_z": round(z_score, 2)}
-    if (roles.item_categories or roles.item_multi_categories) and z_score < config.min_link_z:
+    can_be_checked = bool(roles.item_categories or roles.item_multi_categories)
+    if not can_be_checked:
+        report["link_z"] = None
+        _log.warning("the graph's links cannot be checked: the items have no categories to compare them with")
+    elif z_score < config.min_link_z:
         reason = f"links look random: z = {z_score:.1f}, below knowledge.min_link_z = {config.min_link_z}"
         _log.warning("the knowledge graph is not used: %s", reason)
         return *nothing, {**report, "used": False, "reason": reason}

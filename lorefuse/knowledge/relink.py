@@ -101,7 +101,7 @@ def restricted_loads(content: bytes) -> Any:
     """
     try:
         return _DataFrameUnpickler(io.BytesIO(content)).load()
-    except (pickle.UnpicklingError, EOFError) as error:
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(
             "A downloaded table is not the plain data frame it claims to be.", got=str(error), fix="report it"
         ) from None

@@ -17,10 +17,10 @@ from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry import flavor
-from lorefuse.registry.compare import METRICS, Comparison, compare, parse_metric, subset_mask
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
+from lorefuse.training.compare import METRICS, Comparison, compare, parse_metric, subset_mask
 
 if TYPE_CHECKING:
     import pandas as pd

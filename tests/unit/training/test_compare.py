@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.errors import ConfigError
-from lorefuse.registry.compare import METRICS, auc, compare, gauc, logloss, parse_metric, rmse
+from lorefuse.training.compare import METRICS, auc, compare, gauc, logloss, parse_metric, rmse
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=25

@@ -1,0 +1,115 @@
+"""Arms of an experiment: the same rows and the same model, given other knowledge.
+
+Everything that is made of item vectors (interest, prior, residual) is computed anew from what the arm is given, by the
+code that made the real ones; everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.config import Arm, FeatureConfig
+from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.features import aggregates as a
+from lorefuse.features.prior import prior_columns
+from lorefuse.features.rows import (
+    History,
+    interest_facets,
+    item_numeric_now,
+    item_numeric_rows,
+    item_prior,
+    multi_offsets,
+    user_interest_rows,
+)
+from lorefuse.features.training_set import TrainingSet
+
+Vectors = NDArray[np.float32]
+
+
+def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, seed: int = 0) -> TrainingSet:
+    """Return the training set with an arm's knowledge in place of the real one.
+
+    Args:
+        training_set: With the real vectors.
+        arm: ``real``: as it is. ``none``: no vectors at all; ids, side features and statistics only. ``categories``:
+            the item's own categories as vectors, the fair control for text that repeats them. ``shuffled``: each item
+            gets another item's vectors, so that size and distribution stay and meaning goes. ``random``: Gaussian vectors.
+            ``text_only`` and ``graph_only``: one of the two.
+        config: How interest and prior are made.
+        seed: Of the shuffle and the random vectors.
+    """
+    if arm == "real":
+        return training_set
+    text, graph = _vectors(training_set, arm, np.random.default_rng(1000 + seed))
+    spec = training_set.spec
+    history = History.of(
+        training_set.user_row,
+        training_set.item_row,
+        training_set.timestamp_us,
+        training_set.label,
+        training_set.value,
+        training_set.split_code == SPLIT_CODES[Split.TRAIN],
+        spec.label_kind,
+    )
+    prior = item_prior(
+        history,
+        text,
+        graph,
+        training_set.item_fields,
+        training_set.item_multi,
+        spec,
+        shrinkage=config.prior_shrinkage,
+        num_folds=config.num_prior_folds,
+    )
+    text_dim, graph_dim = text.shape[1], graph.shape[1]
+    return dataclasses.replace(
+        training_set,
+        spec=spec.model_copy(
+            update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": interest_facets(text_dim, graph_dim)}
+        ),
+        item_text=text,
+        item_graph=graph,
+        user_interest=user_interest_rows(history, text, graph, config.interest_shrinkage),
+        item_numeric=item_numeric_rows(history, prior),
+        item_numeric_now=item_numeric_now(history, prior),
+    )
+
+
+def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> tuple[Vectors, Vectors]:
+    text, graph = training_set.item_text, training_set.item_graph
+    nothing = text[:, :0]
+    if arm == "none":
+        return nothing, nothing
+    if arm == "categories":
+        return _category_vectors(training_set), nothing
+    if arm == "text_only":
+        return text, nothing
+    if arm == "graph_only":
+        return nothing, graph
+    if arm == "shuffled":
+        order = rng.permutation(len(text))
+        return text[order], graph[order]
+    scale = text.std(0) if len(text) else 1.0
+    random_text = (rng.standard_normal(text.shape) * scale).astype(np.float32)
+    return random_text, a.unit_rows(rng.standard_normal(graph.shape))
+
+
+def _category_vectors(training_set: TrainingSet) -> Vectors:
+    """Flags of the item's categories, less their mean over train items; an item without any has no vector."""
+    spec, empty = training_set.spec, training_set.item_text[:, :0]
+    flags = prior_columns(
+        empty,
+        empty,
+        training_set.item_multi,
+        training_set.item_fields[:, 1:],
+        multi_offsets(spec),
+        tuple(field.size for field in spec.item_fields[1:]),
+    )
+    is_train = np.zeros(len(flags), dtype=bool)
+    is_train[training_set.item_row[training_set.rows_of(Split.TRAIN)]] = True
+    present = np.abs(flags).sum(1, keepdims=True) > 0
+    centred: Vectors = ((flags - flags[is_train].mean(0)) * present).astype(np.float32)
+    return centred

@@ -1,0 +1,333 @@
+"""Every step of the pipeline as a function of folders: what the components call, and anyone without kfp may.
+
+Each takes the configuration as a plain dict and the folders of earlier steps, and returns a finished step that is
+reused where nothing it depends on has changed. Imports are inside, so that a reused step costs no heavy import.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorefuse.atomic import sha256_file, sha256_json
+from lorefuse.config import FileSource, PipelineConfig, parse_config
+from lorefuse.log import reported, say
+from lorefuse.settings import settings
+from lorefuse.workspace import StepResult, origin, read_digest, reuse_or_build
+
+Config = dict[str, Any]
+Folder = str | Path
+
+
+def _paths(**folders: Folder) -> dict[str, Path]:
+    return {name: origin(Path(folder)) for name, folder in folders.items()}
+
+
+@reported
+def ingest(config: Config) -> StepResult:
+    """Raw files → dataset folder."""
+    pipeline = parse_config(config)
+    source = pipeline.data.source
+    files = {}
+    if isinstance(source, FileSource):
+        from lorefuse.data.files import paths_of
+
+        files = {name: sha256_file(Path(path)) for name, path in paths_of(source).items() if Path(path).is_file()}
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.ingest import ingest as run
+
+        manifest = run(pipeline.data, out_path)
+        return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
+
+    key = {"data": pipeline.data.model_dump(mode="json"), "files": files}
+    return reuse_or_build("ingest", config=key, inputs={}, rooms=("data", "knowledge"), build=build)
+
+
+@reported
+def embed(config: Config, dataset: Folder) -> StepResult:
+    """Dataset → one text vector per item."""
+    embedding = parse_config(config).embedding
+    paths = _paths(dataset=dataset)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.embedding.embed import embed_items
+
+        facts = embed_items(Dataset.open(paths["dataset"]), embedding, out_path)
+        return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")}
+
+    key = embedding.model_dump(mode="json", exclude={"reduce_dim", "num_threads"})
+    return reuse_or_build("embed", config=key, inputs=paths, rooms=("embedding",), build=build)
+
+
+@reported
+def split(config: Config, strategy: str, dataset: Folder) -> StepResult:
+    """Dataset → parts in time, by `per_user_time` or `global_time`."""
+    content = {**config.get("split", {}), "strategy": strategy}
+    parts = parse_config({**config, "split": content}).split
+    paths = _paths(dataset=dataset)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.data.split import split as run
+
+        facts = run(Dataset.open(paths["dataset"]), parts, out_path)
+        return {"strategy": strategy, **facts["counts"], "cold_items": len(facts["held_out_items"])}
+
+    return reuse_or_build("split", config=parts.model_dump(), inputs=paths, rooms=("data",), build=build)
+
+
+@reported
+def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Folder) -> StepResult:
+    """Embeddings and graph → vectors fitted on train items."""
+    pipeline = parse_config(config)
+    paths = _paths(dataset=dataset, parts=parts, embeddings=embeddings)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.knowledge.item_vectors import build_item_vectors
+
+        facts = build_item_vectors(
+            Dataset.open(paths["dataset"]),
+            paths["parts"],
+            paths["embeddings"],
+            pipeline.embedding,
+            pipeline.knowledge,
+            out_path,
+        )
+        return {"text_dim": facts["text_dim"], "graph_dim": facts["graph_dim"], "graph": facts["graph"]}
+
+    key = [pipeline.embedding.reduce_dim, pipeline.knowledge.model_dump()]
+    return reuse_or_build("item_vectors", config=key, inputs=paths, rooms=("knowledge", "embedding"), build=build)
+
+
+@reported
+def features(config: Config, dataset: Folder, parts: Folder, vectors: Folder) -> StepResult:
+    """Train rows → feature data."""
+    pipeline = parse_config(config)
+    paths = _paths(dataset=dataset, parts=parts, vectors=vectors)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.features.build import build_feature_data
+        from lorefuse.knowledge.item_vectors import ItemVectors
+
+        loaded = ItemVectors.load(paths["vectors"])
+        return build_feature_data(Dataset.open(paths["dataset"]), paths["parts"], loaded, pipeline, out_path)
+
+    key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
+    return reuse_or_build("features", config=key, inputs=paths, rooms=("features",), build=build)
+
+
+@reported
+def materialize(config: Config, feature_data: Folder) -> StepResult:
+    """Feature data → Feast registry and online store."""
+    parse_config(config)
+    paths = _paths(feature_data=feature_data)
+    repo_path = settings().project_path / "feature_repo"
+    definitions = {file.name: sha256_file(file) for file in sorted(repo_path.glob("*.py"))}
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.features.store import apply_and_materialize
+
+        return apply_and_materialize(paths["feature_data"], out_path)
+
+    return reuse_or_build("materialize", config=definitions, inputs=paths, rooms=("features",), build=build)
+
+
+@reported
+def training_set(
+    config: Config, dataset: Folder, parts: Folder, vectors: Folder, feature_data: Folder, store: Folder
+) -> StepResult:
+    """Feature store → training set, joined point in time."""
+    parse_config(config)
+    paths = _paths(dataset=dataset, parts=parts, vectors=vectors, feature_data=feature_data, store=store)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.features.store import retrieve_training_set
+        from lorefuse.knowledge.item_vectors import ItemVectors
+
+        return retrieve_training_set(
+            Dataset.open(paths["dataset"]),
+            paths["parts"],
+            ItemVectors.load(paths["vectors"]),
+            paths["feature_data"],
+            paths["store"],
+            out_path,
+        )
+
+    return reuse_or_build("training_set", config=None, inputs=paths, rooms=("features",), build=build)
+
+
+_LEARNING = ("features", "models", "training", "tuning")
+
+
+@reported
+def tune(config: Config, arm: str, rows: Folder) -> StepResult:
+    """Training set → hyper-parameters of one arm."""
+    pipeline = parse_config(config)
+    paths = _paths(rows=rows)
+    sections = ("data", "features", "model", "training", "tuning")
+    key = {"arm": arm, **{name: getattr(pipeline, name).model_dump(mode="json") for name in sections}}
+    journal = settings().cache_path / "journals" / f"{sha256_json([key, read_digest(paths['rows'])])[:24]}.json"
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.tuning.study import tune as run
+
+        return run(paths["rows"], pipeline, arm, out_path, journal)  # type: ignore[arg-type]  (checked by the config)
+
+    return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
+
+
+@reported
+def evaluate(
+    config: Config, rows: Folder, study: Folder, control: Folder, second_rows: Folder | None = None
+) -> StepResult:
+    """Arms × seeds → metrics with controls, and the ranker that will be registered."""
+    pipeline = parse_config(config)
+    paths = _paths(rows=rows, study=study, control=control)
+    if second_rows is not None:
+        paths["second_rows"] = origin(Path(second_rows))
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.training.evaluate import run_arms
+        from lorefuse.tuning.study import read_study
+
+        studies = {"real": read_study(paths["study"]), "none": read_study(paths["control"])}
+        first, second = pipeline.split.strategy, "global_time"
+        if first == second:
+            second = "per_user_time"
+        sets = {first: paths["rows"]} | ({second: paths["second_rows"]} if "second_rows" in paths else {})
+        best = {arm: study["best_params"] for arm, study in studies.items()}
+        trials = {arm: study["trials"] for arm, study in studies.items()}
+        return run_arms(sets, best, trials, pipeline, out_path)
+
+    sections = ("data", "split", "features", "model", "training", "evaluation")
+    key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
+    return reuse_or_build("evaluate", config=key, inputs=paths, rooms=_LEARNING, build=build)
+
+
+@reported
+def bundle(
+    config: Config,
+    dataset: Folder,
+    embeddings: Folder,
+    vectors: Folder,
+    feature_data: Folder,
+    rows: Folder,
+    evaluation: Folder,
+) -> StepResult:
+    """Trained ranker → everything a model version carries, exported to ONNX and held to torch."""
+    pipeline = parse_config(config)
+    paths = _paths(
+        dataset=dataset,
+        embeddings=embeddings,
+        vectors=vectors,
+        feature_data=feature_data,
+        rows=rows,
+        evaluation=evaluation,
+    )
+
+    def build(out_path: Path) -> dict[str, Any]:
+        import json
+
+        from lorefuse.export.bundle import write_bundle
+        from lorefuse.features.training_set import TrainingSet
+        from lorefuse.models.build import load_ranker
+        from lorefuse.training.evaluate import RANKER_FOLDER
+        from lorefuse.training.params import apply
+
+        metrics = json.loads((paths["evaluation"] / "metrics.json").read_text("utf-8"))
+        model, training = apply(pipeline, metrics["best_params"]["real"])
+        return write_bundle(
+            load_ranker(paths["evaluation"] / RANKER_FOLDER),
+            TrainingSet.load(paths["rows"]),
+            pipeline.model_copy(update={"model": model, "training": training}),
+            paths["feature_data"],
+            paths["vectors"],
+            paths["embeddings"],
+            paths["dataset"],
+            metrics,
+            out_path,
+        )
+
+    key = pipeline.model_dump(mode="json")
+    rooms = ("features", "models", "export")
+    return reuse_or_build("bundle", config=key, inputs=paths, rooms=rooms, build=build)
+
+
+@reported
+def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder) -> StepResult:
+    """Evaluation → HTML report; also copied to `<home>/report.html`."""
+    pipeline = parse_config(config)
+    paths = _paths(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.report.build import build_report
+
+        facts = build_report(
+            paths["evaluation"],
+            paths["dataset"],
+            paths["parts"],
+            pipeline,
+            out_path,
+            item_vectors_path=paths["vectors"],
+        )
+        return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
+
+    key = pipeline.model_dump(mode="json")
+    return reuse_or_build("report", config=key, inputs=paths, rooms=("report",), build=build)
+
+
+@reported
+def register(
+    config: Config, dataset: Folder, parts: Folder, rows: Folder, evaluation: Folder, bundle: Folder, report: Folder
+) -> dict[str, Any]:
+    """Bundle → model version with the alias `challenger`; the gate may make it `champion`."""
+    import time
+
+    from lorefuse.registry.gate import gate
+    from lorefuse.registry.run import register as run
+
+    start_s = time.perf_counter()
+    pipeline = parse_config(config)
+    paths = _paths(dataset=dataset, parts=parts, rows=rows, evaluation=evaluation, bundle=bundle, report=report)
+    entry = run(
+        paths["bundle"],
+        paths["evaluation"],
+        paths["report"] / "report.html",
+        pipeline,
+        dataset_path=paths["dataset"],
+        split_path=paths["parts"],
+    )
+    decision = gate(pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"])
+    facts = {"version": entry["version"], "champion": decision.promoted, "gate": decision.reason}
+    elapsed_s = round(time.perf_counter() - start_s, 2)
+    say("step", step="register", reused=entry["reused"], elapsed_s=elapsed_s, summary=facts)
+    return {**entry, "promoted": decision.promoted, "reason": decision.reason}
+
+
+@reported
+def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: Folder) -> dict[str, Any]:
+    """Champion → answers from Triton. A version that is not champion leaves what is served as it is."""
+    import time
+
+    from lorefuse.deploy.deploy import deploy as run
+    from lorefuse.deploy.deploy import up
+
+    start_s = time.perf_counter()
+    parse_config(config)
+    paths = _paths(bundle=bundle, store=store)
+    facts = run(paths["bundle"], paths["store"], int(version)) if promoted else up()
+    shown = {name: facts[name] for name in ("url", "version", "latency_ms", "max_score_difference") if name in facts}
+    elapsed_s = round(time.perf_counter() - start_s, 2)
+    say("step", step="deploy", reused=False, elapsed_s=elapsed_s, summary={**shown, "promoted": promoted})
+    return facts
+
+
+def dump_config(config: PipelineConfig) -> Config:
+    """Return the configuration as a pipeline parameter: plain JSON without nulls, which kfp cannot carry."""
+    content: Config = config.model_dump(mode="json", exclude_none=True)
+    return content

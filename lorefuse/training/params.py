@@ -1,0 +1,21 @@
+"""Hyper-parameters that a study searches, and how they enter the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lorefuse.config import ModelConfig, PipelineConfig, TrainingConfig
+
+
+def defaults(config: PipelineConfig) -> dict[str, float]:
+    """Return the configured values of the searched hyper-parameters: the first trial of every study."""
+    return {name: getattr(config.training, name) for name in ("learning_rate", "weight_decay", "embedding_l2")} | {
+        name: getattr(config.model, name) for name in ("dropout", "id_dropout")
+    }
+
+
+def apply(config: PipelineConfig, params: dict[str, Any]) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the configured model and training with some hyper-parameters replaced."""
+    model = {name: value for name, value in params.items() if name in type(config.model).model_fields}
+    training = {name: value for name, value in params.items() if name in TrainingConfig.model_fields}
+    return config.model.model_copy(update=model), config.training.model_copy(update=training)

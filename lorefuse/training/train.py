@@ -1,0 +1,85 @@
+"""Train one ranker on one arm and judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lorefuse.config import Arm, ModelConfig, PipelineConfig, TrainingConfig
+from lorefuse.contract import Split
+from lorefuse.features.arms import with_knowledge
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.build import build_ranker, fit_scaling
+from lorefuse.models.ranker import Ranker
+from lorefuse.training import loop
+from lorefuse.training.compare import logloss, rmse
+from lorefuse.training.metrics import judge
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained ranker.
+
+    Attributes:
+        ranker: With the weights of its best epoch.
+        history: Learning curve.
+        validation_score: Of the best epoch: minus the logloss (or RMSE) over all validation rows.
+    """
+
+    ranker: Ranker
+    history: loop.History
+    validation_score: float
+
+
+def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfig) -> Trained:
+    """Train on train rows, stop early and keep the best epoch by validation rows; test rows are not looked at.
+
+    Args:
+        training_set: An arm's rows.
+        model: Family and hyper-parameters.
+        training: Loop and seed; the seed also draws the initial weights.
+    """
+    ranker = build_ranker(model, training_set.spec, seed=training.seed)
+    fit_scaling(ranker, training_set)
+    label = training_set.label[training_set.rows_of(Split.VALIDATION)].astype(np.float64)
+    loss = logloss if training_set.spec.label_kind == "binary" else rmse
+
+    def validation_score(score_R: NDArray[np.float32]) -> float:
+        return -loss(label, score_R.astype(np.float64))
+
+    history = loop.fit(ranker, training_set, training, validation_score=validation_score)
+    best = max(epoch["validation_score"] for epoch in history.epochs)
+    return Trained(ranker, history, best)
+
+
+def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the scores of some rows, float32."""
+    device = next(ranker.parameters()).device
+    logits = loop.predict(ranker, loop.Batches(training_set, device), torch.from_numpy(rows).to(device))
+    scores: NDArray[np.float32] = ranker.to_score(logits).cpu().numpy()
+    return scores
+
+
+def judge_split(
+    training_set: TrainingSet, score_R: NDArray[np.float32], rows: NDArray[np.int64], config: PipelineConfig
+) -> dict[str, float]:
+    """Return every metric of scored rows; see `metrics.judge`."""
+    binary = training_set.spec.label_kind == "binary"
+    return judge(
+        training_set.label[rows],
+        score_R,
+        training_set.user_row[rows],
+        training_set.cold[rows],
+        k=config.evaluation.k,
+        label_kind=training_set.spec.label_kind,
+        value_R=None if binary else training_set.value[rows],
+        threshold=0.5 if binary else config.data.label.threshold,
+    )
+
+
+def arm_set(training_set: TrainingSet, arm: Arm, config: PipelineConfig, seed: int) -> TrainingSet:
+    """Return the training set with an arm's knowledge; shuffles and random vectors differ by seed."""
+    return with_knowledge(training_set, arm, config.features, seed)

@@ -1,0 +1,119 @@
+"""A study by ask and tell: every arm gets the same number of trials, judged on validation rows alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorefuse.atomic import write_json
+from lorefuse.config import Arm, PipelineConfig
+from lorefuse.errors import ArtifactError
+from lorefuse.progress import track
+from lorefuse.training.params import apply, defaults
+from lorefuse.training.pool import load_training_set, run_parallel
+from lorefuse.tuning.space import suggest
+
+STUDY_FILE = "study.json"
+TRIALS_AT_A_TIME = 2
+"""Fixed, whatever the machine, so that the sampler sees the same answers in the same order everywhere."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    training_set_path: str
+    config: PipelineConfig
+    arm: Arm
+    params: dict[str, float]
+
+
+def tune(
+    training_set_path: Path, config: PipelineConfig, arm: Arm, out_path: Path, journal_path: Path | None = None
+) -> dict[str, Any]:
+    """Search hyper-parameters for one arm and write `study.json`.
+
+    The first trial is the configuration itself. Finished trials are kept in a journal: a study that was killed goes on
+    where it stopped, and ends as an undisturbed one, since the sampler is told the same values in the same order.
+
+    Args:
+        training_set_path: Training set folder, with the real knowledge.
+        config: Trials, seeds, model and training.
+        arm: Knowledge given to the model.
+        out_path: Empty folder to fill.
+        journal_path: Where finished trials are kept while the study runs; null: nowhere.
+
+    Returns:
+        arm, best_params, best_value and the number of trials.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.tuning.seed, constant_liar=True)
+    )
+    study.enqueue_trial(defaults(config))
+    known = _read_journal(journal_path)
+    records: list[dict[str, Any]] = []
+    starts = range(0, config.tuning.num_trials, TRIALS_AT_A_TIME)
+    for start in track(starts, f"Tuning ({arm})"):
+        count = min(TRIALS_AT_A_TIME, config.tuning.num_trials - start)
+        trials = [study.ask() for _ in range(count)]
+        params = [suggest(trial) for trial in trials]
+        finished = known[start : start + count]
+        if [record["params"] for record in finished] != params:
+            tasks = [_Task(str(training_set_path), config, arm, p) for p in params]
+            results = run_parallel(_run, tasks, TRIALS_AT_A_TIME)
+            finished = [
+                {"number": trial.number, "params": p, "state": "COMPLETE", **result}
+                for trial, p, result in zip(trials, params, results, strict=True)
+            ]
+        for trial, record in zip(trials, finished, strict=True):
+            study.tell(trial, record["value"])
+            records.append(record)
+        if journal_path is not None:
+            write_json(journal_path, records)
+    best = max(records, key=lambda record: (record["value"], -record["number"]))
+    content = {"arm": arm, "best_params": best["params"], "best_value": best["value"], "trials": records}
+    write_json(out_path / STUDY_FILE, content)
+    return {
+        "arm": arm,
+        "num_trials": len(records),
+        "best_value": round(best["value"], 5),
+        "best_params": best["params"],
+    }
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Read a study folder.
+
+    Raises:
+        ArtifactError: It holds no whole study.
+    """
+    try:
+        content: dict[str, Any] = json.loads((path / STUDY_FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} holds no whole study.", got=str(error), fix="lorefuse run") from None
+    return content
+
+
+def _run(task: _Task) -> dict[str, Any]:
+    from lorefuse.training.train import arm_set, train
+
+    start_s = time.perf_counter()
+    training_set = arm_set(load_training_set(task.training_set_path), task.arm, task.config, seed=0)
+    model, training = apply(task.config, task.params)
+    trained = train(training_set, model, training.model_copy(update={"num_threads": 1}))
+    elapsed_s = round(time.perf_counter() - start_s, 2)
+    return {"value": trained.validation_score, "num_epochs": len(trained.history.epochs), "duration_s": elapsed_s}
+
+
+def _read_journal(path: Path | None) -> list[dict[str, Any]]:
+    if path is None or not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return content if isinstance(content, list) else []

@@ -1,0 +1,1 @@
+"""Pipelines, how they are compiled, and how they run here or on a cluster."""

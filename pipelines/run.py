@@ -1,0 +1,156 @@
+"""Run the training pipeline here with kfp's local runner: ``python -m pipelines.run --config preset.yaml``.
+
+kfp prints every task's input and log; all of that goes to a file, and the terminal shows one line a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lorefuse.config import PipelineConfig, load_config
+from lorefuse.errors import LorefuseError
+from lorefuse.log import parse
+from lorefuse.progress import TERMINAL_VARIABLE
+from lorefuse.settings import settings
+from lorefuse.steps import dump_config
+
+KEPT_RUNS = 3
+SECOND = {"per_user_time": "global_time", "global_time": "per_user_time"}
+
+
+class StepLog(io.TextIOBase):
+    """Takes what kfp prints: all of it to a file, the steps' own events to the terminal.
+
+    Args:
+        file: Receives everything.
+        terminal: Receives one line a step.
+    """
+
+    def __init__(self, file: Any, terminal: Any) -> None:
+        self.file, self.terminal = file, terminal
+        self.pending = ""
+        self.error: dict[str, Any] | None = None
+        self.events: list[dict[str, Any]] = []
+
+    def write(self, text: str) -> int:
+        """Take text as it comes; whole lines are looked at."""
+        self.file.write(text)
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            event = parse(line)
+            if event is not None:
+                self._show(event)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self.file.flush()
+
+    def _show(self, event: dict[str, Any]) -> None:
+        if event["event"] == "error":
+            self.error = event
+            return
+        self.events.append(event)
+        word = "reused" if event["reused"] else "built"
+        facts = _facts(event["summary"])
+        print(f"  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {facts}", file=self.terminal, flush=True)
+
+
+def _facts(summary: dict[str, Any]) -> str:
+    flat = []
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            continue
+        flat.append(
+            f"{name} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{name} {value}"
+        )
+    return ", ".join(flat)[:150]
+
+
+def run_local(config: PipelineConfig, *, serve: bool) -> int:
+    """Run the pipeline in subprocesses of this machine.
+
+    Args:
+        config: What to run.
+        serve: Bring a new champion to Triton.
+
+    Returns:
+        Exit code: 0, or that of the step that failed.
+    """
+    home_path = settings().home_path
+    runs_path = home_path / "runs"
+    run_path = runs_path / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    run_path.mkdir(parents=True)
+    _drop_old_runs(runs_path)
+    _name_terminal()
+    os.environ["LOREFUSE_HOME"], os.environ["LOREFUSE_PROJECT"] = str(home_path), str(settings().project_path)
+    print(f"Running {config.name} with kfp's local runner (log: {run_path / 'pipeline.log'})", flush=True)
+    start_s = time.perf_counter()
+    with (run_path / "pipeline.log").open("w", encoding="utf-8") as file:
+        log = StepLog(file, sys.stdout)
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(file):
+                _run(config, run_path, serve)
+        except RuntimeError as error:
+            return _failed(log, error, run_path)
+    print(f"Done in {time.perf_counter() - start_s:.0f} s. Report: {home_path / 'report.html'}", flush=True)
+    return 0
+
+
+def _run(config: PipelineConfig, run_path: Path, serve: bool) -> None:
+    from kfp import local
+
+    from pipelines.training import training
+
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run_path / "artifacts"), raise_on_error=True
+    )
+    strategy = config.split.strategy
+    training(config=dump_config(config), strategy=strategy, second_strategy=SECOND[strategy], serve=serve)
+
+
+def _failed(log: StepLog, error: RuntimeError, run_path: Path) -> int:
+    if log.error is not None:
+        print(f"Step {log.error['step']} failed: {log.error['message']}", file=sys.stderr)
+        return int(log.error["exit_code"])
+    tail = (run_path / "pipeline.log").read_text("utf-8").splitlines()[-15:]
+    print("\n".join([f"The pipeline failed: {error}", *tail, f"log: {run_path / 'pipeline.log'}"]), file=sys.stderr)
+    return 1
+
+
+def _name_terminal() -> None:
+    """Let the steps, whose output is a pipe, draw their progress bars on this process's terminal."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            os.environ[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
+
+
+def _drop_old_runs(runs_path: Path) -> None:
+    for old_path in sorted(runs_path.iterdir())[:-KEPT_RUNS]:
+        shutil.rmtree(old_path, ignore_errors=True)
+
+
+def main() -> int:
+    """Parse arguments and run; one clear message and exit code 2 for the user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="YAML preset")
+    parser.add_argument("--no-deploy", action="store_true", help="Stop after registration")
+    arguments = parser.parse_args()
+    try:
+        return run_local(load_config(arguments.config), serve=not arguments.no_deploy)
+    except LorefuseError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
