@@ -94,7 +94,9 @@ def _decompose(counts: csr_matrix, is_train: NDArray[np.bool_], dim: int) -> tup
     loadings = svd.components_[np.arange(dim), np.abs(svd.components_).argmax(1)]
     vectors = svd.transform(weights.transform(counts)) * np.sign(loadings)
     # Without the mean, which all entities share, a dot product says what two items have in common beyond being items.
-    vectors -= vectors[is_train].mean(0)
+    # An entity of which nothing is known stays at zero: it must not look like the opposite of the mean.
+    known = np.abs(vectors).sum(1) > 1e-9
+    vectors = np.where(known[:, None], vectors - vectors[is_train & known].mean(0), 0)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
     return unit.astype(np.float32), round(float(svd.explained_variance_ratio_.sum()), 4)
