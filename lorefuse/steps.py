@@ -13,7 +13,7 @@ from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.config import FileSource, PipelineConfig, parse_config
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
-from lorefuse.workspace import StepResult, origin, read_digest, reuse_or_build
+from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
 
 Config = dict[str, Any]
 Folder = str | Path
@@ -171,7 +171,8 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
     paths = _paths(rows=rows)
     sections = ("data", "features", "model", "training", "tuning")
     key = {"arm": arm, **{name: getattr(pipeline, name).model_dump(mode="json") for name in sections}}
-    journal = settings().cache_path / "journals" / f"{sha256_json([key, read_digest(paths['rows'])])[:24]}.json"
+    address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
+    journal = settings().cache_path / "journals" / f"{address[:24]}.json"
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.tuning.study import tune as run

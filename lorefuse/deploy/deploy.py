@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+from lorefuse.atomic import write_json
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, LorefuseError
+from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import repository as r
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE
 from lorefuse.export.signature import RECOMMEND, ServingSignature
 
+DEPLOYED_FILE = "deployed.json"
 KEPT_VERSIONS = 3
 """Versions kept on disk for a quick return."""
 
@@ -54,6 +57,7 @@ def deploy(
     control = Control(supervisor.url)
     if built["reused"] and previous == version:
         report = _verify_or_restart(supervisor, version)
+        _note(supervisor, bundle_path, store_path, version)
         return _report(supervisor, version, previous, started, report, start_s, side_by_side=True)
     side_by_side = previous not in (None, version) and r.same_signature(signatures, repository_path)
     before = _read_configs(repository_path)
@@ -64,6 +68,7 @@ def deploy(
         still = f"version {previous} still answers" if previous not in (None, version) else "nothing is served"
         raise DeployError(f"Version {version} could not be brought to serve; {still}.", got=str(error)) from error
     _prune(repository_path, version)
+    _note(supervisor, bundle_path, store_path, version)
     return _report(supervisor, version, previous, started, report, start_s, side_by_side=side_by_side)
 
 
@@ -144,6 +149,24 @@ def _report(
         **report,
         "elapsed_s": round(time.perf_counter() - start_s, 2),
     }
+
+
+def _note(supervisor: Supervisor, bundle_path: Path, store_path: Path, version: int) -> None:
+    content = {"version": version, "bundle_path": str(bundle_path.resolve()), "store_path": str(store_path.resolve())}
+    write_json(supervisor.repository_path.parent / DEPLOYED_FILE, content)
+
+
+def served_bundle(supervisor: Supervisor | None = None) -> Path:
+    """Return the bundle folder of the version that was deployed last.
+
+    Raises:
+        UsageError: Nothing was deployed here.
+    """
+    path = (supervisor or Supervisor()).repository_path.parent / DEPLOYED_FILE
+    try:
+        return Path(json.loads(path.read_text("utf-8"))["bundle_path"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError("Nothing was deployed from here.", got=str(error), fix="lorefuse run") from None
 
 
 def status(supervisor: Supervisor | None = None) -> dict[str, Any]:

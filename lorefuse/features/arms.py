@@ -34,10 +34,14 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
 
     Args:
         training_set: With the real vectors.
-        arm: ``real``: as it is. ``none``: no vectors at all; ids, side features and statistics only. ``categories``:
-            the item's own categories as vectors, the fair control for text that repeats them. ``shuffled``: each item
-            gets another item's vectors, so that size and distribution stay and meaning goes. ``random``: Gaussian vectors.
-            ``text_only`` and ``graph_only``: one of the two.
+        arm: What the items are given:
+
+            * ``real``: their own vectors, as they are;
+            * ``none``: no vectors; ids, side features and statistics only;
+            * ``categories``: their own categories as vectors, the fair control for text that repeats them;
+            * ``shuffled``: another item's vectors, so that size and distribution stay and meaning goes;
+            * ``random``: Gaussian vectors;
+            * ``text_only``, ``graph_only``: one of the two.
         config: How interest and prior are made.
         seed: Of the shuffle and the random vectors.
     """

@@ -1,0 +1,170 @@
+"""The command line. Heavy imports happen inside the commands: ``lorefuse --help`` answers at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorefuse.errors import LorefuseError, UsageError
+from lorefuse.settings import settings
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Inject language-model knowledge into a recommender, prove whether it helped, and serve it with Triton.",
+)
+ConfigOption = Annotated[Path, typer.Option("--config", help="YAML preset, e.g. pipelines/configs/movielens_100k.yaml")]
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    deploy: Annotated[bool, typer.Option(help="Bring a new champion to Triton.")] = True,
+) -> None:
+    """Run the training pipeline here: ingest, features, embeddings, tuning, registry, Triton."""
+    from lorefuse.config import load_config
+
+    load_config(config)  # a mistake in the preset is said before anything starts
+    arguments = ["--config", str(config.resolve()), *([] if deploy else ["--no-deploy"])]
+    _run_module("pipelines.run", arguments)
+
+
+@app.command(name="compile")
+def compile_pipeline(out: Annotated[Path, typer.Option(help="Where the YAML goes.")] = Path("training.yaml")) -> None:
+    """Write the training pipeline as YAML for a Kubeflow cluster."""
+    _run_module("pipelines.compile", ["--out", str(out.resolve())])
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Option("--user", help="User id; an unknown one is answered too.")],
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user has seen.")] = True,
+    url: Annotated[str | None, typer.Option(help="gRPC address of Triton; default: LOREFUSE_TRITON_URL.")] = None,
+) -> None:
+    """Ask Triton for a user's top items, and show what the user liked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorefuse.client import Client
+
+    with Client(url) as client:
+        answer = client.recommend(user, k, exclude_seen=exclude_seen)
+    console = Console()
+    liked = ", ".join(answer.liked_titles[-8:]) or "nothing yet (unknown user, or no history)"
+    console.print(f"User {user} liked: {liked}", highlight=False, markup=False)
+    table = Table("#", "item", "title", "score", title=f"Top {len(answer.items)} for user {user}")
+    for rank, item in enumerate(answer.items, start=1):
+        table.add_row(str(rank), item.item_id, item.title, f"{item.score:.4f}")
+    console.print(table)
+    console.print(f"model version {answer.model_version}, data until {answer.data_cutoff}", highlight=False)
+
+
+@app.command()
+def score(
+    user: Annotated[str, typer.Option("--user", help="User id.")],
+    text: Annotated[str, typer.Option("--item-text", help="Text of an item that nobody has seen.")],
+    url: Annotated[str | None, typer.Option(help="gRPC address of Triton; default: LOREFUSE_TRITON_URL.")] = None,
+) -> None:
+    """Score a brand-new item from its text alone, and say where it would stand in the catalogue."""
+    from lorefuse.client import Client
+    from lorefuse.deploy.new_item import new_item_tensors, standing
+
+    bundle_path = _served_bundle()
+    with Client(url) as client:
+        place = standing(client, user, new_item_tensors(text, bundle_path), bundle_path)
+    typer.echo(f"score {place.score:.4f}: rank {place.rank:,} of {place.num_items:,} for user {user}")
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of the model version.")],
+    alias: Annotated[str, typer.Option(help="Alias to set.")] = "champion",
+    model: Annotated[str, typer.Option(help="Registered model.")] = "lorefuse-ranker",
+) -> None:
+    """Set an alias of the registry by hand; `lorefuse run` or `lorefuse up` then serves the champion."""
+    from lorefuse.registry.version import promote as set_alias
+
+    set_alias(model, version, alias)
+    typer.echo(f"{model} version {version} is {alias}")
+
+
+@app.command()
+def status(model: Annotated[str, typer.Option(help="Registered model.")] = "lorefuse-ranker") -> None:
+    """Say what is registered and what answers: a canary request, not a readiness flag."""
+    from lorefuse.deploy.deploy import status as serving
+    from lorefuse.registry.server import status as tracking
+    from lorefuse.registry.version import aliases
+
+    facts = serving()
+    typer.echo(
+        f"Triton  {facts['url']}: " + (f"version {facts['version']} answers" if facts["serving"] else facts["problem"])
+    )
+    server = tracking()
+    typer.echo(f"MLflow  {server.url}: {'running' if server.running else 'not running'}")
+    for alias, version in sorted(aliases(model).items()):
+        typer.echo(f"{model}@{alias}: version {version}")
+
+
+@app.command()
+def up() -> None:
+    """Start Triton with the deployed version, and MLflow; both stay until `lorefuse down`."""
+    from lorefuse.deploy.deploy import up as start_triton
+    from lorefuse.registry.server import start as start_mlflow
+
+    facts = start_triton()
+    typer.echo(f"Triton  {facts['url']} (version {facts['version'] or 'none yet: lorefuse run'})")
+    typer.echo(f"MLflow  {start_mlflow().url}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the Triton and MLflow that this project started."""
+    from lorefuse.deploy.supervisor import Supervisor
+    from lorefuse.registry.server import stop as stop_mlflow
+
+    for name, stopped in (("Triton", Supervisor().stop()), ("MLflow", stop_mlflow())):
+        typer.echo(f"{name}  {'stopped' if stopped else 'was not running'}")
+
+
+@app.command()
+def ui(browser: Annotated[bool, typer.Option(help="Open the browser.")] = True) -> None:
+    """Open MLflow: runs, metrics, model versions and their aliases."""
+    from lorefuse.registry.server import start
+
+    typer.echo(f"MLflow  {start(open_browser=browser).url}")
+
+
+def _served_bundle() -> Path:
+    """Return the bundle of the version that Triton serves."""
+    from lorefuse.deploy.deploy import served_bundle
+
+    return served_bundle()
+
+
+def _run_module(name: str, arguments: list[str]) -> None:
+    """Become the module's process; the pipelines live in the project, not in this package."""
+    project_path = settings().project_path
+    if not (project_path / "pipelines").is_dir():
+        raise UsageError(
+            f"There are no pipelines in {project_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT to one"
+        )
+    os.chdir(project_path)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", name, *arguments])  # noqa: S606
+
+
+def main() -> None:
+    """Run the command line: one clear message for an error, exit code 2 for the user's mistake and 1 for ours."""
+    logging.basicConfig(level=os.environ.get("LOREFUSE_LOG", "WARNING").upper(), format="%(levelname)s %(message)s")
+    try:
+        app()
+    except LorefuseError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
