@@ -7,6 +7,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.errors import DataError
+from lorefuse.progress import track
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""
 _MAX_SHOWN = 500
+_LINES_PER_TICK = 50_000
 
 
 @dataclass
@@ -54,13 +57,23 @@ def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
     separator = delimiter or by_ending
     lines = _read_lines(path)
     header, first = _header(lines, separator, path)
-    rows, numbers, bad = _parse(lines, first, separator, len(header))
-    columns: dict[str, NDArray[Any]] = {}
-    cells = np.array(rows, dtype=object).reshape(len(rows), len(header))
+    rows = _Rows()
+    ticks = _parse(lines, first, separator, len(header), rows)
+    for _ in track(ticks, f"Reading {path.name}", total=len(lines) // _LINES_PER_TICK):
+        pass
+    cells = np.array(rows.cells, dtype=object).reshape(len(rows.cells), len(header))
     cells[cells == ""] = None
-    for position, name in enumerate(header):
-        columns[name] = cells[:, position]
-    return Delimited(columns, np.array(numbers, dtype=np.int64), bad)
+    columns = {name: cells[:, position] for position, name in enumerate(header)}
+    return Delimited(columns, np.array(rows.lines, dtype=np.int64), rows.bad)
+
+
+@dataclass
+class _Rows:
+    """What has been read so far."""
+
+    cells: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    bad: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -103,18 +116,14 @@ def require_distinct(names: list[str], path: Path) -> None:
         )
 
 
-def _parse(
-    lines: list[str], first: int, separator: str, num_columns: int
-) -> tuple[list[list[str]], list[int], list[tuple[int, str, str]]]:
-    """Split lines into rows; `first` is where the next row begins."""
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    bad: list[tuple[int, str, str]] = []
+def _parse(lines: list[str], first: int, separator: str, num_columns: int, into: _Rows) -> Iterator[int]:
+    """Split lines into rows; `first` is where the next row begins. Yields now and then how far it is."""
     any_broken = any(not line.isascii() and _BROKEN.search(line) for line in lines)
 
     def set_aside(reason: str) -> None:
-        bad.append((first + 1, reason, _shown(lines[first])))
+        into.bad.append((first + 1, reason, _shown(lines[first])))
 
+    next_tick = first + _LINES_PER_TICK
     while first < len(lines):
         base = first
         reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), delimiter=separator, strict=True)
@@ -124,8 +133,8 @@ def _parse(
                 if any_broken and _BROKEN.search("".join(cells)):
                     set_aside("broken UTF-8")
                 elif len(cells) == num_columns:
-                    rows.append(cells)
-                    numbers.append(first + 1)
+                    into.cells.append(cells)
+                    into.lines.append(first + 1)
                 elif cells:
                     set_aside(f"wrong number of cells: expected {num_columns}, got {len(cells)}")
                     if after > first + 1:
@@ -133,10 +142,12 @@ def _parse(
                         first += 1
                         break
                 first = after
+                if first >= next_tick:
+                    next_tick += _LINES_PER_TICK
+                    yield first
         except csv.Error as error:
             set_aside(f"broken quotes: {error}")
             first += 1
-    return rows, numbers, bad
 
 
 def _shown(line: str) -> str:
