@@ -1,18 +1,21 @@
-"""A disk that fills up while a dataset is written: one clear error, nothing half-written, and a later run succeeds."""
+"""A disk that fills up, a process that is killed: nothing half-written is left or trusted, a later run succeeds."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lorefuse.atomic import sha256_folder
 from tests.unit.data.conftest import Shop
 
+KILL = -1
 SCRIPT = """
-import resource, signal, sys
+import os, resource, signal, sys
 from pathlib import Path
 from lorefuse.config import DataConfig, FileSource
 from lorefuse.data.ingest import ingest
@@ -25,10 +28,14 @@ source = FileSource(interactions_path=folder / "interactions.csv", items_path=fo
 config = DataConfig(source=source)
 
 def build(path):
-    if max_bytes:
+    if max_bytes > 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-    return ingest(config, path)
+    manifest = ingest(config, path)
+    if max_bytes < 0:
+        (path / "items.parquet").write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return manifest
 
 try:
     result = reuse_or_build("ingest", config={}, inputs={}, rooms=("data",), build=build)
@@ -81,3 +88,15 @@ def test_a_small_disk_is_full(shop: Shop, tmp_path: Path) -> None:
         check_that_it_fails_cleanly(shop, home_path, 0)
     finally:
         subprocess.run(["umount", str(home_path)], check=True)
+
+
+def test_a_killed_run_leaves_nothing_that_a_later_run_trusts(shop: Shop, tmp_path: Path) -> None:
+    big(shop)
+    killed = run(shop, tmp_path / "home", KILL)
+    assert killed.returncode == -signal.SIGKILL
+    done = run(shop, tmp_path / "home", 0)
+    undisturbed = run(shop, tmp_path / "elsewhere", 0)
+    assert done.returncode == 0, done.stderr
+    first, second = (next((tmp_path / home / "cache/steps/ingest").glob("[!.]*")) for home in ("home", "elsewhere"))
+    assert sha256_folder(first) == sha256_folder(second)
+    assert undisturbed.stdout == done.stdout
