@@ -34,4 +34,4 @@ def register(
     from lorefuse import steps
 
     entry = steps.register(config, dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path)
-    return entry["version"], entry["promoted"]  # type: ignore[return-value]
+    return entry["version"], entry["promoted"]

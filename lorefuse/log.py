@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lorefuse.errors import LorefuseError
 from lorefuse.workspace import StepResult
@@ -55,4 +55,4 @@ def reported(step: F) -> F:
             )
         return result
 
-    return wrapper  # type: ignore[return-value]  (the wrapper has the step's signature)
+    return cast(F, wrapper)

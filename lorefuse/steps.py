@@ -7,10 +7,10 @@ reused where nothing it depends on has changed. Imports are inside, so that a re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lorefuse.atomic import sha256_file, sha256_json
-from lorefuse.config import FileSource, PipelineConfig, parse_config
+from lorefuse.atomic import atomic_file, sha256_file, sha256_json
+from lorefuse.config import Arm, FileSource, PipelineConfig, parse_config
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
 from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
@@ -177,7 +177,7 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.tuning.study import tune as run
 
-        return run(paths["rows"], pipeline, arm, out_path, journal)  # type: ignore[arg-type]  (checked by the config)
+        return run(paths["rows"], pipeline, cast(Arm, arm), out_path, journal)
 
     return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
 
@@ -279,7 +279,10 @@ def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, eval
         return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
 
     key = pipeline.model_dump(mode="json")
-    return reuse_or_build("report", config=key, inputs=paths, rooms=("report",), build=build)
+    result = reuse_or_build("report", config=key, inputs=paths, rooms=("report",), build=build)
+    with atomic_file(settings().home_path / "report.html") as draft_path:
+        draft_path.write_bytes((result.path / "report.html").read_bytes())
+    return result
 
 
 @reported

@@ -17,7 +17,9 @@ from components.training_set import training_set
 from components.tune import tune
 
 
-@dsl.pipeline(name="lorefuse-training", description="Inject language-model knowledge into a recommender and serve it")
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="lorefuse-training", description="Inject language-model knowledge into a recommender and serve it"
+)
 def training(config: dict, strategy: str = "per_user_time", second_strategy: str = "global_time", serve: bool = True):  # type: ignore[no-untyped-def, type-arg]
     """Train, judge, register and serve.
 

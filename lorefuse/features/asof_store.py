@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 ROW = "__row__"
 
 
-class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):
+class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # feast is untyped
     """Configuration of the store; the options are those of Feast's DuckDB store."""
 
     type: Literal["lorefuse.features.asof_store.AsofOfflineStore"] = "lorefuse.features.asof_store.AsofOfflineStore"
 
 
-class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  (feast is untyped)
+class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is untyped
     """Feast's DuckDB store with another point-in-time join; everything else is inherited."""
 
     @staticmethod

@@ -49,17 +49,18 @@ class Rows:
         return cls(
             user_row=user_index.get_indexer(events[c.USER_ID]).astype(np.int32),
             item_row=item_index.get_indexer(events[c.ITEM_ID]).astype(np.int32),
-            timestamp_us=events[c.EVENT_TIMESTAMP].astype("int64").to_numpy(),
+            timestamp_us=events[c.EVENT_TIMESTAMP].astype("int64").to_numpy().astype(np.int64),
             value=events[c.VALUE].to_numpy(np.float32),
             label=events[c.LABEL].to_numpy(np.float32),
-            split_code=split[c.SPLIT].map(SPLIT_CODES).to_numpy(np.uint8),
+            split_code=split[c.SPLIT].map(SPLIT_CODES).to_numpy().astype(np.uint8),
             cold=split[c.COLD].to_numpy(bool),
         )
 
     @property
     def is_train(self) -> NDArray[np.bool_]:
         """Rows that statistics may be fitted on, (R,)."""
-        return self.split_code == SPLIT_CODES[Split.TRAIN]
+        mask: NDArray[np.bool_] = self.split_code == SPLIT_CODES[Split.TRAIN]
+        return mask
 
 
 @dataclass(frozen=True)

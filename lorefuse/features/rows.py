@@ -171,7 +171,7 @@ def item_prior(
     num_items = len(item_fields)
     train = history.is_train
     count = np.bincount(history.item_row[train], minlength=num_items).astype(np.float64)
-    total = np.bincount(history.item_row[train], weights=history.label[train], minlength=num_items)
+    total = np.bincount(history.item_row[train], history.label[train], num_items).astype(np.float64)
     return fit_prior(columns, count, total, shrinkage=shrinkage, num_folds=num_folds, seed=0)
 
 

@@ -46,7 +46,7 @@ class Vocabulary:
 
     def encode(self, values: pd.Series) -> NDArray[np.int64]:
         """Return the index of each value, int64; 0 where it is unseen or empty."""
-        codes: NDArray[np.int64] = pd.Index(self.values, dtype=object).get_indexer(values.astype(object)) + 1
+        codes: NDArray[np.int64] = pd.Index(self.values, dtype=object).get_indexer(pd.Index(values.astype(object))) + 1
         return codes.astype(np.int64)
 
     def decode(self, indices: NDArray[np.int64]) -> list[str]:

@@ -162,7 +162,8 @@ class DeepFM(Ranker):
             self.user_scaler.fit(inputs["user_numeric"])
         if self.spec.item_numeric:
             self.item_scaler.fit(inputs["item_numeric"])
-        knowledge = {name: inputs[name] for name in ("item_text", "item_graph") if name in inputs}
+        names = [name.value for name in (TensorName.ITEM_TEXT, TensorName.ITEM_GRAPH)]
+        knowledge: dict[str, Tensor] = {name: inputs[name] for name in names if name in inputs}
         if self.fusion is not None:
             self.fusion.fit(list(knowledge.values()))
         if self.num_facets:

@@ -5,6 +5,8 @@ Suffixes: ``B`` rows, ``D`` id dim, ``E`` knowledge dim (text and graph side by 
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class ResidualFusion(nn.Module):
         for scaler, vectors, dim in zip(self.scalers, knowledge, self.dims, strict=True):
             present = vectors[vectors.abs().sum(1) > 0]
             if len(present):
-                scaler.fit(present[:, :dim])
+                cast(NumericScaler, scaler).fit(present[:, :dim])
 
     def forward(self, id_BD: Tensor, knowledge: list[Tensor]) -> Tensor:
         """Fuse.

@@ -48,20 +48,23 @@ class Batches:
 
     def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
         self.spec = training_set.spec
-        tensor = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)  # noqa: E731
+
+        def tensor(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
         self.user_row, self.item_row = (
             tensor(training_set.user_row.astype(np.int64)),
             tensor(training_set.item_row.astype(np.int64)),
         )
         self.label = tensor(training_set.label)
-        user_tables = {"user_fields": training_set.user_fields}
-        item_tables = {
+        user_tables: dict[str, NDArray[Any]] = {"user_fields": training_set.user_fields}
+        item_tables: dict[str, NDArray[Any]] = {
             "item_fields": training_set.item_fields,
             "item_multi": training_set.item_multi,
             "item_text": training_set.item_text,
             "item_graph": training_set.item_graph,
         }
-        rows = {
+        rows: dict[str, NDArray[Any]] = {
             "user_numeric": training_set.user_numeric,
             "user_interest": training_set.user_interest,
             "item_numeric": training_set.item_numeric,
@@ -147,7 +150,7 @@ def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 81
     """Return the logits of some rows, (B,), without gradients; dropout off."""
     ranker.eval()
     with torch.no_grad():
-        return torch.cat([ranker(**batches.inputs(part)) for part in rows.split(batch_size)])
+        return torch.cat([ranker(**batches.inputs(part)) for part in torch.split(rows, batch_size)])
 
 
 def _epoch(
@@ -160,7 +163,7 @@ def _epoch(
 ) -> float:
     ranker.train()
     total = torch.zeros((), device=order.device)
-    for rows_B in order.split(config.batch_size):
+    for rows_B in torch.split(order, config.batch_size):
         loss = loss_of(ranker(**batches.inputs(rows_B)), batches.label[rows_B])
         total += loss.detach() * len(rows_B)
         optimizer.zero_grad(set_to_none=True)

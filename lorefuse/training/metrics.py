@@ -12,14 +12,14 @@ from lorefuse.training.compare import SUBSETS, Array, auc, gauc, logloss, rmse, 
 
 
 def judge(
-    label_R: Array,
-    score_R: Array,
+    label_R: NDArray[np.floating],
+    score_R: NDArray[np.floating],
     user_R: NDArray[np.integer],
     cold_R: NDArray[np.bool_],
     *,
     k: int,
     label_kind: str,
-    value_R: Array | None = None,
+    value_R: NDArray[np.floating] | None = None,
     threshold: float = 0.5,
 ) -> dict[str, float]:
     """Return every metric as ``<name>_<subset>``, e.g. ``auc_warm`` or ``ndcg_at_10_cold``; NaN where undefined.
