@@ -66,34 +66,16 @@ def gauc(
     Source: DIN, arXiv:1706.06978, section 6.
     """
     user_R = np.zeros(len(label_R), dtype=np.int64) if user_R is None else user_R
-    weight_R = np.ones(len(label_R)) if weight_R is None else weight_R
-    if not len(label_R):
-        return float("nan")
-    order = np.lexsort((score_R, user_R))
-    user, score, positive = user_R[order], score_R[order], (weight_R * label_R)[order]
-    negative = weight_R[order] - positive
-    new_user = np.r_[True, user[1:] != user[:-1]]
-    ties = np.flatnonzero(new_user | np.r_[True, score[1:] != score[:-1]])  # runs of equal score within a user
-    positive_of, negative_of = np.add.reduceat(positive, ties), np.add.reduceat(negative, ties)
-    first_run = np.flatnonzero(new_user[ties])
-    run_user = np.cumsum(new_user[ties]) - 1
-    below = np.cumsum(negative_of) - negative_of
-    below -= below[first_run][run_user]
-    wins = np.add.reduceat(positive_of * (below + negative_of / 2), first_run)
-    positives, negatives = np.add.reduceat(positive_of, first_run), np.add.reduceat(negative_of, first_run)
-    both = (positives > 0) & (negatives > 0)
-    rows = (positives + negatives)[both]
-    value = wins[both] / (positives[both] * negatives[both])
-    return float((value * rows).sum() / rows.sum()) if both.any() else float("nan")
+    auc_U, rows_U = _user_aucs(label_R, score_R, np.ones(len(label_R)) if weight_R is None else weight_R, user_R)
+    known = np.isfinite(auc_U)
+    return float((auc_U * rows_U)[known].sum() / rows_U[known].sum()) if known.any() else float("nan")
 
 
 def logloss(
     label_R: Array, score_R: Array, weight_R: Array | None = None, user_R: NDArray[np.int64] | None = None
 ) -> float:
     """Return the mean of −log p(label); scores are clipped to [1e-7, 1 − 1e-7]."""
-    score_R = np.clip(score_R, EPSILON, 1 - EPSILON)
-    loss_R = -(label_R * np.log(score_R) + (1 - label_R) * np.log(1 - score_R))
-    return _mean(loss_R, weight_R)
+    return _mean(_log_losses(label_R, score_R), weight_R)
 
 
 def rmse(
@@ -110,6 +92,66 @@ METRICS: dict[str, tuple[Callable[..., float], int]] = {
     "rmse": (rmse, -1),
 }
 """Name → function and sign; −1 where lower is better."""
+
+
+OfDraw = Callable[[Array], float]
+"""Metric of a resample, given how often each user was drawn, (U,)."""
+
+
+def _resampled_auc(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
+    """Sort once; then each draw is a running sum of negatives, looked up below and up to every positive."""
+    order = np.argsort(score_R, kind="stable")
+    label, score, user = label_R[order], score_R[order], user_R[order]
+    positive, negative = np.flatnonzero(label != 0), np.flatnonzero(label != 1)
+    user_of_positive, user_of_negative = user[positive], user[negative]
+    below = np.searchsorted(score[negative], score[positive], side="left")
+    up_to = np.searchsorted(score[negative], score[positive], side="right")  # ties count half
+    plus, minus = label[positive], 1 - label[negative]
+
+    def of_draw(times_U: Array) -> float:
+        positive_weight = times_U[user_of_positive] * plus
+        running = np.concatenate([[0.0], np.cumsum(times_U[user_of_negative] * minus)])
+        total = positive_weight.sum() * running[-1]
+        wins = positive_weight @ (running[below] + running[up_to]) / 2
+        return float(wins / total) if total > 0 else float("nan")
+
+    return of_draw
+
+
+def _resampled_gauc(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
+    """Users are drawn whole, so no user's own AUC changes: only how often it counts."""
+    auc_U, rows_U = _user_aucs(label_R, score_R, np.ones(len(label_R)), user_R)
+    known = np.isfinite(auc_U)
+    value_U, rows_U = np.where(known, auc_U, 0.0) * rows_U, np.where(known, rows_U, 0.0)
+
+    def of_draw(times_U: Array) -> float:
+        total = times_U @ rows_U
+        return float(times_U @ value_U / total) if total > 0 else float("nan")
+
+    return of_draw
+
+
+def _resampled_mean(loss_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
+    sum_U, rows_U = np.bincount(user_R, loss_R), np.bincount(user_R).astype(np.float64)
+    return lambda times_U: float(times_U @ sum_U / (times_U @ rows_U))
+
+
+def _resampled_logloss(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
+    return _resampled_mean(_log_losses(label_R, score_R), user_R)
+
+
+def _resampled_rmse(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
+    mean_square = _resampled_mean((score_R - label_R) ** 2, user_R)
+    return lambda times_U: float(np.sqrt(mean_square(times_U)))
+
+
+RESAMPLED: dict[str, Callable[[Array, Array, NDArray[np.int64]], OfDraw]] = {
+    "auc": _resampled_auc,
+    "gauc": _resampled_gauc,
+    "logloss": _resampled_logloss,
+    "rmse": _resampled_rmse,
+}
+"""Name → what is prepared once a model, so that a resample costs little; users are coded 0 … U − 1."""
 
 
 def parse_metric(name: str) -> tuple[str, str]:
@@ -170,16 +212,44 @@ def compare(
     users, user = np.unique(user_R[keep], return_inverse=True)
     if not len(users):
         return Comparison(*(float("nan"),) * 5, num_users=0)
-    ones = np.ones(len(label))
-    value_new, value_old = function(label, new, ones, user), function(label, old, ones, user)
+    value_new, value_old = function(label, new, None, user), function(label, old, None, user)
+    of_draw_new, of_draw_old = (RESAMPLED[base](label, scores, user) for scores in (new, old))
     rng = np.random.default_rng(seed)
     gains_S = np.empty(num_bootstraps)
     for draw in range(num_bootstraps):
-        weight = rng.multinomial(len(users), np.full(len(users), 1 / len(users))).astype(np.float64)[user]
-        gains_S[draw] = sign * (function(label, new, weight, user) - function(label, old, weight, user))
+        times_U = rng.multinomial(len(users), np.full(len(users), 1 / len(users))).astype(np.float64)
+        gains_S[draw] = sign * (of_draw_new(times_U) - of_draw_old(times_U))
     gains_S = gains_S[np.isfinite(gains_S)]
     low, high = np.quantile(gains_S, [0.025, 0.975]) if len(gains_S) else (np.nan, np.nan)
     return Comparison(value_new, value_old, sign * (value_new - value_old), float(low), float(high), len(users))
+
+
+def _user_aucs(label_R: Array, score_R: Array, weight_R: Array, user_R: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return each user's AUC (NaN where of one class) and weight, users in ascending order."""
+    if not len(label_R):
+        return np.zeros(0), np.zeros(0)
+    order = np.lexsort((score_R, user_R))
+    user, score, positive = user_R[order], score_R[order], (weight_R * label_R)[order]
+    negative = weight_R[order] - positive
+    new_user = np.r_[True, user[1:] != user[:-1]]
+    ties = np.flatnonzero(new_user | np.r_[True, score[1:] != score[:-1]])  # runs of equal score within a user
+    positive_of, negative_of = np.add.reduceat(positive, ties), np.add.reduceat(negative, ties)
+    first_run = np.flatnonzero(new_user[ties])
+    run_user = np.cumsum(new_user[ties]) - 1
+    below = np.cumsum(negative_of) - negative_of
+    below -= below[first_run][run_user]
+    wins = np.add.reduceat(positive_of * (below + negative_of / 2), first_run)
+    positives, negatives = np.add.reduceat(positive_of, first_run), np.add.reduceat(negative_of, first_run)
+    both = (positives > 0) & (negatives > 0)
+    auc_U = np.full(len(both), np.nan)
+    auc_U[both] = wins[both] / (positives[both] * negatives[both])
+    return auc_U, positives + negatives
+
+
+def _log_losses(label_R: Array, score_R: Array) -> Array:
+    score_R = np.clip(score_R, EPSILON, 1 - EPSILON)
+    losses_R: Array = -(label_R * np.log(score_R) + (1 - label_R) * np.log(1 - score_R))
+    return losses_R
 
 
 def _mean(value_R: Array, weight_R: Array | None) -> float:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import Split
@@ -21,6 +22,7 @@ from lorefuse.errors import DataError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 
+Weights = tuple[Tensor, ...] | list[Tensor]
 EpochCallback = Callable[[int, float], bool]
 """Called after each epoch with its number and validation score; returns True to stop (a pruned trial)."""
 
@@ -89,7 +91,7 @@ def fit(
     validation_score: Callable[[NDArray[np.float32]], float],
     on_epoch: EpochCallback | None = None,
 ) -> History:
-    """Train a ranker in place and leave it with the weights of its best epoch, in evaluation mode.
+    """Train a ranker in place and leave it with the averaged weights of its best epoch, in evaluation mode.
 
     Args:
         ranker: Freshly built, scalers fitted.
@@ -113,6 +115,8 @@ def fit(
     _check(training_set, train, validation)
     ranker.to(device)
     optimizer = _optimizer(ranker, config)
+    averaged = AveragedModel(ranker, multi_avg_fn=_moving_average(config.ema_decay))
+    judged = cast(Ranker, averaged.module)
     loss_of = nn.BCEWithLogitsLoss() if training_set.spec.label_kind == "binary" else nn.MSELoss()
     generator = torch.Generator().manual_seed(config.seed)
     history, best_score, best_weights = History(), -np.inf, ranker.state_dict()
@@ -121,10 +125,10 @@ def fit(
         for epoch in range(1, config.max_epochs + 1):
             start_s = time.perf_counter()
             order = train[torch.randperm(len(train), generator=generator).to(device)]
-            train_loss = _epoch(ranker, batches, order, optimizer, loss_of, config)
+            train_loss = _epoch(ranker, averaged, batches, order, optimizer, loss_of, config)
             train_s = time.perf_counter() - start_s
-            logits = predict(ranker, batches, validation)
-            score = validation_score(ranker.to_score(logits).cpu().numpy())
+            logits = predict(judged, batches, validation)
+            score = validation_score(judged.to_score(logits).cpu().numpy())
             history.epochs.append(
                 {
                     "epoch": epoch,
@@ -137,7 +141,7 @@ def fit(
             )
             if score > best_score:
                 best_score, history.best_epoch = score, epoch
-                best_weights = {name: value.clone() for name, value in ranker.state_dict().items()}
+                best_weights = {name: value.clone() for name, value in judged.state_dict().items()}
             stopped = on_epoch is not None and on_epoch(epoch, score)
             if stopped or epoch - history.best_epoch >= config.patience:
                 break
@@ -155,6 +159,7 @@ def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 81
 
 def _epoch(
     ranker: Ranker,
+    averaged: AveragedModel,
     batches: Batches,
     order: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -169,6 +174,7 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        averaged.update_parameters(ranker)
     mean = float(total) / len(order)
     if not np.isfinite(mean):
         raise LorefuseError(
@@ -178,6 +184,19 @@ def _epoch(
             fix="lower training.learning_rate",
         )
     return mean
+
+
+def _moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    """Return the update of an exponential moving average of the weights, which is what is judged and kept.
+
+    The decay of step s is min(`decay`, (1 + s) / (10 + s)), so that the first epoch is not an average over its start.
+    """
+
+    def update(averaged: Weights, current: Weights, num_averaged: Tensor | int) -> None:
+        step = int(num_averaged)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + step) / (10 + step)))
+
+    return update
 
 
 def _optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
