@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.errors import ConfigError
-from lorefuse.training.compare import METRICS, auc, compare, gauc, logloss, parse_metric, rmse
+from lorefuse.training.compare import METRICS, auc, compare, gauc, logloss, parse_metric, rmse, subset_mask
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=25
@@ -113,6 +113,37 @@ def test_the_interval_of_a_mean_is_that_of_its_users() -> None:
     # d rmse ≈ d mse / (2 rmse) with rmse 1, so the standard error is 1 / √n / 2 = 0.025
     assert result.high == pytest.approx(1.96 * 0.025, rel=0.1)
     assert result.low == pytest.approx(-1.96 * 0.025, rel=0.1)
+
+
+def _compare_slowly(
+    metric: str, label: np.ndarray, new: np.ndarray, old: np.ndarray, user: np.ndarray, cold: np.ndarray, draws: int
+) -> tuple[float, float]:
+    """The slow way: judge both models anew, with row weights, on every resample."""
+    base, subset = parse_metric(metric)
+    function, sign = METRICS[base]
+    keep = subset_mask(cold, subset)
+    users, code = np.unique(user[keep], return_inverse=True)
+    rng, gains = np.random.default_rng(3), []
+    for _ in range(draws):
+        weight = rng.multinomial(len(users), np.full(len(users), 1 / len(users))).astype(float)[code]
+        values = [function(label[keep], scores[keep], weight, code) for scores in (new, old)]
+        gains.append(sign * (values[0] - values[1]))
+    known = np.array(gains)[np.isfinite(gains)]
+    return (float("nan"), float("nan")) if not len(known) else tuple(np.quantile(known, [0.025, 0.975]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.sampled_from([f"{name}_{subset}" for name in sorted(METRICS) for subset in ("all", "warm", "cold")]))
+def test_sorting_once_gives_what_judging_every_resample_gives(
+    rows: list[tuple[int, int, int, int]], metric: str
+) -> None:
+    label, new, other, user = _arrays(rows)
+    old, cold = (other + label) % 3 / 3, other > 1
+    if not subset_mask(cold, metric.rpartition("_")[2]).any():
+        return
+    result = compare(metric, label, new, old, user * 10, cold, num_bootstraps=20, seed=3)
+    expected = _compare_slowly(metric, label, new, old, user * 10, cold, draws=20)
+    np.testing.assert_allclose((result.low, result.high), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["auc", "auc_tepid", "accuracy_all", ""])
