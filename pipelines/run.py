@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,9 @@ from lorefuse.steps import dump_config
 
 KEPT_RUNS = 3
 SECOND = {"per_user_time": "global_time", "global_time": "per_user_time"}
+
+
+_EXECUTING = re.compile(r"Executing task \S*?'([\w-]+)'")
 
 
 class StepLog(io.TextIOBase):
@@ -49,6 +53,10 @@ class StepLog(io.TextIOBase):
             event = parse(line)
             if event is not None:
                 self._show(event)
+            elif self.terminal.isatty() and (task := _EXECUTING.search(line)):
+                # Overwritten by the step's own bar, and by its line when it is done.
+                self.terminal.write(f"\r  {task[1]:<13} running\x1b[K")
+                self.terminal.flush()
         return len(text)
 
     def flush(self) -> None:
@@ -62,7 +70,9 @@ class StepLog(io.TextIOBase):
         self.events.append(event)
         word = "reused" if event["reused"] else "built"
         facts = _facts(event["summary"])
-        print(f"  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {facts}", file=self.terminal, flush=True)
+        start = "\r\x1b[K" if self.terminal.isatty() else ""
+        line = f"{start}  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {facts}"
+        print(line, file=self.terminal, flush=True)
 
 
 def _facts(summary: dict[str, Any]) -> str:

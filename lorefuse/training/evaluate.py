@@ -17,7 +17,7 @@ from lorefuse.contract import Split
 from lorefuse.errors import ConfigError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
-from lorefuse.training.compare import compare
+from lorefuse.training.compare import METRICS, compare, parse_metric
 from lorefuse.training.pool import load_training_set, run_parallel
 
 RANKER_FOLDER = "ranker"
@@ -143,14 +143,15 @@ def _summarise(
     for subset in ("warm", "cold"):
         name = f"{'auc' if training_set.spec.label_kind == 'binary' else 'rmse'}_{subset}"
         if "none" in summary["differences"]:
-            summary["verdicts"][subset] = verdict(summary["differences"]["none"][name])
+            lower_is_better = METRICS[parse_metric(name)[0]][1] < 0
+            summary["verdicts"][subset] = verdict(summary["differences"]["none"][name], lower_is_better)
     return summary
 
 
 def _differences(
     real: NDArray[Any], other: NDArray[Any], training_set: TrainingSet, config: PipelineConfig
 ) -> dict[str, dict[str, float]]:
-    """Gain of the real arm with its 95 % interval, on scores averaged over seeds, users resampled."""
+    """Real minus the other arm with its 95 % interval, on scores averaged over seeds, users resampled."""
     rows = training_set.rows_of(Split.TEST)
     names = ["auc", "gauc", "logloss"] if training_set.spec.label_kind == "binary" else ["rmse"]
     result = {}
@@ -164,15 +165,23 @@ def _differences(
             training_set.cold[rows],
             num_bootstraps=config.evaluation.num_bootstraps,
         )
-        result[name] = {"mean": outcome.gain, "low": outcome.low, "high": outcome.high}
+        sign = METRICS[parse_metric(name)[0]][1]
+        ends = sorted([sign * outcome.low, sign * outcome.high])
+        result[name] = {"mean": sign * outcome.gain, "low": ends[0], "high": ends[1]}
     return result
 
 
-def verdict(difference: Mapping[str, float]) -> str:
-    """Say in words what an interval says: ``helped``, ``hurt``, or ``no evidence`` where it holds 0 (or is empty)."""
-    if difference["low"] > 0:
-        return "helped"
-    return "hurt" if difference["high"] < 0 else "no evidence"
+def verdict(difference: Mapping[str, float], lower_is_better: bool = False) -> str:
+    """Say in words what an interval says: ``helped``, ``hurt``, or ``no evidence`` where it holds 0 (or is empty).
+
+    Args:
+        difference: low and high of real minus control.
+        lower_is_better: True for a loss.
+    """
+    above, below = difference["low"] > 0, difference["high"] < 0
+    if not above and not below:
+        return "no evidence"
+    return "helped" if above != lower_is_better else "hurt"
 
 
 def _spread(runs: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
