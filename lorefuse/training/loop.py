@@ -128,12 +128,14 @@ def fit(
             train_loss = _epoch(ranker, averaged, batches, order, optimizer, loss_of, config)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation)
+            validation_loss = float(loss_of(logits, batches.label[validation]))
+            _check_finite(train_loss, validation_loss)
             score = validation_score(judged.to_score(logits).cpu().numpy())
             history.epochs.append(
                 {
                     "epoch": epoch,
                     "train_loss": train_loss,
-                    "validation_loss": float(loss_of(logits, batches.label[validation])),
+                    "validation_loss": validation_loss,
                     "validation_score": score,
                     "elapsed_s": round(train_s, 3),
                     "samples_per_s": round(len(train) / train_s),
@@ -175,15 +177,18 @@ def _epoch(
         loss.backward()
         optimizer.step()
         averaged.update_parameters(ranker)
-    mean = float(total) / len(order)
-    if not np.isfinite(mean):
+    return float(total) / len(order)
+
+
+def _check_finite(train_loss: float, validation_loss: float) -> None:
+    """The validation loss too: a batch's loss is taken before its step, so the last step shows there alone."""
+    if not np.isfinite(train_loss + validation_loss):
         raise LorefuseError(
             "The training loss is not finite.",
             expected="a finite number",
-            got=str(mean),
+            got=f"{train_loss} (train), {validation_loss} (validation)",
             fix="lower training.learning_rate",
         )
-    return mean
 
 
 def _moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
