@@ -1,0 +1,135 @@
+"""The user's mistakes at `lorefuse run`: exit code 2, one clear message, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.pipelines.shop import environment, lorefuse, pipeline_command, write_preset, write_shop
+
+Spoil = Callable[[Path], Any]
+
+
+def _drop_column(folder: Path) -> None:
+    path = folder / "items.csv"
+    pd.read_csv(path).drop(columns="description").to_csv(path, index=False)
+
+
+def _values_are_words(folder: Path) -> None:
+    path = folder / "interactions.csv"
+    table = pd.read_csv(path)
+    table["rating"] = "splendid"
+    table.to_csv(path, index=False)
+
+
+MISTAKES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
+    "unknown key": (
+        lambda folder: write_preset(folder, training__learnig_rate=0.1),
+        ("training.learnig_rate", "unknown key", "fix:"),
+    ),
+    "value out of range": (
+        lambda folder: write_preset(folder, training__learning_rate=-1),
+        ("training.learning_rate", "expected:", "greater than 0", "got: -1"),
+    ),
+    "unknown arm": (
+        lambda folder: write_preset(folder, evaluation__arms=["real", "nothing"]),
+        ("evaluation.arms.1", "expected:", "got: 'nothing'"),
+    ),
+    "parts leave no test": (
+        lambda folder: write_preset(folder, split={"train_share": 0.9, "validation_share": 0.1}),
+        ("split", "expected:", "leave a test part", "got:"),
+    ),
+    "not YAML": (
+        lambda folder: (folder / "shop.yaml").write_text("name: [shop\n  data: }", "utf-8"),
+        ("shop.yaml could not be read", "expected: a YAML file", "got:"),
+    ),
+    "not a mapping": (
+        lambda folder: (folder / "shop.yaml").write_text("- shop\n- data\n", "utf-8"),
+        ("shop.yaml", "expected: a mapping", "got: list"),
+    ),
+    "no preset": (
+        lambda folder: (folder / "shop.yaml").unlink(),
+        ("no configuration", "shop.yaml", "fix:"),
+    ),
+    "missing column": (_drop_column, ("description", "items.csv", "expected:", "got:", "fix:")),
+    "missing file": (lambda folder: (folder / "items.csv").unlink(), ("items.csv", "fix:")),
+    "empty file": (lambda folder: (folder / "interactions.csv").write_text(""), ("interactions.csv", "empty", "fix:")),
+    "header alone": (
+        lambda folder: (folder / "interactions.csv").write_text("user_id,item_id,rating,timestamp\n"),
+        ("interactions.csv", "expected:", "got:", "fix:"),
+    ),
+    "values are words": (_values_are_words, ("interactions.csv", "expected:", "got:", "fix:", "quarantine")),
+    "one label": (
+        lambda folder: write_preset(folder, data__label={"kind": "binary", "threshold": 0.5}),
+        ("same label", "expected:", "got:", "fix:", "data.label.threshold"),
+    ),
+}
+
+
+def _assert_clear(done: subprocess.CompletedProcess[str], home_path: Path, words: tuple[str, ...], code: int) -> None:
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert done.stderr.count("expected:") <= 1, "one message"
+    assert list(home_path.glob("cache/steps/*/*")) == [], "a failed step left a folder"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_users_mistake(mistake: str, tmp_path: Path) -> None:
+    spoil, words = MISTAKES[mistake]
+    write_shop(tmp_path / "shop")
+    spoil(tmp_path / "shop")
+    home_path = tmp_path / "home"
+    done = lorefuse(home_path, "run", "--config", str(tmp_path / "shop" / "shop.yaml"), "--no-deploy", timeout_s=120)
+    _assert_clear(done, home_path, words, code=2)
+
+
+def test_quarantine_names_the_bad_rows(tmp_path: Path) -> None:
+    config_path = write_shop(tmp_path / "shop")
+    _values_are_words(tmp_path / "shop")
+    lorefuse(tmp_path / "home", "run", "--config", str(config_path), "--no-deploy", timeout_s=120)
+    lines = (tmp_path / "home" / "quarantine.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) > 1
+    assert "splendid" in lines[0]
+
+
+def test_no_arguments_is_a_usage_error(tmp_path: Path) -> None:
+    done = lorefuse(tmp_path, "run")
+    assert done.returncode == 2
+    assert "--config" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pipelines_elsewhere(tmp_path: Path) -> None:
+    config_path = write_shop(tmp_path / "shop")
+    done = lorefuse(tmp_path / "home", "run", "--config", str(config_path), LOREFUSE_PROJECT=str(tmp_path))
+    assert done.returncode == 2
+    assert "LOREFUSE_PROJECT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unreachable_mlflow_is_not_the_users_mistake(tmp_path: Path) -> None:
+    done = lorefuse(tmp_path, "status", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert "fix:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_unreachable_mlflow_ends_a_run_with_exit_code_1(tmp_path: Path) -> None:
+    config_path = write_shop(tmp_path / "shop")
+    env = environment(tmp_path / "home", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    command = pipeline_command(config_path, "--no-deploy")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Step register failed: The MLflow server http://127.0.0.1:1 does not answer." in done.stderr
+    assert "fix:" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "evaluate" in done.stdout, "the work before was done and is kept"
