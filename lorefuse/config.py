@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lorefuse.errors import ConfigError
 
@@ -48,6 +48,12 @@ class FileSource(Section):
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="CSV delimiter; null: by the file's ending (.tsv is a tab)."
     )
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _empty_is_null(cls, value: object) -> object:
+        """A pipeline parameter carries no null, so `dump_config` writes an empty text."""
+        return None if value == "" else value
 
 
 class LabelConfig(Section):

@@ -334,4 +334,7 @@ def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: 
 def dump_config(config: PipelineConfig) -> Config:
     """Return the configuration as a pipeline parameter: plain JSON without nulls, which kfp cannot carry."""
     content: Config = config.model_dump(mode="json", exclude_none=True)
+    source = config.data.source
+    if isinstance(source, FileSource) and source.value is None:
+        content["data"]["source"]["value"] = ""  # left out it would become the default, a column
     return content
