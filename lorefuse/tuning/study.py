@@ -116,4 +116,6 @@ def _read_journal(path: Path | None) -> list[dict[str, Any]]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return []
-    return content if isinstance(content, list) else []
+    keys = {"number", "params", "state", "value", "num_epochs", "duration_s"}
+    whole = isinstance(content, list) and all(isinstance(record, dict) and keys <= set(record) for record in content)
+    return content if whole else []
