@@ -17,11 +17,10 @@ from lorefuse.data.ingest import ingest
 from lorefuse.data.split import load_split, split
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.export.bundle import write_bundle
-from lorefuse.features import aggregates as a
 from lorefuse.features.build import TABLES_FILE, build_feature_data, history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
-from lorefuse.features.rows import user_interest_rows
+from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
@@ -165,10 +164,6 @@ def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig
     """The training set computed in memory: the store's join has tests of its own."""
     rows = Rows.of(dataset, load_split(path / "split")[0])
     history, prior = history_of(rows, "binary"), ItemPrior.load(path / "feature_data")
-    values = prior.values[:, None]
-    user, item = history.stat_sums(rows.user_row), history.stat_sums(rows.item_row)
-    counts = [np.bincount(rows.item_row[rows.is_train], w, NUM_ITEMS) for w in (None, rows.label[rows.is_train])]
-    now = a.stat_features(np.stack(counts, axis=1).astype(np.float64), history.overall_mean)
     training_set = TrainingSet(
         spec=FeatureSpec.load(path / "feature_data"),
         user_row=rows.user_row,
@@ -178,14 +173,12 @@ def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig
         label=rows.label,
         split_code=rows.split_code,
         cold=rows.cold,
-        user_numeric=a.stat_features(user.before(), history.overall_mean),
+        user_numeric=user_numeric_rows(history),
         user_interest=user_interest_rows(history, vectors.text, vectors.graph, config.features.interest_shrinkage),
-        item_numeric=np.concatenate(
-            [a.stat_features(item.before(), history.overall_mean), values[rows.item_row]], axis=1
-        ),
+        item_numeric=item_numeric_rows(history, prior),
         item_text=vectors.text,
         item_graph=vectors.graph,
-        item_numeric_now=np.concatenate([now, values], axis=1),
+        item_numeric_now=item_numeric_now(history, prior),
         **load_file(str(path / "feature_data" / TABLES_FILE)),
     )
     training_set.check()

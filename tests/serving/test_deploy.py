@@ -200,8 +200,19 @@ def test_a_dead_stub_is_noticed_by_asking(supervisor: Supervisor, bundles: tuple
     assert facts["running"]
     assert not facts["serving"]
     assert "features" in facts["problem"]
-    supervisor.stop()
-    assert up(supervisor)["serving"]
+    assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["max_score_difference"] <= 1e-5
+    assert status(supervisor)["serving"]
+
+
+def test_the_number_of_another_registry_is_replaced(
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    before = Client(supervisor.url).recommend("u3")
+    deploy(bundles[1], world.store_path, 1, supervisor=supervisor)
+    after = Client(supervisor.url).recommend("u3")
+    assert after.model_version == before.model_version == "1"
+    assert after != before
 
 
 def test_a_killed_server_is_started_again(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
@@ -222,6 +233,8 @@ def test_a_taken_port_is_named(supervisor: Supervisor, bundles: tuple[Path, Path
     moved = dataclasses.replace(supervisor, ports=Ports(1, 2, 3))
     with pytest.raises(DeployError, match="already runs on other ports"):
         moved.process()
+    assert moved.stop()
+    assert supervisor.process() is None
 
 
 def test_a_canary_names_the_model_that_is_wrong(
