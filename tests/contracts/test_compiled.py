@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from google.protobuf import json_format
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.pipelines.shop import PROJECT_PATH

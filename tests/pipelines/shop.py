@@ -18,6 +18,7 @@ CATEGORIES = ("garden", "kitchen", "music", "sport")
 MATERIALS = ("wood", "steel", "glass", "wool", "paper")
 NUM_USERS, NUM_ITEMS, NUM_INTERACTIONS = 150, 80, 4000
 START_S, SPAN_S = 1_600_000_000, 86_400 * 300
+TIMEOUT_S = 600
 
 PRESET: dict[str, Any] = {
     "name": "shop",
@@ -117,17 +118,15 @@ def environment(home_path: Path, **more: str) -> dict[str, str]:
     return {**kept, **ours, "PYTHONPATH": str(PROJECT_PATH), "OMP_NUM_THREADS": "1", **more}
 
 
-def lorefuse(home_path: Path, *arguments: str, timeout_s: int = 300, **more: str) -> subprocess.CompletedProcess[str]:
+def lorefuse(home_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ``lorefuse …`` to its end and return what it printed."""
     command = [sys.executable, "-c", "from lorefuse.cli import main; main()", *arguments]
-    return _finish(command, environment(home_path, **more), timeout_s)
+    return _finish(command, environment(home_path, **more))
 
 
-def pipeline(
-    home_path: Path, config_path: Path, *flags: str, timeout_s: int = 600, **more: str
-) -> subprocess.CompletedProcess[str]:
+def pipeline(home_path: Path, config_path: Path, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m pipelines.run --config …`` to its end and return what it printed."""
-    return _finish(pipeline_command(config_path, *flags), environment(home_path, **more), timeout_s)
+    return _finish(pipeline_command(config_path, *flags), environment(home_path, **more))
 
 
 def pipeline_command(config_path: Path, *flags: str) -> list[str]:
@@ -135,7 +134,7 @@ def pipeline_command(config_path: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "pipelines.run", "--config", str(config_path), *flags]
 
 
-def _finish(command: list[str], env: dict[str, str], timeout_s: int) -> subprocess.CompletedProcess[str]:
+def _finish(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=env, cwd=PROJECT_PATH, capture_output=True, text=True, timeout=timeout_s, check=False
+        command, env=env, cwd=PROJECT_PATH, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.pipelines.shop import environment, lorefuse, pipeline_command, write_preset, write_shop
+from tests.pipelines.shop import lorefuse, pipeline, write_preset, write_shop
 
 Spoil = Callable[[Path], Any]
 
@@ -86,14 +86,14 @@ def test_users_mistake(mistake: str, tmp_path: Path) -> None:
     write_shop(tmp_path / "shop")
     spoil(tmp_path / "shop")
     home_path = tmp_path / "home"
-    done = lorefuse(home_path, "run", "--config", str(tmp_path / "shop" / "shop.yaml"), "--no-deploy", timeout_s=120)
+    done = lorefuse(home_path, "run", "--config", str(tmp_path / "shop" / "shop.yaml"), "--no-deploy")
     _assert_clear(done, home_path, words, code=2)
 
 
 def test_quarantine_names_the_bad_rows(tmp_path: Path) -> None:
     config_path = write_shop(tmp_path / "shop")
     _values_are_words(tmp_path / "shop")
-    lorefuse(tmp_path / "home", "run", "--config", str(config_path), "--no-deploy", timeout_s=120)
+    lorefuse(tmp_path / "home", "run", "--config", str(config_path), "--no-deploy")
     lines = (tmp_path / "home" / "quarantine.jsonl").read_text("utf-8").splitlines()
     assert len(lines) > 1
     assert "splendid" in lines[0]
@@ -125,9 +125,7 @@ def test_unreachable_mlflow_is_not_the_users_mistake(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_unreachable_mlflow_ends_a_run_with_exit_code_1(tmp_path: Path) -> None:
     config_path = write_shop(tmp_path / "shop")
-    env = environment(tmp_path / "home", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
-    command = pipeline_command(config_path, "--no-deploy")
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
+    done = pipeline(tmp_path / "home", config_path, "--no-deploy", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Step register failed: The MLflow server http://127.0.0.1:1 does not answer." in done.stderr
     assert "fix:" in done.stderr

@@ -26,7 +26,6 @@ START_TIMEOUT_S = 400
 
 def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
     write_shop(tmp_path / "shop")
-    # Random text vectors would do here, but a real encoder is what a killed run has to survive.
     config_path = write_preset(tmp_path / "shop", evaluation__global_cut=False)
     calm_path, killed_path = tmp_path / "calm", tmp_path / "killed"
     calm = pipeline(calm_path, config_path, "--no-deploy")
@@ -45,8 +44,7 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
     )
     for step, name in (("bundle", "model.safetensors"), ("features", "vocabularies.json")):
         assert _digests(killed_path, step, name) == _digests(calm_path, step, name)
-    report = "auc_warm"
-    assert _register_line(again.stdout).partition(report)[2] == _register_line(calm.stdout).partition(report)[2]
+    assert _registered_auc(again.stdout) == _registered_auc(calm.stdout)
 
 
 def _kill_after(home_path: Path, config_path: Path, step: str, pause_s: float) -> None:
@@ -104,5 +102,6 @@ def _numbers(content: Any) -> Any:
     return [_numbers(item) for item in content] if isinstance(content, list) else content
 
 
-def _register_line(said: str) -> str:
-    return next(line for line in said.splitlines() if line.startswith("  register"))
+def _registered_auc(said: str) -> str:
+    (line,) = (line for line in said.splitlines() if line.startswith("  register"))
+    return line.partition("auc_warm ")[2]

@@ -142,7 +142,7 @@ def _values(content: Any) -> Any:
 
 
 def _as_struct(content: dict[str, Any]) -> dict[str, Any]:
-    from google.protobuf import json_format, struct_pb2
+    from google.protobuf import json_format, struct_pb2  # type: ignore[import-untyped]
 
     struct = json_format.ParseDict(content, struct_pb2.Struct())
     back: dict[str, Any] = json_format.MessageToDict(struct)
