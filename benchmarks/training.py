@@ -94,8 +94,8 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
     )
     rng = np.random.default_rng(0)
 
-    def normal(*shape: int) -> NDArray[np.int64]:
-        return rng.standard_normal(shape).astype(np.float32)
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return np.asarray(rng.standard_normal(shape), dtype=np.float32)
 
     def indices(num_rows: int, fields: tuple[CategoricalField, ...]) -> NDArray[np.int64]:
         return np.stack([rng.integers(0, field.size, num_rows) for field in fields], axis=1)
