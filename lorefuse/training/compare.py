@@ -136,10 +136,6 @@ def _resampled_mean(loss_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
     return lambda times_U: float(times_U @ sum_U / (times_U @ rows_U))
 
 
-def _resampled_logloss(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
-    return _resampled_mean(_log_losses(label_R, score_R), user_R)
-
-
 def _resampled_rmse(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -> OfDraw:
     mean_square = _resampled_mean((score_R - label_R) ** 2, user_R)
     return lambda times_U: float(np.sqrt(mean_square(times_U)))
@@ -148,7 +144,7 @@ def _resampled_rmse(label_R: Array, score_R: Array, user_R: NDArray[np.int64]) -
 RESAMPLED: dict[str, Callable[[Array, Array, NDArray[np.int64]], OfDraw]] = {
     "auc": _resampled_auc,
     "gauc": _resampled_gauc,
-    "logloss": _resampled_logloss,
+    "logloss": lambda label_R, score_R, user_R: _resampled_mean(_log_losses(label_R, score_R), user_R),
     "rmse": _resampled_rmse,
 }
 """Name → what is prepared once a model, so that a resample costs little; users are coded 0 … U − 1."""
@@ -248,8 +244,7 @@ def _user_aucs(label_R: Array, score_R: Array, weight_R: Array, user_R: NDArray[
 
 def _log_losses(label_R: Array, score_R: Array) -> Array:
     score_R = np.clip(score_R, EPSILON, 1 - EPSILON)
-    losses_R: Array = -(label_R * np.log(score_R) + (1 - label_R) * np.log(1 - score_R))
-    return losses_R
+    return np.asarray(-label_R * np.log(score_R) - (1 - label_R) * np.log(1 - score_R))
 
 
 def _mean(value_R: Array, weight_R: Array | None) -> float:
