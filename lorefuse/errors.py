@@ -10,6 +10,7 @@
     │   └── UsageError            a command or call that does not fit the state of the project
     ├── ArtifactError             a half-written, truncated or foreign artifact
     │   └── ChecksumError         bytes that differ from the published checksum
+    ├── DivergedError             a training whose loss is no longer finite
     ├── UnreachableError          a server or registry that does not answer
     └── DeployError               a model version that could not be brought to serve
 
@@ -68,6 +69,10 @@ class ArtifactError(LorefuseError):
 
 class ChecksumError(ArtifactError):
     """Bytes that differ from the published checksum."""
+
+
+class DivergedError(LorefuseError):
+    """A training whose loss is no longer a finite number."""
 
 
 class UnreachableError(LorefuseError):

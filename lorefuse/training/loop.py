@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import Split
-from lorefuse.errors import DataError, LorefuseError
+from lorefuse.errors import DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 
@@ -102,7 +102,7 @@ def fit(
 
     Raises:
         DataError: No train or validation rows, or labels of one class only.
-        LorefuseError: The loss is not finite.
+        DivergedError: The loss is not finite.
 
     The same seed, data and number of threads give the same weights, bit for bit.
     """
@@ -183,7 +183,7 @@ def _epoch(
 def _check_finite(train_loss: float, validation_loss: float) -> None:
     """The validation loss too: a batch's loss is taken before its step, so the last step shows there alone."""
     if not np.isfinite(train_loss + validation_loss):
-        raise LorefuseError(
+        raise DivergedError(
             "The training loss is not finite.",
             expected="a finite number",
             got=f"{train_loss} (train), {validation_loss} (validation)",

@@ -7,13 +7,34 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from lorefuse.errors import LorefuseError
 from lorefuse.features.training_set import TrainingSet
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+_kept: list[ProcessPoolExecutor] = []
+
+
+@contextmanager
+def kept_workers(num_workers: int) -> Iterator[None]:
+    """Let the calls of `run_parallel` inside share their processes, which then import torch and read rows once.
+
+    Args:
+        num_workers: Processes; none starts before there is work for it.
+    """
+    with _executor(num_workers) as executor:
+        _kept.append(executor)
+        try:
+            yield
+        finally:
+            _kept.remove(executor)
 
 
 def run_parallel(
@@ -25,21 +46,33 @@ def run_parallel(
         function: Importable by name (a module's top level).
         tasks: Picklable arguments.
         num_workers: Processes; null: one a core. With one, everything runs in this process.
+
+    Raises:
+        LorefuseError: A process died, killed for its memory, say. Errors of `function` arrive as they are.
     """
     workers = min(len(tasks), num_workers or os.cpu_count() or 1)
     if workers <= 1:
         yield from map(function, tasks)
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on a busy machine
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+    with nullcontext(_kept[-1]) if _kept else _executor(workers) as executor:
         futures = [executor.submit(function, task) for task in tasks]
         try:
             for future in futures:
                 yield future.result()
+        except BrokenProcessPool:
+            raise LorefuseError(
+                "A training process died.",
+                got="a process that ended without a result; most often the system killed it for want of memory",
+                fix="free memory and run again: what is finished is kept",
+            ) from None
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _executor(num_workers: int) -> ProcessPoolExecutor:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin on a busy machine
+    return ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,11 +10,11 @@ from typing import Any
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.errors import ArtifactError
+from lorefuse.errors import ArtifactError, DivergedError
 from lorefuse.progress import track
 from lorefuse.training.params import apply, defaults
-from lorefuse.training.pool import load_training_set, run_parallel
-from lorefuse.tuning.space import suggest
+from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
+from lorefuse.tuning.space import nearest, suggest
 
 STUDY_FILE = "study.json"
 TRIALS_AT_A_TIME = 2
@@ -35,7 +35,8 @@ def tune(
     """Search hyper-parameters for one arm and write `study.json`.
 
     The first trial is the configuration itself. Finished trials are kept in a journal: a study that was killed goes on
-    where it stopped, and ends as an undisturbed one, since the sampler is told the same values in the same order.
+    where it stopped, and ends as an undisturbed one, since the sampler is told the same values in the same order. A
+    trial whose loss is no longer finite is recorded as failed, and the study goes on.
 
     Args:
         training_set_path: Training set folder, with the real knowledge.
@@ -46,6 +47,9 @@ def tune(
 
     Returns:
         arm, best_params, best_value and the number of trials.
+
+    Raises:
+        DivergedError: No trial has a finite loss.
     """
     import optuna
 
@@ -53,28 +57,27 @@ def tune(
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.tuning.seed, constant_liar=True)
     )
-    study.enqueue_trial(defaults(config))
+    study.enqueue_trial(nearest(defaults(config)))
     known = _read_journal(journal_path)
     records: list[dict[str, Any]] = []
     starts = range(0, config.tuning.num_trials, TRIALS_AT_A_TIME)
-    for start in track(starts, f"Tuning ({arm})"):
-        count = min(TRIALS_AT_A_TIME, config.tuning.num_trials - start)
-        trials = [study.ask() for _ in range(count)]
-        params = [suggest(trial) for trial in trials]
-        finished = known[start : start + count]
-        if [record["params"] for record in finished] != params:
-            tasks = [_Task(str(training_set_path), config, arm, p) for p in params]
-            results = run_parallel(_run, tasks, TRIALS_AT_A_TIME)
-            finished = [
-                {"number": trial.number, "params": p, "state": "COMPLETE", **result}
-                for trial, p, result in zip(trials, params, results, strict=True)
-            ]
-        for trial, record in zip(trials, finished, strict=True):
-            study.tell(trial, record["value"])
-            records.append(record)
-        if journal_path is not None:
-            write_json(journal_path, records)
-    best = max(records, key=lambda record: (record["value"], -record["number"]))
+    with kept_workers(TRIALS_AT_A_TIME):
+        for start in track(starts, f"Tuning ({arm})"):
+            trials = [study.ask() for _ in range(min(TRIALS_AT_A_TIME, config.tuning.num_trials - start))]
+            params = [suggest(trial) for trial in trials]
+            if start == 0:
+                params[0] = defaults(config)  # as configured, even where that lies outside of the search space
+            finished = known[start : start + len(trials)]
+            if [record["params"] for record in finished] != params:
+                tasks = [_Task(str(training_set_path), config, arm, p) for p in params]
+                results = run_parallel(_run, tasks, TRIALS_AT_A_TIME)
+                finished = [{"number": trial.number, **result} for trial, result in zip(trials, results, strict=True)]
+            for trial, record in zip(trials, finished, strict=True):
+                study.tell(trial, record["value"], state=optuna.trial.TrialState[record["state"]])
+                records.append(record)
+            if journal_path is not None:
+                write_json(journal_path, records)
+    best = _best(records)
     content = {"arm": arm, "best_params": best["params"], "best_value": best["value"], "trials": records}
     write_json(out_path / STUDY_FILE, content)
     return {
@@ -104,9 +107,25 @@ def _run(task: _Task) -> dict[str, Any]:
     start_s = time.perf_counter()
     training_set = arm_set(load_training_set(task.training_set_path), task.arm, task.config, seed=0)
     model, training = apply(task.config, task.params)
-    trained = train(training_set, model, training.model_copy(update={"num_threads": 1}))
-    elapsed_s = round(time.perf_counter() - start_s, 2)
-    return {"value": trained.validation_score, "num_epochs": len(trained.history.epochs), "duration_s": elapsed_s}
+    result: dict[str, Any]
+    try:
+        trained = train(training_set, model, training.model_copy(update={"num_threads": 1}))
+        result = {"state": "COMPLETE", "value": trained.validation_score, "num_epochs": len(trained.history.epochs)}
+    except DivergedError:
+        result = {"state": "FAIL", "value": None, "num_epochs": 0}
+    return {"params": task.params, **result, "duration_s": round(time.perf_counter() - start_s, 2)}
+
+
+def _best(records: list[dict[str, Any]]) -> dict[str, Any]:
+    complete = [record for record in records if record["state"] == "COMPLETE"]
+    if not complete:
+        raise DivergedError(
+            "No trial of the study has a finite loss.",
+            expected="at least one",
+            got=f"{len(records)} that diverged",
+            fix="lower training.learning_rate, and look for extreme values in the numeric features",
+        )
+    return max(complete, key=lambda record: (record["value"], -record["number"]))
 
 
 def _read_journal(path: Path | None) -> list[dict[str, Any]]:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from lorefuse.errors import DataError, LorefuseError
+from lorefuse.training.pool import kept_workers, run_parallel
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+def _pid(_: int) -> int:
+    return os.getpid()
+
+
+def _refuse(number: int) -> int:
+    if number == 2:
+        raise DataError("Two is refused.", expected="any other number", got="2", fix="take 3")
+    return number
+
+
+def _die(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does to a process that is too large
+    return number
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_results_come_in_the_order_of_tasks(num_workers: int) -> None:
+    assert list(run_parallel(_square, range(7), num_workers)) == [n * n for n in range(7)]
+    assert list(run_parallel(_square, [], num_workers)) == []
+
+
+def test_one_worker_is_this_process() -> None:
+    assert set(run_parallel(_pid, range(3), 1)) == {os.getpid()}
+    assert list(run_parallel(_pid, [0], 2)) == [os.getpid()]  # one task needs no other
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_error_arrives_whole(num_workers: int) -> None:
+    with pytest.raises(DataError) as caught:
+        list(run_parallel(_refuse, range(4), num_workers))
+    assert (caught.value.expected, caught.value.got, caught.value.fix) == ("any other number", "2", "take 3")
+    assert str(caught.value).count("expected: any other number") == 1
+
+
+def test_a_worker_that_was_killed_is_named() -> None:
+    with pytest.raises(LorefuseError, match=r"(?s)A training process died.*want of memory"):
+        list(run_parallel(_die, range(2), 2))
+
+
+def test_kept_workers_serve_several_calls_and_then_go() -> None:
+    with kept_workers(2):
+        pids = {pid for _ in range(4) for pid in run_parallel(_pid, range(4), 2)}
+        assert 1 <= len(pids) <= 2
+        with pytest.raises(DataError):
+            list(run_parallel(_refuse, range(4), 2))
+        assert set(run_parallel(_pid, range(4), 2)) <= pids  # an error of a task costs no process
+    assert not pids & set(run_parallel(_pid, range(4), 2))
