@@ -19,8 +19,14 @@ from tests.pipelines.shop import PROJECT_PATH, environment, pipeline, pipeline_c
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = (("ingest", 3.0), ("training_set", 1.5), ("tune", 1.0), ("evaluate", 4.0))
-"""Kill this many seconds after the first line of this step: in the middle of a later one."""
+MOMENTS = (
+    ("\n  ingest ", 3.0),
+    ("\n  training_set ", 1.5),
+    ("arm real", 1.0),
+    ("arm none", 5.0),
+    ("\n  evaluate ", 4.0),
+)
+"""Kill this many seconds after a run says this: in the middle of a later step."""
 START_TIMEOUT_S = 400
 
 
@@ -31,8 +37,8 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
     calm = pipeline(calm_path, config_path, "--no-deploy")
     assert calm.returncode == 0, calm.stdout + calm.stderr
 
-    for step, pause_s in MOMENTS:
-        _kill_after(killed_path, config_path, step, pause_s)
+    for words, pause_s in MOMENTS:
+        _kill_after(killed_path, config_path, words, pause_s)
         _assert_finished_steps_are_whole(killed_path)
     again = pipeline(killed_path, config_path, "--no-deploy")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -47,8 +53,8 @@ def test_killed_runs_end_like_an_undisturbed_one(tmp_path: Path) -> None:
     assert _registered_auc(again.stdout) == _registered_auc(calm.stdout)
 
 
-def _kill_after(home_path: Path, config_path: Path, step: str, pause_s: float) -> None:
-    """Start a run and kill its whole process group a little after a step is done."""
+def _kill_after(home_path: Path, config_path: Path, words: str, pause_s: float) -> None:
+    """Start a run and kill its whole process group a little after it has said something."""
     said_path = home_path.with_suffix(".out")
     with said_path.open("w") as said:
         process = subprocess.Popen(
@@ -61,7 +67,7 @@ def _kill_after(home_path: Path, config_path: Path, step: str, pause_s: float) -
         )
     try:
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while f"\n  {step} " not in said_path.read_text("utf-8"):
+        while words not in said_path.read_text("utf-8"):
             assert process.poll() is None, said_path.read_text("utf-8")
             assert time.monotonic() < deadline_s, said_path.read_text("utf-8")
             time.sleep(0.1)
