@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
-from lorefuse.errors import ConfigError
+from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
 from lorefuse.training.compare import METRICS, compare, parse_metric
@@ -56,11 +56,19 @@ def run_arms(
 
     Returns:
         The headline numbers.
+
+    Raises:
+        ConfigError: The arms lack ``real``.
+        DataError: A split has no test rows, or nothing to train on.
+
+    Numbers that are undefined (the AUC of cold rows where there are none) are null in `metrics.json`.
     """
     if "real" not in config.evaluation.arms:
         raise ConfigError(
             "evaluation.arms lacks the model itself.", expected="real among them", got=str(config.evaluation.arms)
         )
+    for split, path in training_set_paths.items():
+        _check_test_rows(load_training_set(str(path)), split)
     (out_path / RANKER_FOLDER).mkdir()
     tasks = _tasks(training_set_paths, best_params, config, out_path)
     results = list(track(run_parallel(_run, tasks), "Training arms and seeds", total=len(tasks)))
@@ -82,10 +90,20 @@ def run_arms(
         "best_params": dict(best_params),
         "counts": counts,
     }
-    write_json(out_path / "metrics.json", metrics)
+    write_json(out_path / "metrics.json", _without_nan(metrics))
     write_json(out_path / "history.json", history)
     write_json(out_path / "trials.json", dict(trials))
     return _headline(splits)
+
+
+def _check_test_rows(training_set: TrainingSet, split: str) -> None:
+    if not len(training_set.rows_of(Split.TEST)):
+        raise DataError(
+            f"The split {split} has no test rows.",
+            expected="at least one",
+            got="none",
+            fix="bring more data, or lower split.train_share",
+        )
 
 
 def _tasks(
@@ -219,10 +237,23 @@ def _headline(splits: Mapping[str, Any]) -> dict[str, Any]:
     for split, content in splits.items():
         for arm, parts in content["arms"].items():
             test = parts["test"]
-            names = [n for n in ("auc_warm", "gauc_warm", "auc_cold", "rmse_warm") if n in test]
+            names = [n for n in ("auc_warm", "gauc_warm", "auc_cold", "rmse_warm") if np.isfinite(_mean_of(test, n))]
             lines[f"{split}/{arm}"] = {n: f"{test[n]['mean']:.4f} ± {test[n]['std']:.4f}" for n in names}
         lines[f"{split}/verdict"] = content["verdicts"]
     return lines
+
+
+def _mean_of(metrics: Mapping[str, Any], name: str) -> float:
+    return float(metrics[name]["mean"]) if name in metrics else float("nan")
+
+
+def _without_nan(content: Any) -> Any:
+    """Return JSON-able content with null in place of NaN, which JSON does not know and strict readers refuse."""
+    if isinstance(content, Mapping):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def _seeds(config: PipelineConfig) -> list[int]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import EvaluationConfig, PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError
+from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import load_ranker
 from lorefuse.training import evaluate, pool
@@ -83,8 +84,9 @@ def test_layout(parallel: tuple[dict[str, Path], PipelineConfig, Path]) -> None:
         for part in ("validation", "test"):
             assert {"auc_warm", "gauc_cold", "logloss_all", "ndcg_at_3_warm", "recall_at_3_all"} <= set(arm[part])
             for value in arm[part].values():
-                assert value["mean"] == pytest.approx(np.mean(value["values"]), nan_ok=True)
-                assert value["std"] == pytest.approx(np.std(value["values"], ddof=1), nan_ok=True)
+                values = np.array(value["values"], dtype=np.float64)  # null is NaN
+                assert np.array(value["mean"], dtype=np.float64) == pytest.approx(values.mean(), nan_ok=True)
+                assert np.array(value["std"], dtype=np.float64) == pytest.approx(values.std(ddof=1), nan_ok=True)
     assert metrics["counts"] == {"train": 280, "validation": 60, "test": 60} | {
         name: metrics["counts"][name] for name in ("test_warm", "test_cold")
     }
@@ -150,6 +152,30 @@ def test_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(split["differences"]["none"]) == {"rmse_warm", "rmse_cold"}
         assert split["arms"]["real"]["test"]["rmse_warm"]["std"] == 0  # one seed
         assert set(split["verdicts"]) == {"warm", "cold"}
+
+
+def test_without_cold_rows_their_numbers_are_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "run_parallel", _serial)
+    config = small_config(evaluation=EvaluationConfig(arms=("real", "none"), num_seeds=1, num_bootstraps=20))
+    training_set = make_training_set()
+    dataclasses.replace(training_set, cold=np.zeros_like(training_set.cold)).save(tmp_path)
+    headline = _run({"per_user_time": tmp_path}, config, tmp_path / "out")
+    text = (tmp_path / "out" / "metrics.json").read_text("utf-8")
+    split = json.loads(text, parse_constant=pytest.fail)["splits"]["per_user_time"]  # NaN is not JSON
+    assert split["arms"]["real"]["test"]["auc_cold"]["mean"] is None
+    assert split["arms"]["real"]["test"]["auc_warm"]["mean"] == split["arms"]["real"]["test"]["auc_all"]["mean"]
+    assert split["differences"]["none"]["auc_cold"] == {"mean": None, "low": None, "high": None}
+    assert split["verdicts"]["cold"] == "no evidence"
+    assert set(headline["per_user_time/real"]) == {"auc_warm", "gauc_warm"}
+
+
+def test_a_split_without_test_rows_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    training_set = make_training_set()
+    codes = np.minimum(training_set.split_code, SPLIT_CODES[Split.VALIDATION])
+    dataclasses.replace(training_set, split_code=codes.astype(np.uint8)).save(tmp_path)
+    with pytest.raises(DataError, match="per_user_time has no test rows"):
+        _run({"per_user_time": tmp_path}, small_config(), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_other_arms_need_the_model_itself(tmp_path: Path) -> None:
