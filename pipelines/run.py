@@ -21,10 +21,12 @@ from lorefuse.config import PipelineConfig, load_config
 from lorefuse.errors import LorefuseError
 from lorefuse.log import parse
 from lorefuse.progress import TERMINAL_VARIABLE
+from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 
 KEPT_RUNS = 3
+DRAFT_MAX_AGE_S = 6 * 3600
 SECOND = {"per_user_time": "global_time", "global_time": "per_user_time"}
 
 
@@ -101,6 +103,7 @@ def run_local(config: PipelineConfig, *, serve: bool) -> int:
     run_path = runs_path / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     run_path.mkdir(parents=True)
     _drop_old_runs(runs_path)
+    _drop_drafts(home_path / "cache" / "steps")
     _name_terminal()
     os.environ["LOREFUSE_HOME"], os.environ["LOREFUSE_PROJECT"] = str(home_path), str(settings().project_path)
     print(f"Running {config.name} with kfp's local runner (log: {run_path / 'pipeline.log'})", flush=True)
@@ -144,6 +147,13 @@ def _name_terminal() -> None:
             os.environ[TERMINAL_VARIABLE] = os.ttyname(sys.stderr.fileno())
 
 
+def _drop_drafts(steps_path: Path) -> None:
+    """Remove what killed runs left half-made, unless it is so young that another run may be at work on it."""
+    for draft_path in steps_path.glob("*/.*.partial"):
+        if time.time() - draft_path.stat().st_mtime > DRAFT_MAX_AGE_S:
+            shutil.rmtree(draft_path, ignore_errors=True)
+
+
 def _drop_old_runs(runs_path: Path) -> None:
     for old_path in sorted(runs_path.iterdir())[:-KEPT_RUNS]:
         shutil.rmtree(old_path, ignore_errors=True)
@@ -156,10 +166,15 @@ def main() -> int:
     parser.add_argument("--no-deploy", action="store_true", help="Stop after registration")
     arguments = parser.parse_args()
     try:
-        return run_local(load_config(arguments.config), serve=not arguments.no_deploy)
+        config = load_config(arguments.config)
+        probe()
+        return run_local(config, serve=not arguments.no_deploy)
     except LorefuseError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped. Finished steps are kept: run again to go on.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -137,6 +137,17 @@ def run_url(client: MlflowClient, experiment_id: str, run_id: str) -> str:
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
+def probe() -> None:
+    """Ask the tracking server whether it is there, before hours of work are to be registered with it.
+
+    Raises:
+        UnreachableError: It does not answer. A file or database needs no asking.
+    """
+    uri = settings().tracking_uri
+    if is_server(uri):
+        _probe(uri)
+
+
 def _probe(uri: str) -> None:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S):  # noqa: S310  (http only)
