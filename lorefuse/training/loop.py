@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import Split
-from lorefuse.errors import DataError, DivergedError
+from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 
@@ -101,12 +101,13 @@ def fit(
         on_epoch: Called after each epoch; may stop the run.
 
     Raises:
+        ConfigError: The device cannot be used.
         DataError: No train or validation rows, or labels of one class only.
         DivergedError: The loss is not finite.
 
     The same seed, data and number of threads give the same weights, bit for bit.
     """
-    device = torch.device(config.device)
+    device = _device(config.device)
     torch.set_num_threads(config.num_threads)
     batches = Batches(training_set, device)
     train, validation = (
@@ -178,6 +179,17 @@ def _epoch(
         optimizer.step()
         averaged.update_parameters(ranker)
     return float(total) / len(order)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
+        raise ConfigError(
+            f"training.device {name!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
+        ) from None
+    return device
 
 
 def _check_finite(train_loss: float, validation_loss: float) -> None:

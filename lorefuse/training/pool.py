@@ -45,12 +45,12 @@ def run_parallel(
     Args:
         function: Importable by name (a module's top level).
         tasks: Picklable arguments.
-        num_workers: Processes; null: one a core. With one, everything runs in this process.
+        num_workers: Processes; null: one a core that this process may use. With one, everything runs in this process.
 
     Raises:
         LorefuseError: A process died, killed for its memory, say. Errors of `function` arrive as they are.
     """
-    workers = min(len(tasks), num_workers or os.cpu_count() or 1)
+    workers = min(len(tasks), num_workers or _num_cores())
     if workers <= 1:
         yield from map(function, tasks)
         return
@@ -68,6 +68,13 @@ def run_parallel(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _num_cores() -> int:
+    """A container on a large node may use few of its cores; this count knows affinity and cgroup limits."""
+    from joblib import cpu_count  # type: ignore[import-untyped]
+
+    return int(cpu_count())
 
 
 def _executor(num_workers: int) -> ProcessPoolExecutor:

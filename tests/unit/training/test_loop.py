@@ -9,7 +9,7 @@ import torch
 
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.errors import DataError, LorefuseError
+from lorefuse.errors import ConfigError, DataError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker, fit_scaling
 from lorefuse.models.ranker import Ranker
@@ -163,6 +163,12 @@ def test_a_part_without_rows_is_refused(part: Split) -> None:
     empty = dataclasses.replace(training_set, split_code=codes.astype(np.uint8))
     with pytest.raises(DataError, match=f"no {part} rows"):
         loop.fit(_fresh(training_set), empty, CONFIG.training, validation_score=lambda _: 0.0)
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)training.device '{device}'.*set it to cpu"):
+        _fit(make_training_set(), device=device)
 
 
 def test_labels_of_one_class_are_refused() -> None:

@@ -40,6 +40,16 @@ def test_one_worker_is_this_process() -> None:
     assert list(run_parallel(_pid, [0], 2)) == [os.getpid()]  # one task needs no other
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
+def test_workers_are_as_many_as_the_cores_this_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert set(run_parallel(_pid, range(3))) == {os.getpid()}
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_an_error_arrives_whole(num_workers: int) -> None:
     with pytest.raises(DataError) as caught:
