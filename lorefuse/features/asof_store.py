@@ -47,7 +47,7 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
-        entity_df: pd.DataFrame | str,
+        entity_df: pd.DataFrame | str | None,
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
@@ -66,10 +66,11 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
             **kwargs: Options of other stores; none are used.
 
         Raises:
-            UsageError: `entity_df` is a query rather than a data frame.
+            UsageError: `entity_df` is not a data frame: a query, or a range of times without entities.
         """
-        if isinstance(entity_df, str):
-            raise UsageError("This store joins data frames.", expected="entity_df as a DataFrame", got="a query")
+        if not isinstance(entity_df, pd.DataFrame):
+            got = "a query" if isinstance(entity_df, str) else "none"
+            raise UsageError("This store joins data frames.", expected="entity_df as a DataFrame", got=got)
         time_column = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes.items()))
         entities = entity_df.assign(**{time_column: _utc_us(entity_df[time_column])}).reset_index(drop=True)
         table = pa.Table.from_pandas(entities, preserve_index=False)
@@ -129,8 +130,10 @@ def asof_join(
         ORDER BY e.{ROW}
     """  # noqa: S608  (every name is quoted)
     with duckdb.connect() as connection:
+        # Times without a zone are UTC to Feast; DuckDB would take them for the machine's local time.
+        connection.execute("SET TimeZone = 'UTC'")
         connection.register("entities", numbered)
-        return connection.execute(query, [source_path]).to_arrow_table()
+        return connection.sql(query, params=[source_path]).to_arrow_table()
 
 
 def _source_path(view: FeatureView, config: RepoConfig) -> str:
