@@ -24,6 +24,7 @@ from lorefuse.config import PipelineConfig
 from lorefuse.contract import View
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
+from lorefuse.errors import ArtifactError
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalSums
 from lorefuse.features.frame import Rows, Tables, encode_tables
@@ -247,6 +248,14 @@ def _times(stamp_us: NDArray[np.int64]) -> pd.Series:
 
 
 def read_views(feature_data_path: Path) -> dict[str, Any]:
-    """Return views and data cutoff of a feature data folder, as `feature_repo/` reads them."""
-    content: dict[str, Any] = json.loads((feature_data_path / VIEWS_FILE).read_text("utf-8"))
+    """Return views and data cutoff of a feature data folder, as `feature_repo/` reads them.
+
+    Raises:
+        ArtifactError: There are none.
+    """
+    path = feature_data_path / VIEWS_FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} holds no views.", got=str(error), fix="run again: lorefuse run") from None
     return content

@@ -12,6 +12,7 @@ from lorefuse import contract as c
 from lorefuse.config import FeatureConfig
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
+from lorefuse.errors import ArtifactError
 from lorefuse.features.spec import CategoricalField, MultiField
 from lorefuse.features.vocabulary import Vocabulary, encode_lists
 
@@ -42,13 +43,31 @@ class Rows:
 
     @classmethod
     def of(cls, dataset: Dataset, split: pd.DataFrame) -> Rows:
-        """Join the dataset's interactions with their split."""
+        """Join the dataset's interactions with their split.
+
+        Raises:
+            ArtifactError: The split was made of other rows, or a user or item is not in its table.
+        """
         events = dataset.interactions()
-        user_index = pd.Index(dataset.users()[c.USER_ID])
-        item_index = pd.Index(dataset.items()[c.ITEM_ID])
+        if not np.array_equal(events[c.ROW_ID], split[c.ROW_ID]):
+            raise ArtifactError(
+                "The split does not belong to this dataset.",
+                expected=f"{len(events)} rows, in the dataset's order",
+                got=f"{len(split)} rows",
+                fix="run again: lorefuse run",
+            )
+        user_row = pd.Index(dataset.users()[c.USER_ID]).get_indexer(events[c.USER_ID])
+        item_row = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(events[c.ITEM_ID])
+        num_unknown = int((np.minimum(user_row, item_row) < 0).sum())
+        if num_unknown:
+            raise ArtifactError(
+                "Some interactions have a user or an item that is not in its table.",
+                got=f"{num_unknown} of {len(events)} rows",
+                fix="run again: lorefuse run",
+            )
         return cls(
-            user_row=user_index.get_indexer(events[c.USER_ID]).astype(np.int32),
-            item_row=item_index.get_indexer(events[c.ITEM_ID]).astype(np.int32),
+            user_row=user_row.astype(np.int32),
+            item_row=item_row.astype(np.int32),
             timestamp_us=events[c.EVENT_TIMESTAMP].astype("int64").to_numpy().astype(np.int64),
             value=events[c.VALUE].to_numpy(np.float32),
             label=events[c.LABEL].to_numpy(np.float32),

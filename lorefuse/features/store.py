@@ -70,21 +70,22 @@ def apply_and_materialize(feature_data_path: Path, store_path: Path) -> dict[str
 
     Raises:
         UsageError: There is no `feature_repo/` in the project.
+        ArtifactError: The feature data folder holds no views.
     """
     repo_path = settings().project_path / "feature_repo"
     if not (repo_path / "rec_views.py").is_file():
         raise UsageError(
             f"There are no feature definitions in {repo_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT"
         )
+    cutoff = pd.Timestamp(read_views(feature_data_path)["data_cutoff"])
     store = open_store(store_path)
     with _definitions(repo_path, feature_data_path) as modules:
         services = [modules["rec_services"].training, modules["rec_services"].serving_user]
         views = modules["rec_views"].feature_views
         entities = [modules["rec_entities"].user, modules["rec_entities"].item]
         store.apply([*entities, *views.values(), *services])
-    end = pd.Timestamp(read_views(feature_data_path)["data_cutoff"]) + pd.Timedelta(seconds=1)
-    # The first snapshots stand at the epoch itself.
-    start = pd.Timestamp("1969-12-31", tz="UTC")
+    # The first snapshots stand at the epoch itself, the last ones a microsecond after the cutoff.
+    start, end = pd.Timestamp("1969-12-31", tz="UTC"), cutoff + pd.Timedelta(seconds=1)
     store.materialize(start.to_pydatetime(), end.to_pydatetime())
     return {"views": sorted(views)}
 

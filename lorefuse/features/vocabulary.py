@@ -83,5 +83,5 @@ def load_vocabularies(folder_path: Path) -> dict[str, Vocabulary]:
     try:
         content = json.loads(path.read_text("utf-8"))
         return {name: Vocabulary(tuple(values)) for name, values in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ArtifactError(f"{path} holds no vocabularies.", got=str(error)) from None
