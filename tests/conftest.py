@@ -12,3 +12,5 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep caches, MLflow and kfp's context out of the developer's own folders."""
     monkeypatch.setenv("LOREFUSE_HOME", str(tmp_path / "lorefuse-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # MLflow writes this variable itself when it is told of a store; an earlier test's must not leak into this one.
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
