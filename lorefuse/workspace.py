@@ -65,10 +65,10 @@ class StepResult:
 
 @functools.cache
 def code_digest(*rooms: str) -> str:
-    """Return the sha256 of the library's Python files in `rooms` (folders of `lorefuse/`) and the four on top."""
+    """Return the sha256 of the library's Python files in `rooms` (folders of `lorefuse/`) and of what all share."""
     package_path = Path(__file__).parent
-    files = [package_path / f"{name}.py" for name in ("contract", "config", "atomic", "workspace")]
-    for room in rooms:
+    files = [package_path / f"{name}.py" for name in ("contract", "atomic", "workspace")]
+    for room in ("config", *rooms):
         files += (package_path / room).rglob("*.py")
     return sha256_json({str(f.relative_to(package_path)): f.read_text("utf-8") for f in sorted(files)})
 

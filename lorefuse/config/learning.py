@@ -1,0 +1,47 @@
+"""Sections of training, tuning and evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lorefuse.config.base import Section
+
+
+class TrainingConfig(Section):
+    """The training loop."""
+
+    batch_size: int = Field(2048, ge=1, description="Rows per step.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size.")
+    embedding_l2: float = Field(0.1, ge=0, description="Decoupled weight decay of the embedding tables.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the dense layers.")
+    ema_decay: float = Field(0.98, ge=0, lt=1, description="Moving average of the weights that is kept; 0: the last.")
+    max_epochs: int = Field(20, ge=1, description="Upper bound on passes over the data.")
+    patience: int = Field(2, ge=1, description="Epochs without a better validation score before stopping.")
+    num_threads: int = Field(2, ge=1, description="torch threads.")
+    device: str = Field("cpu", description="torch device.")
+    seed: int = Field(0, ge=0, description="Initialisation and shuffling.")
+
+
+class TuningConfig(Section):
+    """The search over model and training."""
+
+    num_trials: int = Field(4, ge=1, description="Trials per arm; the control gets the same number.")
+    seed: int = Field(0, ge=0, description="Sampler's seed.")
+
+
+Arm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]
+"""Knowledge given to a model; what each means stands at `features.arms.with_knowledge`."""
+
+
+class EvaluationConfig(Section):
+    """Metrics, controls and seeds."""
+
+    k: int = Field(10, ge=1, description="Cut of NDCG@k and Recall@k.")
+    num_seeds: int = Field(3, ge=1, description="Trainings per arm.")
+    arms: tuple[Arm, ...] = Field(
+        ("real", "none", "categories", "shuffled", "random"), min_length=1, description="Knowledge given to each arm."
+    )
+    num_bootstraps: int = Field(200, ge=10, description="Resamples of users for confidence intervals.")
+    global_cut: bool = Field(True, description="Also judge on one global time cut.")

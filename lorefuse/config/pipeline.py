@@ -1,0 +1,29 @@
+"""The whole configuration of a pipeline run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lorefuse.config.base import Section
+from lorefuse.config.data import DataConfig, SplitConfig
+from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
+from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
+from lorefuse.config.models import DeepFMConfig, ModelConfig
+from lorefuse.config.serving import RegistryConfig, ServingConfig
+
+
+class PipelineConfig(Section):
+    """Everything that decides a run, and nothing that the environment decides."""
+
+    name: str = Field("movielens-100k", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the scenario.")
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    knowledge: KnowledgeConfig = KnowledgeConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = DeepFMConfig()
+    training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    registry: RegistryConfig = RegistryConfig()
+    serving: ServingConfig = ServingConfig()

@@ -1,0 +1,23 @@
+"""Sections of the registry and of the served models."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lorefuse.config.base import Section
+
+
+class RegistryConfig(Section):
+    """MLflow names and the promotion gate."""
+
+    experiment: str = Field("lorefuse", min_length=1, description="MLflow experiment.")
+    model_name: str = Field("lorefuse-ranker", min_length=1, description="Registered model.")
+    gate_metric: str = Field("auc_warm", description="Test metric compared with the champion's.")
+
+
+class ServingConfig(Section):
+    """What the served models allow."""
+
+    max_k: int = Field(100, ge=1, le=1000, description="Most items a request may ask for.")
+    max_exclude: int = Field(1024, ge=1, description="Most seen items excluded per request.")
+    num_reference_rows: int = Field(256, ge=8, description="Rows whose scores travel with the version.")
