@@ -62,6 +62,7 @@ class Tensor(StrEnum):
     USER_FIELDS = "user_fields"  # int64 (B, Fu) vocabulary indices; 0 is unseen
     USER_NUMERIC = "user_numeric"  # float32 (B, Pu) raw, scaled inside the model
     USER_INTEREST = "user_interest"  # float32 (B, V) shrunken liked-mean vectors, one block per facet
+    USER_HISTORY = "user_history"  # int64 (B, L) catalogue rows + 1 of recent liked items, oldest first; 0 is padding
     ITEM_FIELDS = "item_fields"  # int64 (B, Fi) vocabulary indices; 0 is unseen
     ITEM_MULTI = "item_multi"  # int64 (B, M) padded multi-valued fields; 0 is padding
     ITEM_NUMERIC = "item_numeric"  # float32 (B, Pi)
@@ -72,7 +73,7 @@ class Tensor(StrEnum):
     CATALOGUE_ROW = "catalogue_row"  # int64 (B, K) rows of the catalogue, best first
 
 
-USER_TENSORS = (Tensor.USER_FIELDS, Tensor.USER_NUMERIC, Tensor.USER_INTEREST)
+USER_TENSORS = (Tensor.USER_FIELDS, Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY)
 ITEM_TENSORS = (
     Tensor.ITEM_FIELDS,
     Tensor.ITEM_MULTI,

@@ -57,6 +57,7 @@ class FeatureSpec(BaseModel):
         user_numeric: Columns of `Tensor.USER_NUMERIC`.
         item_numeric: Columns of `Tensor.ITEM_NUMERIC`.
         interest: Blocks of `Tensor.USER_INTEREST`, side by side.
+        history_length: Width L of `Tensor.USER_HISTORY`; 0 where the model reads no history.
         text_dim: Width of `Tensor.ITEM_TEXT`; 0 where there is no text.
         graph_dim: Width of `Tensor.ITEM_GRAPH`; 0 where there is no graph.
         label_kind: ``binary`` (score is a probability) or ``regression`` (score is a value).
@@ -70,6 +71,7 @@ class FeatureSpec(BaseModel):
     user_numeric: tuple[str, ...] = ()
     item_numeric: tuple[str, ...] = ()
     interest: tuple[InterestFacet, ...] = ()
+    history_length: int = Field(0, ge=0)
     text_dim: int = Field(0, ge=0)
     graph_dim: int = Field(0, ge=0)
     label_kind: str = "binary"
@@ -81,6 +83,7 @@ class FeatureSpec(BaseModel):
             Tensor.USER_FIELDS: len(self.user_fields),
             Tensor.USER_NUMERIC: len(self.user_numeric),
             Tensor.USER_INTEREST: sum(facet.dim for facet in self.interest),
+            Tensor.USER_HISTORY: self.history_length,
             Tensor.ITEM_FIELDS: len(self.item_fields),
             Tensor.ITEM_MULTI: sum(field.width for field in self.item_multi_fields),
             Tensor.ITEM_NUMERIC: len(self.item_numeric),

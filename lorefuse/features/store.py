@@ -153,6 +153,7 @@ def retrieve_training_set(
         user_numeric=numeric[View.USER_STATS],
         item_numeric=numeric[View.ITEM_STATS],
         user_interest=np.concatenate([np.zeros((len(joined), 0), np.float32), *interest], axis=1),
+        user_history=np.zeros((len(joined), 0), np.int32),
         item_text=vectors.text,
         item_graph=vectors.graph,
         item_numeric_now=item_numeric_now(history_of(rows, spec.label_kind), prior),

@@ -34,6 +34,8 @@ class TrainingSet:
         cold: bool (R,) rows whose item has no training row.
         user_numeric: float32 (R, Pu) as of the row's time.
         user_interest: float32 (R, V) as of the row's time.
+        user_history: int32 (R, L) item rows + 1 of the recent liked items as of the row's time, oldest first, padded with 0
+            on the left.
         item_numeric: float32 (R, Pi) as of the row's time; the prior out-of-fold for train rows.
         user_fields: int64 (U, Fu).
         item_fields: int64 (N, Fi).
@@ -53,6 +55,7 @@ class TrainingSet:
     cold: NDArray[np.bool_]
     user_numeric: NDArray[np.float32]
     user_interest: NDArray[np.float32]
+    user_history: NDArray[np.int32]
     item_numeric: NDArray[np.float32]
     user_fields: NDArray[np.int64]
     item_fields: NDArray[np.int64]
@@ -77,6 +80,7 @@ class TrainingSet:
             Tensor.USER_FIELDS: self.user_fields[users],
             Tensor.USER_NUMERIC: self.user_numeric[rows],
             Tensor.USER_INTEREST: self.user_interest[rows],
+            Tensor.USER_HISTORY: self.user_history[rows].astype(np.int64),
             Tensor.ITEM_FIELDS: self.item_fields[items],
             Tensor.ITEM_MULTI: self.item_multi[items],
             Tensor.ITEM_NUMERIC: self.item_numeric[rows],
@@ -115,7 +119,7 @@ class TrainingSet:
 
     def check(self) -> None:
         """Raise ArtifactError where an array's width differs from the spec's or rows do not line up."""
-        rows = {len(getattr(self, n)) for n in ("item_row", "label", "user_numeric", "user_interest", "item_numeric")}
+        rows = {len(getattr(self, n)) for n in ("item_row", "label", *(tensor.value for tensor in _ROWS))}
         if rows != {len(self.user_row)}:
             raise ArtifactError("The training set's rows do not line up.", got=f"row counts {sorted(rows)}")
         for tensor in (*_TABLES, *_ROWS):
@@ -128,4 +132,4 @@ class TrainingSet:
 
 
 _TABLES = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH)
-_ROWS = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.ITEM_NUMERIC)
+_ROWS = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY, Tensor.ITEM_NUMERIC)
