@@ -1,0 +1,59 @@
+"""Recommenders joined: each scores the catalogue, and their scores or their ranks are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from lorefuse.errors import UsageError
+from lorefuse.retrieval.recommender import Recommender, Rows, Scores, Side
+
+RRF_CONSTANT = 60
+Fusion = Literal["z_score", "reciprocal_rank"]
+
+
+def z_scores(scores_BN: Scores) -> Scores:
+    """Return each user's scores with mean 0 and deviation 1; scores that are all the same become zeros."""
+    centred_BN = scores_BN - scores_BN.mean(axis=1, keepdims=True)
+    deviation_B1 = centred_BN.std(axis=1, keepdims=True)
+    return np.asarray(centred_BN / np.where(deviation_B1 > 1e-12, deviation_B1, 1.0), dtype=np.float32)
+
+
+def reciprocal_ranks(scores_BN: Scores, constant: float = RRF_CONSTANT) -> Scores:
+    """Return 1 / (constant + rank) of each score in its row, ranks from 1; of equal scores the first column wins.
+
+    Source: Cormack et al., SIGIR 2009, with their constant of 60.
+    """
+    order_BN = np.argsort(-scores_BN, axis=1, kind="stable")
+    ranks = np.arange(1, scores_BN.shape[1] + 1, dtype=np.float32)
+    result_BN = np.empty_like(scores_BN)
+    np.put_along_axis(result_BN, order_BN, np.broadcast_to(1 / (constant + ranks), scores_BN.shape), axis=1)
+    return result_BN
+
+
+class Hybrid(Recommender):
+    """Weighted sum of several recommenders' z-scores, or of their reciprocal ranks.
+
+    Args:
+        members: Recommenders and their weights, at least two; they are fitted with the hybrid.
+        fusion: ``z_score`` keeps how far ahead an item is, ``reciprocal_rank`` only its place.
+    """
+
+    def __init__(self, members: Sequence[tuple[Recommender, float]], fusion: Fusion = "z_score") -> None:
+        if len(members) < 2:
+            raise UsageError("A hybrid joins recommenders.", expected="at least two members", got=str(len(members)))
+        self.members, self.fusion = tuple(members), fusion
+
+    def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:
+        for member, _ in self.members:
+            # a member that trains in epochs is judged by its own rankings
+            member.fit(train_UN, side, validate)  # type: ignore[arg-type]
+
+    def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
+        scale = z_scores if self.fusion == "z_score" else reciprocal_ranks
+        parts = [weight * scale(member.scores(user_rows, history_UN)) for member, weight in self.members]
+        return np.asarray(np.sum(parts, axis=0))
