@@ -175,8 +175,10 @@ class Supervisor:
         try:
             facts = json.loads(self._pid_path.read_text("utf-8"))
             process, ports = psutil.Process(int(facts["pid"])), dict(facts["ports"])
-            # A pid may have gone to another program since: the command line and the start time tell.
-            ours = str(self.repository_path) in " ".join(process.cmdline())
+            # A pid may have gone to another program since: the command line and the start time tell. A process has
+            # no command line yet in the instant between its start and the end of exec.
+            command = process.cmdline()
+            ours = not command or str(self.repository_path) in " ".join(command)
             same = abs(process.create_time() - float(facts["create_time"])) < 2
             alive = process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
