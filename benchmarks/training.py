@@ -55,11 +55,11 @@ def main() -> None:
 def measure(training_set: TrainingSet, num_threads: int, batch_size: int) -> tuple[float, float]:
     """Train once; return train rows per second and per second of CPU time (validation included in the latter)."""
     from lorefuse.config import DeepFMConfig, TrainingConfig
-    from lorefuse.models.build import build_ranker, fit_scaling
+    from lorefuse.models.build import build_ranker
     from lorefuse.training.loop import fit
 
     ranker = build_ranker(DeepFMConfig(embedding_dim=16), training_set.spec)
-    fit_scaling(ranker, training_set)
+    ranker.prepare(training_set)
     config = TrainingConfig(batch_size=batch_size, max_epochs=NUM_EPOCHS, patience=NUM_EPOCHS, num_threads=num_threads)
     start_s = time.process_time()
     history = fit(ranker, training_set, config, validation_score=lambda _: 0.0)

@@ -5,22 +5,38 @@ from lorefuse.config.data import DataConfig, FileSource, LabelConfig, MovieLensS
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, parse_config
-from lorefuse.config.models import DeepFMConfig, ModelConfig
+from lorefuse.config.models import (
+    DCNV2Config,
+    DeepFMConfig,
+    DINConfig,
+    FinalMLPConfig,
+    FMConfig,
+    LogisticRegressionConfig,
+    ModelConfig,
+    MultiTaskConfig,
+    WideDeepConfig,
+)
 from lorefuse.config.pipeline import PipelineConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 
 __all__ = [
     "Arm",
+    "DCNV2Config",
+    "DINConfig",
     "DataConfig",
     "DeepFMConfig",
     "EmbeddingConfig",
     "EvaluationConfig",
+    "FMConfig",
     "FeatureConfig",
     "FileSource",
+    "FinalMLPConfig",
     "KnowledgeConfig",
     "LabelConfig",
+    "LogisticRegressionConfig",
     "ModelConfig",
     "MovieLensSource",
+    "MultiTaskConfig",
     "PipelineConfig",
     "RegistryConfig",
     "Section",
@@ -28,6 +44,7 @@ __all__ = [
     "SplitConfig",
     "TrainingConfig",
     "TuningConfig",
+    "WideDeepConfig",
     "load_config",
     "parse_config",
 ]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.contract import Tensor as TensorName
+from lorefuse.errors import ArtifactError, LorefuseError
 from lorefuse.models.ranker import Ranker
 
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
@@ -123,6 +124,9 @@ def _strip(path: Path) -> None:
     import onnx
 
     model = onnx.load(str(path))
+    fixed = [entry.name for entry in model.graph.input if not entry.type.tensor_type.shape.dim[0].dim_param]
+    if fixed:  # the exporter falls back to a fixed batch without a word
+        raise LorefuseError("An exported graph has a fixed batch size.", got=", ".join(fixed))
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -156,8 +160,6 @@ def open_session(path: Path) -> Any:
         ArtifactError: The file is missing, truncated or no ONNX model.
     """
     import onnxruntime
-
-    from lorefuse.errors import ArtifactError
 
     state = onnxruntime.capi.onnxruntime_pybind11_state
     options = onnxruntime.SessionOptions()

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lorefuse.atomic import write_json
-from lorefuse.config import DeepFMConfig, ModelConfig
-from lorefuse.contract import Split
+from lorefuse.config import ModelConfig
 from lorefuse.errors import ArtifactError
 from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.dcn_v2 import DCNV2
 from lorefuse.models.deepfm import DeepFM
-from lorefuse.models.ranker import Ranker, as_inputs
+from lorefuse.models.din import DIN
+from lorefuse.models.finalmlp import FinalMLP
+from lorefuse.models.linear import FactorizationMachine, LogisticRegression
+from lorefuse.models.multi_task import MultiTask
+from lorefuse.models.ranker import Ranker
+from lorefuse.models.wide_deep import WideDeep
 
 WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
+FAMILIES: dict[str, Callable[..., Ranker]] = {
+    "logistic_regression": LogisticRegression,
+    "fm": FactorizationMachine,
+    "wide_deep": WideDeep,
+    "deepfm": DeepFM,
+    "dcn_v2": DCNV2,
+    "finalmlp": FinalMLP,
+    "din": DIN,
+    "multi_task": MultiTask,
+}
+"""`model.family` → class; a new family is one file, one line here and one config."""
 
 
 def build_ranker(config: ModelConfig, spec: FeatureSpec, *, seed: int = 0) -> Ranker:
@@ -30,12 +46,7 @@ def build_ranker(config: ModelConfig, spec: FeatureSpec, *, seed: int = 0) -> Ra
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _build("deepfm", _keywords(config), spec)
-
-
-def fit_scaling(ranker: Ranker, training_set: TrainingSet) -> None:
-    """Fit the ranker's scalers on the train rows of `training_set`."""
-    ranker.fit_scaling(as_inputs(training_set.inputs(training_set.rows_of(Split.TRAIN))))
+        return _build(config.family, _keywords(config), spec)
 
 
 def save_ranker(ranker: Ranker, config: ModelConfig, folder_path: Path) -> None:
@@ -74,12 +85,12 @@ def load_ranker(folder_path: Path) -> Ranker:
     return ranker.eval()
 
 
-def _keywords(config: DeepFMConfig) -> dict[str, Any]:
-    return config.model_dump(exclude={"family"})
+def _keywords(config: ModelConfig) -> dict[str, Any]:
+    # The length of the history is the spec's, which a saved ranker carries.
+    return config.model_dump(exclude={"family", "history_length"})
 
 
 def _build(family: str, keywords: dict[str, Any], spec: FeatureSpec) -> Ranker:
-    families = {"deepfm": DeepFM}
-    if family not in families:
-        raise ArtifactError("The model's family is unknown.", expected=str(sorted(families)), got=family)
-    return families[family](spec, **keywords)
+    if family not in FAMILIES:
+        raise ArtifactError("The model's family is unknown.", expected=str(sorted(FAMILIES)), got=family)
+    return FAMILIES[family](spec, **keywords)

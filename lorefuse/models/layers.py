@@ -5,6 +5,7 @@ Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``E`` knowledge dim, ``M`` pad
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -24,9 +25,7 @@ class FusedEmbedding(nn.Module):
     Args:
         fields: Fields with one category; the first one is the id.
         multi_fields: Fields with several categories, averaged; 0 is padding.
-        embedding_dim: D.
-        id_dropout: Share of ids that training replaces by the unseen index 0, so that index 0 learns to stand for
-            an id nobody has seen. Source: DropoutNet (Volkovs et al., NIPS 2017), there for the whole latent vector.
+        embedding_dim: D; 0 leaves the first-order weights alone.
 
     Example:
         >>> layer = FusedEmbedding([CategoricalField(name="item_id", size=5)], [], embedding_dim=3)
@@ -43,7 +42,6 @@ class FusedEmbedding(nn.Module):
         fields: Sequence[CategoricalField],
         multi_fields: Sequence[MultiField],
         embedding_dim: int,
-        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = [field.size for field in (*fields, *multi_fields)]
@@ -51,7 +49,6 @@ class FusedEmbedding(nn.Module):
         self.register_buffer("offsets", starts[: len(fields)], persistent=False)
         self.register_buffer("multi_offsets", starts[len(fields) :], persistent=False)
         self.widths = [field.width for field in multi_fields]
-        self.id_dropout = id_dropout
         self.num_fields = len(sizes)
         self.table = nn.Parameter(torch.empty(sum(sizes), embedding_dim + 1))
         nn.init.normal_(self.table, std=0.01)
@@ -66,9 +63,6 @@ class FusedEmbedding(nn.Module):
         Returns:
             First-order sum, shape (B,), and one vector per field, shape (B, F, D), multi-valued fields last.
         """
-        if self.training and self.id_dropout:
-            keep_B = torch.rand(len(fields_BF), device=fields_BF.device) >= self.id_dropout
-            fields_BF = torch.cat([fields_BF[:, :1] * keep_B[:, None], fields_BF[:, 1:]], dim=1)
         found = nn.functional.embedding(fields_BF + self.offsets, self.table)
         if multi_BM is not None:
             blocks = [self._mean(block, n) for n, block in enumerate(torch.split(multi_BM, self.widths, dim=1))]
@@ -81,6 +75,27 @@ class FusedEmbedding(nn.Module):
         found = nn.functional.embedding(block_BM + self.multi_offsets[number], self.table) * present_BM1
         mean_B1D: Tensor = found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
         return mean_B1D
+
+
+class IdDropout(nn.Module):
+    """Replace a share of ids by the unseen index 0 in training, so that index 0 learns to stand for any new id.
+
+    Args:
+        share: Share of the ids, the first field of a side.
+
+    Source: DropoutNet (Volkovs et al., NIPS 2017), there for the whole latent vector.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, fields_BF: Tensor) -> Tensor:
+        """Return the fields (B, F) with some ids set to 0; as they are outside of training."""
+        if not self.training or not self.share:
+            return fields_BF
+        keep_B = torch.rand(len(fields_BF), device=fields_BF.device) >= self.share
+        return torch.cat([fields_BF[:, :1] * keep_B[:, None], fields_BF[:, 1:]], dim=1)
 
 
 class NumericScaler(nn.Module):
@@ -109,6 +124,14 @@ class NumericScaler(nn.Module):
         """Return (values − mean) / std, cut at ±`MAX_SIGMAS`, shape (B, P)."""
         scaled_BP: Tensor = ((values_BP - self.mean) / self.std).clamp(-MAX_SIGMAS, MAX_SIGMAS)
         return scaled_BP
+
+
+def mlp(width_in: int, hidden_dims: Sequence[int], dropout: float) -> nn.Sequential:
+    """Return linear layers with ReLU and dropout after each; the output is as wide as the last of `hidden_dims`."""
+    layers: list[nn.Module] = []
+    for width_from, width_to in itertools.pairwise((width_in, *hidden_dims)):
+        layers += [nn.Linear(width_from, width_to), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)
 
 
 def unit_length(vectors_BE: Tensor) -> Tensor:

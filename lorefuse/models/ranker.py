@@ -19,6 +19,7 @@ from lorefuse.contract import ITEM_TENSORS, USER_TENSORS
 from lorefuse.contract import Tensor as TensorName
 from lorefuse.errors import UsageError
 from lorefuse.features.spec import FeatureSpec
+from lorefuse.features.training_set import TrainingSet
 
 Side = dict[str, Tensor]
 """An encoded half: named tensors whose first dimension is the row (or the catalogue item)."""
@@ -39,7 +40,11 @@ class Ranker(nn.Module, ABC):
 
     @abstractmethod
     def encode_user(
-        self, user_fields: Tensor, user_numeric: Tensor | None = None, user_interest: Tensor | None = None
+        self,
+        user_fields: Tensor,
+        user_numeric: Tensor | None = None,
+        user_interest: Tensor | None = None,
+        user_history: Tensor | None = None,
     ) -> Side:
         """Encode the user half; inputs as described at `contract.Tensor`, absent where their width is 0."""
 
@@ -63,8 +68,38 @@ class Ranker(nn.Module, ABC):
         """Score every user row with every item: logits of shape (B, N)."""
 
     @abstractmethod
-    def fit_scaling(self, inputs: dict[str, Tensor]) -> None:
-        """Fit constants (means, deviations) on the inputs of all train rows; called once, before training."""
+    def prepare(self, training_set: TrainingSet) -> None:
+        """Fit constants (means, deviations, tables of the catalogue) on train rows; called once, before training."""
+
+    def auxiliary_loss(self, inputs: dict[str, Tensor]) -> Tensor | None:
+        """Return what training adds to the loss of a batch; None where there is nothing. Inputs as for `forward`."""
+        return None
+
+    def loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
+        """Return the training loss of a batch: cross-entropy (binary) or squared error, plus `auxiliary_loss`.
+
+        Args:
+            inputs: As for `forward`.
+            label_B: 0/1, or the value for a regression.
+            value_B: Rating or event value, for families that learn more than one task.
+        """
+        logits_B = self(**inputs)
+        loss = self.label_loss(logits_B, label_B)
+        extra = self.auxiliary_loss(inputs)
+        return loss if extra is None else loss + extra
+
+    def label_loss(self, logits_B: Tensor, label_B: Tensor) -> Tensor:
+        """Return the mean loss of logits against labels."""
+        of = (
+            nn.functional.binary_cross_entropy_with_logits
+            if self.spec.label_kind == "binary"
+            else nn.functional.mse_loss
+        )
+        return of(logits_B, label_B)
+
+    def diagnostics(self, inputs: dict[str, Tensor]) -> dict[str, float]:
+        """Return figures to watch in training, by name (a gate's mean, say); inputs as for `forward`."""
+        return {}
 
     @abstractmethod
     def embedding_parameters(self) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import TrainingConfig
@@ -58,7 +58,7 @@ class Batches:
             tensor(training_set.user_row.astype(np.int64)),
             tensor(training_set.item_row.astype(np.int64)),
         )
-        self.label = tensor(training_set.label)
+        self.label, self.value = tensor(training_set.label), tensor(training_set.value)
         user_tables: dict[str, NDArray[Any]] = {"user_fields": training_set.user_fields}
         item_tables: dict[str, NDArray[Any]] = {
             "item_fields": training_set.item_fields,
@@ -69,6 +69,7 @@ class Batches:
         rows: dict[str, NDArray[Any]] = {
             "user_numeric": training_set.user_numeric,
             "user_interest": training_set.user_interest,
+            "user_history": training_set.user_history.astype(np.int64),
             "item_numeric": training_set.item_numeric,
         }
         self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
@@ -118,7 +119,6 @@ def fit(
     optimizer = _optimizer(ranker, config)
     averaged = AveragedModel(ranker, multi_avg_fn=_moving_average(config.ema_decay))
     judged = cast(Ranker, averaged.module)
-    loss_of = nn.BCEWithLogitsLoss() if training_set.spec.label_kind == "binary" else nn.MSELoss()
     generator = torch.Generator().manual_seed(config.seed)
     history, best_score, best_weights = History(), -np.inf, ranker.state_dict()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -126,10 +126,10 @@ def fit(
         for epoch in range(1, config.max_epochs + 1):
             start_s = time.perf_counter()
             order = train[torch.randperm(len(train), generator=generator).to(device)]
-            train_loss = _epoch(ranker, averaged, batches, order, optimizer, loss_of, config)
+            train_loss = _epoch(ranker, averaged, batches, order, optimizer, config)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation)
-            validation_loss = float(loss_of(logits, batches.label[validation]))
+            validation_loss = float(judged.label_loss(logits, batches.label[validation]))
             _check_finite(train_loss, validation_loss)
             score = validation_score(judged.to_score(logits).cpu().numpy())
             history.epochs.append(
@@ -166,16 +166,16 @@ def _epoch(
     batches: Batches,
     order: Tensor,
     optimizer: torch.optim.Optimizer,
-    loss_of: nn.Module,
     config: TrainingConfig,
 ) -> float:
     ranker.train()
     total = torch.zeros((), device=order.device)
     for rows_B in torch.split(order, config.batch_size):
-        loss = loss_of(ranker(**batches.inputs(rows_B)), batches.label.index_select(0, rows_B))
+        label_B, value_B = batches.label.index_select(0, rows_B), batches.value.index_select(0, rows_B)
+        loss = ranker.loss(batches.inputs(rows_B), label_B, value_B)
         total += loss.detach() * len(rows_B)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         averaged.update_parameters(ranker)
     return float(total) / len(order)

@@ -9,9 +9,9 @@ from lorefuse.config import ModelConfig, PipelineConfig, TrainingConfig
 
 def defaults(config: PipelineConfig) -> dict[str, float]:
     """Return the configured values of the searched hyper-parameters: the first trial of every study."""
-    return {name: getattr(config.training, name) for name in ("learning_rate", "weight_decay", "embedding_l2")} | {
-        name: getattr(config.model, name) for name in ("dropout", "id_dropout")
-    }
+    training = {name: getattr(config.training, name) for name in ("learning_rate", "weight_decay", "embedding_l2")}
+    # A family without an MLP has no dropout; 0 stands in, which `apply` leaves out again.
+    return training | {name: getattr(config.model, name, 0.0) for name in ("dropout", "id_dropout")}
 
 
 def apply(config: PipelineConfig, params: dict[str, Any]) -> tuple[ModelConfig, TrainingConfig]:

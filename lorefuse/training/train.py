@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lorefuse.config import Arm, ModelConfig, PipelineConfig, TrainingConfig
 from lorefuse.contract import Split
 from lorefuse.features.arms import with_knowledge
+from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.models.build import build_ranker, fit_scaling
+from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
 from lorefuse.training.compare import logloss, rmse
@@ -42,8 +43,9 @@ def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfi
         model: Family and hyper-parameters.
         training: Loop and seed; the seed also draws the initial weights.
     """
+    training_set = with_history(training_set, getattr(model, "history_length", 0))
     ranker = build_ranker(model, training_set.spec, seed=training.seed)
-    fit_scaling(ranker, training_set)
+    ranker.prepare(training_set)
     label = training_set.label[training_set.rows_of(Split.VALIDATION)].astype(np.float64)
     loss = logloss if training_set.spec.label_kind == "binary" else rmse
 
@@ -57,6 +59,7 @@ def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfi
 
 def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the scores of some rows, float32."""
+    training_set = with_history(training_set, ranker.spec.history_length)
     device = next(ranker.parameters()).device
     logits = loop.predict(ranker, loop.Batches(training_set, device), torch.from_numpy(rows).to(device))
     scores: NDArray[np.float32] = ranker.to_score(logits).cpu().numpy()

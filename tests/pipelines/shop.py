@@ -41,8 +41,8 @@ PRESET: dict[str, Any] = {
     "model": {
         "embedding_dim": 4,
         "hidden_dims": [8],
-        "residual_text_dim": 4,
-        "residual_graph_dim": 4,
+        "fusion_text_dim": 4,
+        "fusion_graph_dim": 4,
     },
     "training": {"max_epochs": 2, "batch_size": 512, "num_threads": 1},
     "tuning": {"num_trials": 1},

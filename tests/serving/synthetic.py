@@ -25,7 +25,7 @@ from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ARRAYS_FILE, FACTS_FILE, ItemVectors
-from lorefuse.models.build import build_ranker, fit_scaling
+from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 
 NUM_USERS, NUM_ITEMS, TEXT_DIM, GRAPH_DIM, FULL_DIM = 30, 40, 4, 3, 384
@@ -66,7 +66,7 @@ def make_world(path: Path, *, max_k: int = 25) -> World:
 def make_ranker(world: World, seed: int) -> Ranker:
     """A DeepFM whose weights are all well away from zero."""
     ranker = build_ranker(world.config.model, world.training_set.spec, seed=seed)
-    fit_scaling(ranker, world.training_set)
+    ranker.prepare(world.training_set)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in ranker.parameters():

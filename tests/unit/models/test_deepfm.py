@@ -13,7 +13,7 @@ from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.features.spec import CategoricalField, FeatureSpec, InterestFacet, MultiField
 from lorefuse.models.build import build_ranker, load_ranker, save_ranker
 from lorefuse.models.deepfm import DeepFM
-from lorefuse.models.layers import FusedEmbedding, NumericScaler, unit_length
+from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
 
 SPEC = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=7), CategoricalField(name="gender", size=3)),
@@ -118,14 +118,13 @@ def test_unseen_item_scores_from_its_knowledge() -> None:
     assert score[0] != score[1]
 
 
-def test_id_dropout_trains_the_unseen_index() -> None:
-    layer = FusedEmbedding([CategoricalField(name="item_id", size=5)], [], embedding_dim=2, id_dropout=0.5).train()
+def test_id_dropout_puts_the_unseen_index_in_place_of_some_ids() -> None:
+    layer, fields = IdDropout(0.5), torch.tensor([[3, 2]]).repeat(64, 1)
     torch.manual_seed(0)
-    layer(torch.full((64, 1), 3))[0].sum().backward()
-    used = layer.table.grad[:, 0]  # type: ignore[index]
-    assert used[0] > 0
-    assert used[3] > 0
-    assert used[0] + used[3] == 64
+    dropped = layer.train()(fields)
+    assert set(dropped[:, 0].tolist()) == {0, 3}
+    assert dropped[:, 1].tolist() == [2] * 64
+    assert (layer.eval()(fields) == fields).all()
 
 
 def test_padding_of_a_multi_field_does_not_count() -> None:

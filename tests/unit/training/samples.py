@@ -99,7 +99,7 @@ def make_training_set(
 def small_config(**sections: object) -> PipelineConfig:
     """A configuration under which a training takes a moment; `sections` replace those made here."""
     made: dict[str, object] = {
-        "model": DeepFMConfig(embedding_dim=4, hidden_dims=(8,), residual_text_dim=2, residual_graph_dim=2),
+        "model": DeepFMConfig(embedding_dim=4, hidden_dims=(8,), fusion_text_dim=2, fusion_graph_dim=2),
         "training": TrainingConfig(batch_size=64, learning_rate=0.01, max_epochs=3, num_threads=1),
         "tuning": TuningConfig(num_trials=5),
         "evaluation": EvaluationConfig(arms=("real", "none", "shuffled"), num_seeds=2, num_bootstraps=30, k=3),

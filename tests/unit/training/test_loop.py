@@ -11,7 +11,7 @@ from lorefuse.config import TrainingConfig
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.errors import ConfigError, DataError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.models.build import build_ranker, fit_scaling
+from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
 from lorefuse.training.compare import logloss, rmse
@@ -23,7 +23,7 @@ CONFIG = small_config()
 
 def _fresh(training_set: TrainingSet, seed: int = 0) -> Ranker:
     ranker = build_ranker(CONFIG.model, training_set.spec, seed=seed)
-    fit_scaling(ranker, training_set)
+    ranker.prepare(training_set)
     return ranker
 
 

@@ -1,0 +1,256 @@
+"""The front that all families share: field embeddings, knowledge fusion, scaled numerics, interest scalars.
+
+A family built on it says how fields and numbers interact, in one method; DeepFM alone overrides more, to score whole
+catalogues faster. Suffixes: ``B`` rows, ``N`` catalogue, ``F`` fields, ``D`` id dim, ``P`` numerics, ``V`` interest
+facets, ``X`` numbers of both sides and interest scalars side by side.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from lorefuse.contract import Split
+from lorefuse.contract import Tensor as TensorName
+from lorefuse.features.spec import FeatureSpec
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.fusion import make_fusion
+from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
+from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
+from lorefuse.models.ranker import Ranker, Side, as_inputs
+
+Parts = tuple[Tensor, Tensor, Tensor | None]
+"""First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""
+
+
+class Front(TypedDict, total=False):
+    """Keywords of `FieldRanker` that every family hands on."""
+
+    embedding_dim: int
+    id_dropout: float
+    fusion: str
+    fusion_text_dim: int
+    fusion_graph_dim: int
+    init: str
+    alignment_weight: float
+    alignment_temperature: float
+
+
+class FieldRanker(Ranker):
+    """Fields of width D from ids, categories and knowledge, with numbers beside them.
+
+    Args:
+        spec: Names and widths of the inputs.
+        embedding_dim: D.
+        id_dropout: Share of user and item ids replaced by the unseen index in training.
+        fusion: How knowledge meets the item's id, a name of `fusion.FUSIONS` or ``none``.
+        fusion_text_dim: Leading text dimensions in the fusion; the interest scalars use all.
+        fusion_graph_dim: The same of the graph.
+        init: ``random``, or ``text``: item ids start at an image of their knowledge vectors.
+        alignment_weight: Weight of the contrastive loss between ids and knowledge; 0 leaves it out.
+        alignment_temperature: Its temperature.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        *,
+        embedding_dim: int = 16,
+        id_dropout: float = 0.1,
+        fusion: str = "residual",
+        fusion_text_dim: int = 16,
+        fusion_graph_dim: int = 32,
+        init: str = "random",
+        alignment_weight: float = 0.0,
+        alignment_temperature: float = 0.2,
+    ) -> None:
+        super().__init__(spec)
+        self.embedding_dim, self.init = embedding_dim, init
+        self.drop_ids = IdDropout(id_dropout)
+        self.user_embedding = FusedEmbedding(spec.user_fields, (), embedding_dim)
+        self.item_embedding = FusedEmbedding(spec.item_fields, spec.item_multi_fields, embedding_dim)
+        self.user_scaler = NumericScaler(len(spec.user_numeric))
+        self.item_scaler = NumericScaler(len(spec.item_numeric))
+        offered = {TensorName.ITEM_TEXT: (spec.text_dim, fusion_text_dim)}
+        offered |= {TensorName.ITEM_GRAPH: (spec.graph_dim, fusion_graph_dim)}
+        dims = {name: min(widths) for name, widths in offered.items() if min(widths)}
+        self.fused_names = tuple(name.value for name in dims)
+        self.fused_widths = tuple(spec.width(name) for name in dims)
+        self.fusion = make_fusion(fusion, tuple(dims.values()), embedding_dim)
+        self.alignment: AlignmentLoss | None = None
+        if alignment_weight and dims and embedding_dim:
+            self.alignment = AlignmentLoss(
+                sum(self.fused_widths), embedding_dim, weight=alignment_weight, temperature=alignment_temperature
+            )
+        self.num_user_fields = self.user_embedding.num_fields
+        self.num_fused = self.fusion.num_fields if self.fusion is not None else 1
+        self.num_item_fields = self.item_embedding.num_fields - 1 + self.num_fused
+        self.num_facets = len(spec.interest)
+        self.interest_scaler = NumericScaler(self.num_facets)
+        self.num_dense = len(spec.user_numeric) + len(spec.item_numeric) + self.num_facets
+        self.numeric_weight = nn.Parameter(torch.zeros(self.num_dense))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    @abstractmethod
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+        """Return what a family adds to the linear part, (B,).
+
+        Args:
+            fields_BFD: All field vectors, the user's first; the item's fused fields are its first.
+            dense_BX: User numerics, item numerics and interest scalars, standardised.
+            user: The user's half, for what else a family put there.
+            item: The item's half.
+        """
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Return the two fused tables."""
+        return [self.user_embedding.table, self.item_embedding.table]
+
+    def encode_user(
+        self,
+        user_fields: Tensor,
+        user_numeric: Tensor | None = None,
+        user_interest: Tensor | None = None,
+        user_history: Tensor | None = None,
+    ) -> Side:
+        """Return linear (B,), fields (B, Fu, D), numeric (B, Pu) and interest (B, facets), where there are any."""
+        side = self._side(self._user_parts(user_fields, user_numeric), slice(0, len(self.spec.user_numeric)))
+        if user_interest is not None:
+            side["interest"] = user_interest
+        return side
+
+    def encode_item(
+        self,
+        item_fields: Tensor,
+        item_multi: Tensor | None = None,
+        item_numeric: Tensor | None = None,
+        item_text: Tensor | None = None,
+        item_graph: Tensor | None = None,
+    ) -> Side:
+        """Return linear (B,), fields (B, Fi, D), numeric (B, Pi) and unit knowledge vectors, where there are any."""
+        num_user = len(self.spec.user_numeric)
+        parts = self._item_parts(item_fields, item_multi, item_numeric, item_text, item_graph)
+        side = self._side(parts, slice(num_user, num_user + len(self.spec.item_numeric)))
+        return side | self._unit_knowledge(item_text, item_graph)
+
+    def cross(self, user: Side, item: Side) -> Tensor:
+        """Score row by row: logits (B,)."""
+        linear_B, fields_BFD, dense_BX = self.joined(user, item)
+        return linear_B + self.interact(fields_BFD, dense_BX, user, item)
+
+    def joined(self, user: Side, item: Side) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the linear part (B,), all field vectors (B, F, D) and all numbers (B, X) of both halves."""
+        linear_B = user["linear"] + item["linear"] + self.bias
+        dense = [side["numeric"] for side in (user, item) if "numeric" in side]
+        if self.num_facets:
+            interest_BV = self.interest(user, item)
+            linear_B = linear_B + interest_BV @ self.numeric_weight[-self.num_facets :]
+            dense.append(interest_BV)
+        fields_BFD = torch.cat([user["fields"], item["fields"]], dim=1)
+        dense_BX = torch.cat(dense, dim=1) if dense else fields_BFD.new_zeros(fields_BFD.shape[0], 0)
+        return linear_B, fields_BFD, dense_BX
+
+    def cross_all(self, user: Side, item: Side) -> Tensor:
+        """Score every pair, as rows: logits (B, N)."""
+        # `len` would freeze the number of users in an exported graph; `shape` keeps it open.
+        num_items = item["linear"].shape[0]
+        users = {k: v.unsqueeze(1).expand(-1, num_items, *v.shape[1:]).flatten(0, 1) for k, v in user.items()}
+        items = {k: v.unsqueeze(0).expand(user["linear"].shape[0], *v.shape).flatten(0, 1) for k, v in item.items()}
+        return self.cross(users, items).view(-1, num_items)
+
+    def interest(self, user: Side, item: Side) -> Tensor:
+        """Return the standardised interest scalars, dot products of user and item vectors, (B, V)."""
+        pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+        scalars = [(block * item[facet.against.value]).sum(1) for facet, block in pairs]
+        scaled_BV: Tensor = self.interest_scaler(torch.stack(scalars, dim=1))
+        return scaled_BV
+
+    def auxiliary_loss(self, inputs: dict[str, Tensor]) -> Tensor | None:
+        """Return the weighted alignment loss of a batch, where there is one; inputs as for `forward`."""
+        if self.alignment is None:
+            return None
+        index_B = inputs["item_fields"][:, 0]
+        knowledge_BE = torch.cat([inputs[name] for name in self.fused_names], dim=1)
+        at = distinct_items(index_B, knowledge_BE.abs().sum(1) > 0)
+        id_nD = nn.functional.embedding(index_B[at], self.item_embedding.table)[:, 1:]
+        loss: Tensor = self.alignment(id_nD, knowledge_BE[at])
+        return loss
+
+    def prepare(self, training_set: TrainingSet) -> None:
+        """Fit all constants on train rows, and set initial item ids where they come from knowledge."""
+        inputs = as_inputs(training_set.inputs(training_set.rows_of(Split.TRAIN)))
+        if self.spec.user_numeric:
+            self.user_scaler.fit(inputs["user_numeric"])
+        if self.spec.item_numeric:
+            self.item_scaler.fit(inputs["item_numeric"])
+        knowledge = [inputs[name] for name in self.fused_names]
+        if self.fusion is not None:
+            self.fusion.fit(knowledge)
+        if self.alignment is not None:
+            self.alignment.fit(torch.cat(knowledge, dim=1))
+        if self.num_facets:
+            self._fit_interest(inputs)
+        if self.init == "text" and self.fused_names and self.embedding_dim:
+            index, vectors = initial_ids(training_set, self.fused_names, self.embedding_dim)
+            with torch.no_grad():
+                self.item_embedding.table[index, 1:] = vectors
+
+    def diagnostics(self, inputs: dict[str, Tensor]) -> dict[str, float]:
+        """Return the fusion's figures to watch, on some rows."""
+        if self.fusion is None:
+            return {}
+        with torch.no_grad():
+            fields_BF = inputs["item_fields"]
+            _, vectors_BFD = self.item_embedding(fields_BF)
+            knowledge = [inputs[name] for name in self.fused_names]
+            return self.fusion.diagnostics(vectors_BFD[:, 0], knowledge, fields_BF[:, 0] > 0)
+
+    def item_vectors(self, fields_BF: Tensor, knowledge: list[Tensor]) -> Tensor:
+        """Return the fused fields of items from their encoded ids and knowledge, (B, K, D)."""
+        found_BD = nn.functional.embedding(fields_BF[:, 0], self.item_embedding.table)[:, 1:]
+        return self._fuse(found_BD, knowledge, fields_BF[:, 0] > 0)
+
+    def _fuse(self, id_BD: Tensor, knowledge: list[Tensor], known_B: Tensor) -> Tensor:
+        if self.fusion is None:
+            return id_BD.unsqueeze(1)
+        fused_BKD: Tensor = self.fusion(id_BD, knowledge, known_B)
+        return fused_BKD
+
+    def _user_parts(self, fields_BF: Tensor, numeric: Tensor | None) -> Parts:
+        first_B, vectors_BFD = self.user_embedding(self.drop_ids(fields_BF))
+        return first_B, vectors_BFD, None if numeric is None else self.user_scaler(numeric)
+
+    def _item_parts(
+        self, fields: Tensor, multi: Tensor | None, numeric: Tensor | None, text: Tensor | None, graph: Tensor | None
+    ) -> Parts:
+        fields_BF = self.drop_ids(fields)
+        first_B, vectors_BFD = self.item_embedding(fields_BF, multi)
+        given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
+        knowledge = [vector for name in self.fused_names if (vector := given[name]) is not None]
+        fused_BKD = self._fuse(vectors_BFD[:, 0], knowledge, fields_BF[:, 0] > 0)
+        vectors_BFD = torch.cat([fused_BKD, vectors_BFD[:, 1:]], dim=1)
+        return first_B, vectors_BFD, None if numeric is None else self.item_scaler(numeric)
+
+    def _side(self, parts: Parts, numerics: slice) -> Side:
+        linear_B, vectors_BFD, numeric_BP = parts
+        side = {"linear": linear_B, "fields": vectors_BFD}
+        if numeric_BP is not None:
+            side |= {"linear": linear_B + numeric_BP @ self.numeric_weight[numerics], "numeric": numeric_BP}
+        return side
+
+    def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> Side:
+        given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
+        return {name: unit_length(vector) for name, vector in given.items() if vector is not None}
+
+    def _fit_interest(self, inputs: dict[str, Tensor]) -> None:
+        names = {facet.against.value for facet in self.spec.interest}
+        unit = {name: unit_length(inputs[name]) for name in names}
+        pairs = zip(self.spec.interest, self._interest_blocks({"interest": inputs["user_interest"]}), strict=True)
+        scalars = [(block * unit[facet.against.value]).sum(1) for facet, block in pairs]
+        self.interest_scaler.fit(torch.stack(scalars, dim=1))
+
+    def _interest_blocks(self, user: Side) -> tuple[Tensor, ...]:
+        return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)

@@ -1,0 +1,92 @@
+"""The two shallow families: logistic regression and the factorisation machine.
+
+Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``E`` knowledge dim, ``X`` numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from lorefuse.contract import Split
+from lorefuse.contract import Tensor as TensorName
+from lorefuse.features.spec import FeatureSpec
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.field_ranker import FieldRanker, Front
+from lorefuse.models.layers import NumericScaler
+from lorefuse.models.ranker import Side
+
+
+class LogisticRegression(FieldRanker):
+    """One weight per category, number, interest scalar and knowledge dimension; linear regression for values.
+
+    The floor of every comparison: what it reaches needs no model. Knowledge enters as its own standardised
+    dimensions.
+
+    Args:
+        spec: Names and widths of the inputs.
+        id_dropout: As for `FieldRanker`.
+    """
+
+    def __init__(self, spec: FeatureSpec, *, id_dropout: float = 0.1) -> None:
+        super().__init__(spec, embedding_dim=0, id_dropout=id_dropout, fusion="none")
+        names = (TensorName.ITEM_TEXT, TensorName.ITEM_GRAPH)
+        self.knowledge_scaler = NumericScaler(sum(spec.width(name) for name in names))
+        self.knowledge_weight = nn.Parameter(torch.zeros(sum(spec.width(name) for name in names)))
+        self.knowledge_names = tuple(name.value for name in names if spec.width(name))
+
+    def prepare(self, training_set: TrainingSet) -> None:
+        """Fit all scalers on train rows."""
+        super().prepare(training_set)
+        inputs = training_set.inputs(training_set.rows_of(Split.TRAIN))
+        vectors = [torch.as_tensor(inputs[TensorName(name)]) for name in self.knowledge_names]
+        if vectors:
+            self.knowledge_scaler.fit(torch.cat(vectors, dim=1))
+
+    def encode_item(
+        self,
+        item_fields: Tensor,
+        item_multi: Tensor | None = None,
+        item_numeric: Tensor | None = None,
+        item_text: Tensor | None = None,
+        item_graph: Tensor | None = None,
+    ) -> Side:
+        """Return the item's half, its knowledge already in the linear part."""
+        side = super().encode_item(item_fields, item_multi, item_numeric, item_text, item_graph)
+        vectors = [vector for vector in (item_text, item_graph) if vector is not None]
+        if vectors:
+            knowledge_BE = torch.cat(vectors, dim=1)
+            side["linear"] = side["linear"] + self.knowledge_scaler(knowledge_BE) @ self.knowledge_weight
+        return side
+
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+        """Return zeros: nothing interacts."""
+        return torch.zeros_like(user["linear"])
+
+
+class FactorizationMachine(FieldRanker):
+    """The linear part and all pairwise products of fields, ``½ (|Σv|² − Σ|v|²)``.
+
+    Source: Rendle, ICDM 2010, eqs. 1 and 5; knowledge enters through the item's fused fields.
+    """
+
+    def __init__(self, spec: FeatureSpec, **front: Unpack[Front]) -> None:
+        super().__init__(spec, **front)
+
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+        """Return the pairwise term, (B,)."""
+        return pairwise(fields_BFD)
+
+
+def pairwise(fields_BFD: Tensor) -> Tensor:
+    """Return the sum of dot products over all pairs of fields, (B,).
+
+    Example:
+        >>> pairwise(torch.tensor([[[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]]]))
+        tensor([17.])
+    """
+    sum_BD = fields_BFD.sum(1)
+    pairs_B: Tensor = 0.5 * (sum_BD.square() - fields_BFD.square().sum(1)).sum(1)
+    return pairs_B
