@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 from lorefuse.config.data import DataConfig, SplitConfig
@@ -27,3 +27,10 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="after")
+    def _history_is_kept(self) -> PipelineConfig:
+        wanted, kept = getattr(self.model, "history_length", 0), self.features.history_length
+        if wanted > kept:
+            raise ValueError(f"model.history_length {wanted} must not exceed features.history_length {kept}")
+        return self

@@ -170,9 +170,11 @@ def write_bundle(
         LeakError: The knowledge was fitted on later data than the features.
     """
     from lorefuse.export.graphs import export_graphs
+    from lorefuse.features.history import with_history
     from lorefuse.models.build import save_ranker
 
     ranker = ranker.eval().cpu()
+    training_set = with_history(training_set, ranker.spec.history_length)
     _check_cutoff(training_set.spec, item_vectors_path)
     save_ranker(ranker, config.model, out_path)
     training_set.spec.save(out_path)

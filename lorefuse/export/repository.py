@@ -163,6 +163,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "user_fields": [[field.name, vocabularies[field.name]] for field in spec.user_fields],
         "user_numeric": [[name, defaults[name]] for name in spec.user_numeric],
         "interest": [[facet.name, facet.dim] for facet in spec.interest],
+        "history_length": spec.history_length,
         "item_ids": item_ids,
         "num_excluded": num_excluded(len(item_ids), config.serving),
         "num_liked": config.features.history_length,

@@ -29,7 +29,7 @@ RANKER_BATCH_SIZE = 4096
 """Most rows a request to the ranker may hold."""
 USER_BATCH_SIZE = 64
 """Most users a request to any other model may hold."""
-_INTEGERS = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI)
+_INTEGERS = (Tensor.USER_FIELDS, Tensor.USER_HISTORY, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI)
 _TRITON_DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "bytes": "BYTES"}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split
+from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry import flavor
@@ -175,6 +175,8 @@ def _obstacle(champion: Bundle, new: Bundle, training_set_path: Path | None) -> 
         return "no training set was given"
     old_spec, new_spec = champion.spec(), new.spec()
     for tensor in (*USER_TENSORS, *ITEM_TENSORS):
+        if tensor == Tensor.USER_HISTORY:
+            continue  # made anew at whatever length the champion reads
         if old_spec.width(tensor) not in (0, new_spec.width(tensor)):
             return f"{tensor} has width {new_spec.width(tensor)}, the champion reads {old_spec.width(tensor)}"
     if (old_spec.user_numeric, old_spec.item_numeric) != (new_spec.user_numeric, new_spec.item_numeric):
@@ -188,9 +190,10 @@ def _obstacle(champion: Bundle, new: Bundle, training_set_path: Path | None) -> 
 def _rescore(champion: Bundle, training_set_path: Path, scores: pd.DataFrame) -> Any:
     import onnxruntime
 
+    from lorefuse.features.history import with_history
     from lorefuse.features.training_set import TrainingSet
 
-    training_set = TrainingSet.load(training_set_path)
+    training_set = with_history(TrainingSet.load(training_set_path), champion.spec().history_length)
     rows = scores[ROW_ID].to_numpy(np.int64)
     if not np.array_equal(rows, np.sort(training_set.rows_of(Split.TEST))):
         raise ArtifactError(

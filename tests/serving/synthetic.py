@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from lorefuse.atomic import atomic_folder, write_json
-from lorefuse.config import PipelineConfig, parse_config
+from lorefuse.config import ModelConfig, PipelineConfig, parse_config
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.split import load_split, split
@@ -19,6 +19,7 @@ from lorefuse.embedding.reduce import Reducer
 from lorefuse.export.bundle import write_bundle
 from lorefuse.features.build import TABLES_FILE, build_feature_data, history_of
 from lorefuse.features.frame import Rows
+from lorefuse.features.history import with_history
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.features.spec import FeatureSpec
@@ -63,10 +64,12 @@ def make_world(path: Path, *, max_k: int = 25) -> World:
     return World(path, config, dataset, _training_set(dataset, vectors, config, path))
 
 
-def make_ranker(world: World, seed: int) -> Ranker:
-    """A DeepFM whose weights are all well away from zero."""
-    ranker = build_ranker(world.config.model, world.training_set.spec, seed=seed)
-    ranker.prepare(world.training_set)
+def make_ranker(world: World, seed: int, model: ModelConfig | None = None) -> Ranker:
+    """A ranker (a DeepFM, if nothing else is said) whose weights are all well away from zero."""
+    model = model or world.config.model
+    training_set = with_history(world.training_set, getattr(model, "history_length", 0))
+    ranker = build_ranker(model, training_set.spec, seed=seed)
+    ranker.prepare(training_set)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in ranker.parameters():

@@ -65,6 +65,7 @@ class TritonPythonModel:
             "user_fields": self._fields(user_ids, found),
             "user_numeric": self._numeric(found),
             "user_interest": self._interest(found),
+            "user_history": self._history(found),
             "exclude_rows": self._exclude_rows(found, exclude),
             "k": k[:, None],
             "liked_item_id": self._liked(found),
@@ -106,6 +107,17 @@ class TritonPythonModel:
                     raise OnlineStoreError(f"{name} in the online store has {len(vector)} dimensions, expected {dim}")
                 row[start : start + len(vector)] = vector
                 start += dim
+        return result
+
+    def _history(self, found):
+        """Catalogue rows + 1 of the recent liked items, oldest first, padded with 0 on the left."""
+        length = self.facts["history_length"]
+        result = np.zeros((len(found), length), dtype=np.int64)
+        for row, features in zip(result, found, strict=True):
+            # An item that has left the catalogue keeps its place as padding.
+            liked = [self.catalogue.get(item, -1) + 1 for item in features.get("recent_liked", ())][-length:]
+            if length and liked:
+                row[-len(liked) :] = liked
         return result
 
     def _exclude_rows(self, found, exclude):
