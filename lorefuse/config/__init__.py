@@ -2,7 +2,7 @@
 
 from lorefuse.config.base import Section
 from lorefuse.config.data import DataConfig, FileSource, LabelConfig, MovieLensSource, SplitConfig
-from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
+from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, parse_config
 from lorefuse.config.models import (
@@ -28,9 +28,11 @@ __all__ = [
     "EmbeddingConfig",
     "EvaluationConfig",
     "FMConfig",
+    "FacetConfig",
     "FeatureConfig",
     "FileSource",
     "FinalMLPConfig",
+    "FineTuneConfig",
     "KnowledgeConfig",
     "LabelConfig",
     "LogisticRegressionConfig",

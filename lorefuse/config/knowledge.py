@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from lorefuse.config.base import Section
+
+REDUCTION_FIELDS = ("reducer", "reducer_seed", "reduce_dim", "facets")
+"""Fields of `EmbeddingConfig` that decide what becomes of the encoder's vectors, beside the vectors themselves."""
+
+
+class FacetConfig(Section):
+    """One text of an item: its own columns, and its own block in the text matrix."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the facet.")
+    columns: tuple[str, ...] = Field((), description="Item columns that make up the text.")
+    prompt: str | None = Field(None, description="Its template; null: embedding.prompt.")
+    reduce_dim: int | None = Field(None, ge=1, le=4096, description="Width of its block; null: embedding.reduce_dim.")
+
+
+class FineTuneConfig(Section):
+    """Fine-tuning of the encoder on which items are liked together (LoRA, InfoNCE)."""
+
+    steps: int = Field(200, ge=1, description="Optimizer steps.")
+    batch_size: int = Field(32, ge=2, description="Pairs in a batch; the others of the batch are the negatives.")
+    lr: float = Field(2e-4, gt=0, description="Peak learning rate; warms up over a tenth, then falls to zero.")
+    temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss.")
+    rank: int = Field(8, ge=1, le=256, description="Rank of the LoRA matrices.")
+    alpha: float = Field(16.0, gt=0, description="LoRA scale is alpha / rank.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout before the LoRA matrices.")
+    max_gap: int = Field(3, ge=1, description="Liked items of a user at most this far apart make a pair.")
+    seed: int = Field(0, ge=0, description="Seed of pairs, batches and initial weights.")
 
 
 class EmbeddingConfig(Section):
@@ -14,14 +41,44 @@ class EmbeddingConfig(Section):
 
     encoder: str = Field("minilm", description="`minilm` (bundled weights), a hub name, or a local folder.")
     revision: str | None = Field(None, description="Revision of a hub model; part of the cache address.")
-    prompt: str = Field("default@1", description="Versioned template that turns item columns into one text.")
+    prompt: str = Field("default@1", description="Versioned template, or a text with `{column}` placeholders.")
+    instruction: str = Field("", description="Put before each text, as instruction-tuned encoders want it.")
     pooling: Literal["mean", "cls", "last_token"] = Field("mean", description="Token vectors → text vector.")
+    append_eos: bool = Field(False, description="End each text with the end token that last_token pooling reads.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut here.")
     tokens_per_batch: int = Field(1024, ge=64, description="Padded tokens encoded at a time.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic of the encoder.")
     device: str = Field("cpu", description="torch device of the encoder.")
     num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
-    reduce_dim: int = Field(32, ge=1, le=4096, description="Dimensions kept by PCA, fitted on train items.")
+    truncate_dim: int | None = Field(None, ge=1, description="Leading dimensions kept (Matryoshka); null: all.")
+    normalize: bool = Field(True, description="Scale vectors to unit length.")
+    reducer: Literal["none", "pca", "whitening", "random_projection", "supervised"] = Field(
+        "pca", description="Linear map to fewer dimensions, fitted on train items."
+    )
+    reducer_seed: int = Field(0, ge=0, description="Seed of the random projection.")
+    reduce_dim: int = Field(32, ge=1, le=4096, description="Dimensions kept by the reducer; `none` keeps all.")
+    facets: tuple[FacetConfig, ...] = Field(
+        (), description="Several texts per item, `{name: [columns]}` or a list; empty: one text of the item_text roles."
+    )
+    fine_tune: FineTuneConfig = Field(FineTuneConfig(), description="How `fine_tune` would adapt the encoder.")
+
+    @field_validator("facets", mode="before")
+    @classmethod
+    def _mapping_is_short_for_a_list(cls, content: Any) -> Any:
+        """A list keeps its order on every way through JSON; a mapping might not."""
+        if isinstance(content, dict):
+            return [{"name": name, "columns": columns} for name, columns in content.items()]
+        return content
+
+    @model_validator(mode="after")
+    def _facets_fit(self) -> EmbeddingConfig:
+        repeated = [name for name, count in Counter(facet.name for facet in self.facets).items() if count > 1]
+        if repeated:
+            raise ValueError(f"two facets have the name {repeated[0]!r}")
+        for facet in self.facets:
+            if not facet.columns and "{" not in (facet.prompt or self.prompt):
+                raise ValueError(f"facet {facet.name!r} names no columns, and its prompt holds no {{column}}")
+        return self
 
 
 class KnowledgeConfig(Section):

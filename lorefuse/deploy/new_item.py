@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,15 @@ class Standing:
     percentile: float
 
 
-def new_item_tensors(text: str, bundle_path: Path) -> dict[str, NDArray[Any]]:
+def new_item_tensors(text: str | Mapping[str, str], bundle_path: Path) -> dict[str, NDArray[Any]]:
     """Turn a text into the item tensors of an item that no training row has seen.
 
     The id and every category are unseen (index 0), there is no graph vector, the counts are those of an item without
     history, and the prior is what the text alone promises.
 
     Args:
-        text: What is known about the item, best in the words of the catalogue's texts (title, genres, ...).
+        text: What is known about the item, best in the words of the catalogue's texts (title, genres, ...). Where the
+            model knows several text facets it goes to the first; or give facet name → text.
         bundle_path: Model bundle: its encoder, reducer and prior.
 
     Returns:
@@ -51,20 +53,22 @@ def new_item_tensors(text: str, bundle_path: Path) -> dict[str, NDArray[Any]]:
 
     Raises:
         UsageError: The text is empty, or the model was trained without text.
+        ConfigError: The model knows no such text facet.
         ArtifactError: The encoder now gives other vectors than at training.
     """
-    from lorefuse.embedding.embed import embed_texts
+    from lorefuse.embedding.embed import embed_new_item
     from lorefuse.embedding.reduce import Reducer
     from lorefuse.features.prior import ItemPrior
     from lorefuse.features.rows import item_columns
 
     bundle = Bundle.load(bundle_path)
     spec = bundle.spec()
-    if not text.strip():
+    texts = [text] if isinstance(text, str) else list(text.values())
+    if not any(part.strip() for part in texts):
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
     if not spec.text_dim:
         raise UsageError("This model was trained without text.", fix="bring item text: data.source.item_text")
-    vector, _ = embed_texts([text], bundle.config().embedding)
+    vector = embed_new_item(text, bundle.config().embedding)
     _check_space(bundle, vector)
     reduced = Reducer.load(bundle.path).transform(vector, np.ones(1, dtype=np.bool_))
     fields = np.zeros((1, spec.width(Tensor.ITEM_FIELDS)), dtype=np.int64)

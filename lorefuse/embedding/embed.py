@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse import contract as c
 from lorefuse.atomic import sha256_json, write_json
 from lorefuse.config import EmbeddingConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
 from lorefuse.embedding.encoder import load_encoder
+from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.prompt import item_texts
+from lorefuse.embedding.provenance import Provenance
 from lorefuse.embedding.source import EncoderSource, resolve
-from lorefuse.errors import ArtifactError
+from lorefuse.enrich.join import join_knowledge
+from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
 
 ARRAYS_FILE, FACTS_FILE = "item_embeddings.safetensors", "embedding.json"
 _ADDRESS_FIELDS = ("encoder", "prompt", "pooling", "max_tokens", "dtype")
+_LATER_ADDRESS_FIELDS = ("instruction", "append_eos", "normalize")
+"""In an address only where they are set, so that vectors from before they existed keep theirs."""
 _CHUNK = 4096
 """Texts encoded between two writes to the cache: the most a killed run has to do again."""
 
@@ -32,22 +39,55 @@ def space_of(config: EmbeddingConfig) -> dict[str, Any]:
     A local folder is known by its content alone, so that a moved folder keeps its vectors.
 
     Raises:
-        ConfigError: There is no such encoder.
+        ConfigError: There is no such encoder, or it has fewer dimensions than are to be kept.
         ArtifactError: The encoder's folder is not whole.
         UnreachableError: The hub does not answer and the model is not cached.
     """
+    space = _encoded_space(config)
+    if config.truncate_dim is not None:
+        space |= {"truncate_dim": config.truncate_dim, "dim": _kept_dim(config, space["dim"])}
+    if config.facets:
+        facets = [[facet.name, list(facet.columns), facet.config.prompt] for facet in facets_of(config)]
+        space |= {"facets": facets, "dim": len(facets) * space["dim"]}
+    return space
+
+
+def _encoded_space(config: EmbeddingConfig) -> dict[str, Any]:
+    """The space of what the encoder gives and the cache holds: all dimensions of one facet."""
     source = resolve(config)
     facts = config.model_dump(include=set(_ADDRESS_FIELDS))
-    return {**facts, "encoder": source.name, "revision": source.revision, "dim": _dim_of(source, config)}
+    later = {
+        name: value
+        for name in _LATER_ADDRESS_FIELDS
+        if (value := getattr(config, name)) != type(config).model_fields[name].default
+    }
+    dim = _dim_of(source, config)
+    return {**facts, **later, "encoder": source.name, "revision": source.revision, "dim": dim}
 
 
-def embed_items(dataset: Dataset, config: EmbeddingConfig, out_path: Path) -> dict[str, Any]:
-    """Embed every item's text and write the embeddings folder.
+def _kept_dim(config: EmbeddingConfig, dim: int) -> int:
+    kept = config.truncate_dim or dim
+    if kept > dim:
+        raise ConfigError(
+            "embedding.truncate_dim is wider than the encoder.",
+            expected=f"at most {dim}",
+            got=str(kept),
+            fix=f"set it to {dim} or less, or to null",
+        )
+    return kept
+
+
+def embed_items(
+    dataset: Dataset, config: EmbeddingConfig, out_path: Path, knowledge: Mapping[str, Path] | None = None
+) -> dict[str, Any]:
+    """Embed every item's text, facet by facet, and write the embeddings folder.
 
     Args:
-        dataset: The dataset; its roles name the text columns.
-        config: Encoder, prompt, pooling.
+        dataset: The dataset; its roles name the text columns where the configuration names no facets.
+        config: Encoder, prompts, pooling, facets.
         out_path: Empty folder to fill.
+        knowledge: Written knowledge to join, as column name → folder of `enrich.write_item_knowledge`; facets and
+            prompts may name these columns like the dataset's own.
 
     Returns:
         The report of `embed_texts` with the space, its address, dim, num_items and num_without_text.
@@ -59,20 +99,57 @@ def embed_items(dataset: Dataset, config: EmbeddingConfig, out_path: Path) -> di
     """
     from safetensors.numpy import save_file
 
-    texts = item_texts(dataset.items(), dataset.roles.item_text, config.prompt)
-    vectors, report = embed_texts(texts, config)
-    has_text = np.array([bool(text) for text in texts])
-    save_file({"full": vectors, "has_text": has_text}, str(out_path / ARRAYS_FILE))
+    items = dataset.items()
+    for column, path in (knowledge or {}).items():
+        items = join_knowledge(items, path, column)
+    blocks, masks, reports = [], [], []
+    for facet in facets_of(config, dataset.roles.item_text):
+        texts = item_texts(items, facet.columns, facet.config.prompt)
+        vectors, report = embed_texts(texts, facet.config)
+        blocks.append(vectors)
+        masks.append(np.array([bool(text) for text in texts], dtype=bool))
+        reports.append(report)
+    full, has_facet = np.hstack(blocks), np.stack(masks, axis=1)
+    has_text = np.asarray(has_facet.any(axis=1))
+    arrays: dict[str, NDArray[Any]] = {"full": full, "has_text": has_text, "has_facet": has_facet}
+    seen = Provenance.read(resolve(config).path)
+    if seen is not None:
+        arrays["fitted"] = items[c.ITEM_ID].astype(str).isin(seen.item_ids).to_numpy()
+    save_file(arrays, str(out_path / ARRAYS_FILE))
     space = space_of(config)
     facts = {
         "space": space,
         "address": sha256_json(space),
-        "dim": vectors.shape[1],
-        "num_items": len(texts),
+        "dim": full.shape[1],
+        "num_items": len(items),
         "num_without_text": int((~has_text).sum()),
+        "data_cutoff": seen.data_cutoff if seen else None,
     }
     write_json(out_path / FACTS_FILE, facts)
-    return {**facts, **report}
+    return {**facts, **_sum_reports(reports)}
+
+
+def embed_new_item(text: str | Mapping[str, str], config: EmbeddingConfig) -> NDArray[np.float32]:
+    """Embed a brand-new item as `embed_items` would, shape (1, dim).
+
+    Args:
+        text: One text, which goes to the first facet; or facet name → text. Facets without a text stay zeros.
+        config: The configuration the model was trained with.
+
+    Raises:
+        ConfigError: There is no such facet.
+    """
+    facets = facets_of(config)
+    texts = {facets[0].name: text} if isinstance(text, str) else dict(text)
+    unknown = sorted(texts.keys() - {facet.name for facet in facets})
+    if unknown:
+        raise ConfigError(
+            f"There is no facet {unknown[0]!r}.", expected=", ".join(facet.name for facet in facets), got=unknown[0]
+        )
+    blocks = {facet.name: embed_texts([texts[facet.name]], facet.config)[0] for facet in facets if facet.name in texts}
+    dim = next(iter(blocks.values())).shape[1] if blocks else space_of(config)["dim"] // len(facets)
+    nothing = np.zeros((1, dim), dtype=np.float32)
+    return np.hstack([blocks.get(facet.name, nothing) for facet in facets])
 
 
 def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -83,7 +160,7 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
         config: Encoder, prompt, pooling.
 
     Returns:
-        Unit vectors (n, dim), float32, zeros for empty texts; and a report: num_cached and num_encoded (distinct
+        Vectors (n, dim), float32, zeros for empty texts; and a report: num_cached and num_encoded (distinct
         texts), num_tokens, encode_s, texts_per_s.
 
     Raises:
@@ -92,14 +169,16 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
         UnreachableError: The hub does not answer and the model is not cached.
     """
     start_s = time.perf_counter()
-    space = space_of(config)
+    space = _encoded_space(config)
+    kept_dim = _kept_dim(config, space["dim"])
     cache = EmbeddingCache(settings().cache_path / "embeddings.sqlite", sha256_json(space), space["dim"])
     distinct = list(dict.fromkeys(text for text in texts if text))
     vectors, found = cache.get(distinct)
     missing = np.flatnonzero(~found)
     num_tokens = _encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
     position = {text: row for row, text in enumerate(distinct)}
-    result = np.zeros((len(texts), space["dim"]), dtype=np.float32)
+    vectors = _leading(vectors, kept_dim, config.normalize)
+    result = np.zeros((len(texts), kept_dim), dtype=np.float32)
     filled = [row for row, text in enumerate(texts) if text]
     result[filled] = vectors[[position[texts[row]] for row in filled]]
     elapsed_s = time.perf_counter() - start_s
@@ -137,6 +216,27 @@ def _encode_missing(
         cache.put(chunk_texts, encoded)
         vectors[chunk] = encoded
     return encoder.num_tokens - num_tokens_before
+
+
+def _leading(vectors: NDArray[np.float32], dim: int, normalize: bool) -> NDArray[np.float32]:
+    """Keep the leading dimensions, to unit length again: what Matryoshka encoders are trained for (arXiv:2205.13147).
+
+    The cache holds all of them, so that every width comes from one encoding.
+    """
+    if dim == vectors.shape[1]:
+        return vectors
+    kept = vectors[:, :dim]
+    if not normalize:
+        return kept
+    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = np.divide(kept, lengths, out=np.zeros_like(kept), where=lengths > 0)
+    return unit
+
+
+def _sum_reports(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    total = {name: sum(report[name] for report in reports) for name in reports[0]}
+    elapsed_s = max(total["encode_s"], 1e-9)
+    return total | {"encode_s": round(total["encode_s"], 2), "texts_per_s": round(total["num_texts"] / elapsed_s, 1)}
 
 
 def _dim_of(source: EncoderSource, config: EmbeddingConfig) -> int:

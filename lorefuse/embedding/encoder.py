@@ -51,7 +51,7 @@ class Encoder:
         return min(self.config.max_tokens, int(positions), int(self.tokenizer.model_max_length))
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
-        """Encode texts to unit vectors, shape (n, dim), float32, in the order given.
+        """Encode texts to vectors, shape (n, dim), float32, in the order given.
 
         Texts are sorted by length and packed under a budget of padded tokens. On a CPU each thread takes whole
         batches for itself: threads that share one batch wait for each other at every layer.
@@ -70,16 +70,20 @@ class Encoder:
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         # Some tokenizer files carry a length and padding of their own (all-MiniLM-L6-v2's: 128): ours are explicit.
+        end_id = self._end_id if self.config.append_eos else None
         encoded = self.tokenizer(
-            texts,
+            [self.config.instruction + text for text in texts],
             padding=False,
             truncation=True,
-            max_length=self.max_tokens,
+            max_length=self.max_tokens - (end_id is not None),
             return_attention_mask=False,
             return_token_type_ids=False,
         )
+        token_ids = encoded["input_ids"]
+        if end_id is not None:
+            token_ids = [ids if ids and ids[-1] == end_id else [*ids, end_id] for ids in token_ids]
         # A tokenizer without special tokens gives nothing for an empty text: one padding token stands in.
-        return [ids or [self._pad_id] for ids in encoded["input_ids"]]
+        return [ids or [self._pad_id] for ids in token_ids]
 
     def _run(
         self, token_ids: list[list[int]], batches: list[NDArray[np.int64]]
@@ -120,8 +124,19 @@ class Encoder:
             # Without padding no mask is needed, and attention takes its faster path.
             attention_mask = None if mask.all() else mask_BT
             hidden_BTH = self.model(input_ids=tokens_BT, attention_mask=attention_mask).last_hidden_state
-            pooled: NDArray[np.float32] = pool(hidden_BTH, mask_BT, self.config.pooling).cpu().numpy()
+            pooled_BH = pool(hidden_BTH, mask_BT, self.config.pooling, self.config.normalize)
+            pooled: NDArray[np.float32] = pooled_BH.cpu().numpy()
         return pooled
+
+    @property
+    def _end_id(self) -> int:
+        token_id = self.tokenizer.eos_token_id
+        if token_id is None:
+            raise ConfigError(
+                "embedding.append_eos is set, but the encoder's tokenizer has no end token.",
+                fix="unset embedding.append_eos",
+            )
+        return int(token_id)
 
     @property
     def _pad_id(self) -> int:
@@ -191,6 +206,8 @@ def _load(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
             fix="download or save the model again, or choose another embedding.encoder",
         ) from None
     _check(source, model, report)
+    # Some decoders' tokenizers cut on the left, where the instruction and the title stand.
+    tokenizer.truncation_side = "right"
     model.config.use_cache = False  # a decoder would keep keys and values that nobody reads
     try:
         return model.eval().to(device), tokenizer

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def pool(hidden_BTH: Tensor, mask_BT: Tensor, kind: str) -> Tensor:
+def pool(hidden_BTH: Tensor, mask_BT: Tensor, kind: str, normalize: bool = True) -> Tensor:
     """Pool the last hidden state; padding never counts, on whichever side it stands.
 
     Args:
@@ -14,9 +14,10 @@ def pool(hidden_BTH: Tensor, mask_BT: Tensor, kind: str) -> Tensor:
         mask_BT: 1 for a token, 0 for padding.
         kind: ``mean`` over tokens; ``cls``, the first token (BERT, arXiv:1810.04805); or ``last_token``, the last
             one, which alone has seen the whole text in a decoder (E5-Mistral, arXiv:2401.00368).
+        normalize: Scale to unit length.
 
     Returns:
-        Vectors of unit length, shape (B, H), float32.
+        Vectors, shape (B, H), float32.
     """
     rows_B = torch.arange(len(hidden_BTH), device=hidden_BTH.device)
     if kind == "mean":
@@ -29,4 +30,4 @@ def pool(hidden_BTH: Tensor, mask_BT: Tensor, kind: str) -> Tensor:
         pooled_BH = hidden_BTH[rows_B, last_B].float()
     else:
         raise ValueError(f"pooling must be mean, cls or last_token, not {kind!r}")
-    return torch.nn.functional.normalize(pooled_BH, dim=1)
+    return torch.nn.functional.normalize(pooled_BH, dim=1) if normalize else pooled_BH

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.embedding.provenance import OWN_FILES
 from lorefuse.errors import ArtifactError, ConfigError, UnreachableError
 from lorefuse.settings import settings
 
@@ -115,7 +116,8 @@ def _require_safetensors(path: Path) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    files = sorted(file for pattern in _CONTENT for file in path.glob(pattern) if file.is_file())
+    found = (file for pattern in _CONTENT for file in path.glob(pattern) if file.is_file())
+    files = sorted(file for file in found if file.name not in OWN_FILES)
     stats = [(file, file.stat()) for file in files]
     return _digest(tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats))
 

@@ -109,6 +109,7 @@ def history_of(rows: Rows, label_kind: str) -> History:
 def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff: str) -> FeatureSpec:
     """Describe the model's inputs."""
     text_dim, graph_dim = vectors.text.shape[1], vectors.graph.shape[1]
+    blocks = tuple(vectors.facts.get("text_blocks", ()))
     return FeatureSpec(
         user_fields=tables.user_specs,
         item_fields=tables.item_specs,
@@ -117,6 +118,7 @@ def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff
         item_numeric=a.ITEM_NUMERIC,
         interest=interest_facets(text_dim, graph_dim),
         text_dim=text_dim,
+        text_blocks=blocks if len(blocks) > 1 else (),
         graph_dim=graph_dim,
         label_kind=label_kind,
         data_cutoff=data_cutoff,

@@ -59,6 +59,7 @@ class FeatureSpec(BaseModel):
         interest: Blocks of `Tensor.USER_INTEREST`, side by side.
         history_length: Width L of `Tensor.USER_HISTORY`; 0 where the model reads no history.
         text_dim: Width of `Tensor.ITEM_TEXT`; 0 where there is no text.
+        text_blocks: Widths of the text facets that stand side by side in it; () where it is one block.
         graph_dim: Width of `Tensor.ITEM_GRAPH`; 0 where there is no graph.
         label_kind: ``binary`` (score is a probability) or ``regression`` (score is a value).
         data_cutoff: Latest training timestamp anything here was fitted on, ISO 8601 in UTC.
@@ -73,6 +74,7 @@ class FeatureSpec(BaseModel):
     interest: tuple[InterestFacet, ...] = ()
     history_length: int = Field(0, ge=0)
     text_dim: int = Field(0, ge=0)
+    text_blocks: tuple[int, ...] = ()
     graph_dim: int = Field(0, ge=0)
     label_kind: str = "binary"
     data_cutoff: str = ""

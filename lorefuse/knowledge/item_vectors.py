@@ -77,33 +77,73 @@ def build_item_vectors(
         out_path: Empty folder to fill.
 
     Returns:
-        Dimensions, the graph's report and the data cutoff.
-    """
-    from safetensors.numpy import load_file, save_file
+        Dimensions, the widths of the text's blocks, the graph's report and the data cutoff.
 
-    from lorefuse.embedding import embed
-    from lorefuse.embedding.reduce import fit_reducer
+    Raises:
+        LeakError: The text's encoder was fine-tuned on what this split holds back.
+        ConfigError: There are too few different train items with text for that many dimensions.
+        ArtifactError: The embeddings folder is not whole.
+    """
+    from safetensors.numpy import save_file
 
     frame, split_facts = load_split(split_path)
     interactions = dataset.interactions()
     train_items = set(interactions[c.ITEM_ID].to_numpy()[(frame[c.SPLIT] == Split.TRAIN).to_numpy()])
-    arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
-    has_text = arrays["has_text"]
     is_train = dataset.items()[c.ITEM_ID].isin(train_items).to_numpy()
-    if has_text.any():
-        reducer = fit_reducer(arrays["full"], np.flatnonzero(is_train & has_text), embedding.reduce_dim)
-        reducer.save(out_path)
-        text = reducer.transform(arrays["full"], has_text)
-    else:
-        text = np.zeros((len(has_text), 0), dtype=np.float32)
+    text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
     vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
     save_file(vectors, str(out_path / ARRAYS_FILE))
     facts = {
         "text_dim": text.shape[1],
+        "text_blocks": [width for width in blocks.values() if width],
+        "text_facets": blocks,
+        "reducer": embedding.reducer,
         "graph_dim": graph.shape[1],
         "graph": report,
         "data_cutoff": split_facts["data_cutoff"],
     }
     write_json(out_path / FACTS_FILE, facts)
     return facts
+
+
+def _text_vectors(
+    dataset: Dataset,
+    split_path: Path,
+    embeddings_path: Path,
+    is_train: NDArray[np.bool_],
+    embedding: EmbeddingConfig,
+    out_path: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, int]]:
+    """Return reduced text (N, E), who has any, and the width of each facet's block; save the reducer."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from lorefuse.embedding import embed
+    from lorefuse.embedding.consumption import co_consumption, liked_rows
+    from lorefuse.embedding.provenance import check_no_leak
+    from lorefuse.embedding.reduce import fit_text_reducer
+
+    try:
+        arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
+        facts_path = embeddings_path / embed.FACTS_FILE
+        seen_until = json.loads(facts_path.read_text("utf-8")).get("data_cutoff") if facts_path.exists() else None
+        full, has_text = arrays["full"], arrays["has_text"]
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ArtifactError(f"{embeddings_path} holds no whole embeddings.", got=str(error)) from None
+    check_no_leak(
+        seen_until,
+        arrays.get("fitted", np.zeros(len(full), dtype=bool)),
+        is_train=is_train,
+        split_cutoff=load_split(split_path)[1]["data_cutoff"],
+        item_ids=dataset.items()[c.ITEM_ID].tolist(),
+    )
+    if not has_text.any():
+        return np.zeros((len(full), 0), dtype=np.float32), has_text, {}
+    target = None
+    if embedding.reducer == "supervised":
+        target = co_consumption(liked_rows(dataset, split_path), embedding.reduce_dim)
+    has_facet = arrays.get("has_facet", has_text[:, None])
+    reducer, blocks = fit_text_reducer(full, has_facet, is_train, embedding, target)
+    reducer.save(out_path)
+    return reducer.transform(full, has_text), has_text, blocks

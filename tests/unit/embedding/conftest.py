@@ -1,4 +1,5 @@
-"""Tiny encoders with random weights, made on the spot: a BERT, a Llama and a GPT-2 without a padding token."""
+"""Tiny encoders with random weights, made on the spot: a BERT, a Llama and a GPT-2 without a padding token, and a
+Qwen2 whose tokenizer pads and cuts on the left."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -41,16 +42,43 @@ def save_encoder(folder_path: Path, kind: str) -> Path:
         model = transformers.GPT2Model(
             transformers.GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=2, n_head=2)
         )
-    with torch.no_grad():  # fresh weights are so small that all texts look alike
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(20)
+    _spread(model)
     model.save_pretrained(folder_path)
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options).save_pretrained(folder_path)
     return folder_path
 
 
+def save_qwen2(folder_path: Path) -> Path:
+    """A decoder LLM as they are published: byte-level BPE that pads, and here also cuts, on the left."""
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*alphabet, "<|endoftext|>", "<|im_end|>"])}
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(
+        vocab_size=len(vocabulary), max_position_embeddings=64, num_key_value_heads=1, pad_token_id=256, **SIZES
+    )
+    model = transformers.Qwen2Model(config)
+    _spread(model)
+    model.save_pretrained(folder_path)
+    transformers.Qwen2Tokenizer(
+        vocab=vocabulary,
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
+        truncation_side="left",
+    ).save_pretrained(folder_path)
+    return folder_path
+
+
+def _spread(model: torch.nn.Module) -> None:
+    with torch.no_grad():  # fresh weights are so small that all texts look alike
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(20)
+
+
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root_path = tmp_path_factory.mktemp("encoders")
-    return {kind: save_encoder(root_path / f"tiny-{kind}", kind) for kind in ("bert", "llama", "gpt2")}
+    made = {kind: save_encoder(root_path / f"tiny-{kind}", kind) for kind in ("bert", "llama", "gpt2")}
+    return made | {"qwen2": save_qwen2(root_path / "tiny-qwen2")}

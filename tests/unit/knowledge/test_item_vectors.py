@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from lorefuse.atomic import write_json
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
 from lorefuse.embedding import embed
-from lorefuse.errors import ArtifactError
+from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
 from tests.unit.knowledge.world import make_dataset
 
@@ -20,10 +20,22 @@ NUM_ITEMS, NUM_TRAIN = 120, 60
 CUTOFF = "2020-01-02T00:00:00+00:00"
 
 
-def build(path: Path, *, seed_of_the_rest: int = 0, with_text: bool = True) -> Path:
+def build(
+    path: Path,
+    *,
+    seed_of_the_rest: int = 0,
+    with_text: bool = True,
+    embedding: EmbeddingConfig | None = None,
+    arrays: dict[str, np.ndarray] | None = None,
+    seen_until: str | None = None,
+) -> Path:
     """Build item vectors; `seed_of_the_rest` changes the text vectors of items outside train."""
     dataset = make_dataset(path / "dataset")
-    events = pd.DataFrame({"item_id": [f"i{n}" for n in range(NUM_ITEMS)]})
+    events = pd.DataFrame({"item_id": [f"i{n}" for n in range(NUM_ITEMS)]}).assign(
+        user_id=[f"u{n % 7}" for n in range(NUM_ITEMS)],
+        label=np.float32(1),
+        event_timestamp=pd.Timestamp("2020-01-01", tz="UTC"),
+    )
     events.to_parquet(dataset.path / "interactions.parquet")
     parts = pd.DataFrame({"row_id": range(NUM_ITEMS), "split": ["train"] * NUM_TRAIN + ["test"] * NUM_TRAIN})
     for name in ("split", "embeddings", "out"):
@@ -33,8 +45,10 @@ def build(path: Path, *, seed_of_the_rest: int = 0, with_text: bool = True) -> P
     full = np.random.default_rng(1).normal(size=(NUM_ITEMS, 24)).astype(np.float32)
     full[NUM_TRAIN:] += np.random.default_rng(seed_of_the_rest).normal(size=(NUM_TRAIN, 24))
     has_text = np.arange(NUM_ITEMS) % 10 != 0 if with_text else np.zeros(NUM_ITEMS, dtype=bool)
-    save_file({"full": full, "has_text": has_text}, str(path / "embeddings" / embed.ARRAYS_FILE))
-    embedding, knowledge = EmbeddingConfig(reduce_dim=6), KnowledgeConfig(graph_dim=8)
+    content = {"full": full, "has_text": has_text} | (arrays or {})
+    save_file(content, str(path / "embeddings" / embed.ARRAYS_FILE))
+    write_json(path / "embeddings" / embed.FACTS_FILE, {"data_cutoff": seen_until})
+    embedding, knowledge = embedding or EmbeddingConfig(reduce_dim=6), KnowledgeConfig(graph_dim=8)
     facts = build_item_vectors(dataset, path / "split", path / "embeddings", embedding, knowledge, path / "out")
     assert facts["data_cutoff"] == CUTOFF
     return path / "out"
@@ -69,3 +83,43 @@ def test_a_folder_cut_short_is_refused(tmp_path: Path, name: str) -> None:
     (path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match="no whole item vectors"):
         ItemVectors.load(path)
+
+
+def test_text_blocks_of_several_facets(tmp_path: Path) -> None:
+    facets = [{"name": "a", "columns": ["title"], "reduce_dim": 4}, {"name": "b", "columns": ["genres"]}]
+    embedding = EmbeddingConfig.model_validate({"reduce_dim": 3, "facets": facets})
+    full = np.random.default_rng(0).normal(size=(NUM_ITEMS, 24)).astype(np.float32)
+    full[::2, 12:] = 0
+    has_facet = np.stack([full[:, :12].any(1), full[:, 12:].any(1)], axis=1)
+    arrays = {"full": full, "has_text": np.ones(NUM_ITEMS, dtype=bool), "has_facet": has_facet}
+    vectors = ItemVectors.load(build(tmp_path, embedding=embedding, arrays=arrays))
+    assert vectors.facts["text_blocks"] == [4, 3]
+    assert vectors.facts["text_facets"] == {"a": 4, "b": 3}
+    assert vectors.text.shape == (NUM_ITEMS, 7)
+    np.testing.assert_array_equal(vectors.text[:, 4:].any(1), has_facet[:, 1])
+
+
+def test_the_supervised_reducer_reads_train_rows(tmp_path: Path) -> None:
+    embedding = EmbeddingConfig(reduce_dim=3, reducer="supervised")
+    one, other = (
+        ItemVectors.load(build(tmp_path / str(seed), seed_of_the_rest=seed, embedding=embedding)) for seed in (0, 9)
+    )
+    assert one.text.shape == (NUM_ITEMS, 3)
+    np.testing.assert_array_equal(one.text[:NUM_TRAIN], other.text[:NUM_TRAIN])
+
+
+@pytest.mark.parametrize(
+    ("seen_until", "row", "refused"),
+    [
+        ("2020-01-03T00:00:00+00:00", 0, "later data"),
+        (CUTOFF, NUM_TRAIN, "cold in this split"),
+        (CUTOFF, NUM_TRAIN - 1, ""),
+    ],
+)
+def test_a_fine_tuned_encoder_must_fit_the_split(tmp_path: Path, seen_until: str, row: int, refused: str) -> None:
+    fitted = np.arange(NUM_ITEMS) == row
+    if refused:
+        with pytest.raises(LeakError, match=refused):
+            build(tmp_path, arrays={"fitted": fitted}, seen_until=seen_until)
+    else:
+        build(tmp_path, arrays={"fitted": fitted}, seen_until=seen_until)

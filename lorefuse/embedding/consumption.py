@@ -1,0 +1,104 @@
+"""Who likes an item beside what: seen from train rows alone. What the supervised reducer and fine-tuning learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.contract import Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.split import load_split
+from lorefuse.embedding.fit import Target
+from lorefuse.errors import DataError
+
+_MIN_TARGET_DIM = 64
+
+
+@dataclass(frozen=True)
+class LikedRows:
+    """Liked train rows, by user and time.
+
+    Attributes:
+        user_row: int64 (R,), a number for each user.
+        item_row: int64 (R,), rows of `items.parquet`.
+        num_items: Items of the catalogue.
+        data_cutoff: Latest train row of the split, ISO 8601 in UTC.
+    """
+
+    user_row: NDArray[np.int64]
+    item_row: NDArray[np.int64]
+    num_items: int
+    data_cutoff: str
+
+
+def liked_rows(dataset: Dataset, split_path: Path) -> LikedRows:
+    """Return the liked rows of the train part; a row is liked when its label is at least the mean train label."""
+    parts, facts = load_split(split_path)
+    interactions = dataset.interactions()
+    train = interactions[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
+    liked = train[train[c.LABEL] >= train[c.LABEL].mean()]
+    user_row = pd.factorize(liked[c.USER_ID], sort=True)[0].astype(np.int64)
+    items = dataset.items()[c.ITEM_ID]
+    item_row = pd.Index(items).get_indexer(liked[c.ITEM_ID]).astype(np.int64)
+    order = np.lexsort((liked[c.EVENT_TIMESTAMP].to_numpy(), user_row))
+    return LikedRows(user_row[order], item_row[order], len(items), str(facts["data_cutoff"]))
+
+
+def co_consumption(liked: LikedRows, reduce_dim: int) -> Target:
+    """Return an item's place among the tastes of train users: its unit row in a truncated SVD.
+
+    The item-user matrix is scaled by one over the root of both degrees, as in a graph convolution (LightGCN,
+    arXiv:2002.02126), so that neither heavy users nor hits outweigh the rest. An item counts by log(1 + likes).
+
+    Args:
+        liked: Liked train rows.
+        reduce_dim: Dimensions the reducer keeps; the target has at least twice as many, where the data allow.
+
+    Raises:
+        DataError: There are too few users or items to tell tastes apart.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import TruncatedSVD
+
+    pairs = np.unique(np.stack([liked.item_row, liked.user_row]), axis=1)
+    item_row, user_row = pairs
+    num_users = int(user_row.max()) + 1 if len(user_row) else 0
+    item_degree = np.bincount(item_row, minlength=liked.num_items)
+    user_degree = np.bincount(user_row, minlength=num_users)
+    dim = min(max(_MIN_TARGET_DIM, 2 * reduce_dim), num_users - 1, int((item_degree > 0).sum()) - 1)
+    if dim < 1:
+        raise DataError(
+            "The supervised reducer cannot be fitted.",
+            expected="at least two users and two items with liked train rows",
+            got=f"{num_users} users, {int((item_degree > 0).sum())} items",
+            fix="set embedding.reducer: pca",
+        )
+    values = 1 / np.sqrt(item_degree[item_row] * user_degree[user_row])
+    matrix = csr_matrix((values, (item_row, user_row)), shape=(liked.num_items, num_users))
+    vectors = TruncatedSVD(dim, algorithm="arpack", random_state=0).fit_transform(matrix)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
+    return Target(unit.astype(np.float32), np.log1p(item_degree).astype(np.float32))
+
+
+def co_liked_pairs(liked: LikedRows, max_gap: int) -> NDArray[np.int64]:
+    """Return distinct pairs of different items that one user liked at most `max_gap` likes apart, (P, 2), sorted.
+
+    Example:
+        >>> rows = LikedRows(np.array([0, 0, 0, 1, 1]), np.array([5, 2, 9, 2, 5]), 10, "")
+        >>> co_liked_pairs(rows, 1).tolist()
+        [[2, 5], [2, 9]]
+    """
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for gap in range(1, max_gap + 1):
+        same_user = liked.user_row[gap:] == liked.user_row[:-gap]
+        pair = np.stack([liked.item_row[:-gap], liked.item_row[gap:]], axis=1)[same_user]
+        found.append(np.sort(pair, axis=1))
+    pairs = np.concatenate(found)
+    distinct: NDArray[np.int64] = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    return distinct

@@ -1,0 +1,1 @@
+"""Knowledge that a language model writes about items and users, asked once and kept by content."""
