@@ -17,6 +17,7 @@ from lorefuse.config.models import (
     WideDeepConfig,
 )
 from lorefuse.config.pipeline import PipelineConfig
+from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, TwoTowerConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 
 __all__ = [
@@ -35,17 +36,20 @@ __all__ = [
     "FineTuneConfig",
     "KnowledgeConfig",
     "LabelConfig",
+    "LightGCNConfig",
     "LogisticRegressionConfig",
     "ModelConfig",
     "MovieLensSource",
     "MultiTaskConfig",
     "PipelineConfig",
     "RegistryConfig",
+    "RetrievalConfig",
     "Section",
     "ServingConfig",
     "SplitConfig",
     "TrainingConfig",
     "TuningConfig",
+    "TwoTowerConfig",
     "WideDeepConfig",
     "load_config",
     "parse_config",

@@ -1,0 +1,95 @@
+"""Epochs over likes: tensors in memory, one permutation an epoch, the best epoch's weights kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lorefuse.config.retrieval import EpochsConfig
+from lorefuse.errors import DivergedError
+from lorefuse.progress import track
+
+
+def train_epochs(
+    module: nn.Module,
+    num_rows: int,
+    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    config: EpochsConfig,
+    *,
+    seed: int,
+    weight_decay: float = 0.0,
+    validate: Callable[[], float] | None = None,
+) -> list[dict[str, float]]:
+    """Train a module in place and leave it in evaluation mode.
+
+    Args:
+        module: What is trained.
+        num_rows: Likes; each is used once an epoch.
+        loss_of: Positions of a batch's likes and the source of further draws → loss.
+        config: Batch size, learning rate, epochs, patience, threads.
+        seed: Of shuffling, further draws and dropout.
+        weight_decay: Decoupled.
+        validate: Judges the module as it is, higher is better. With it, training stops after `patience` epochs without
+            a better one and the best epoch's weights are kept; without it, all epochs are run.
+
+    Returns:
+        One dict an epoch: epoch, train_loss and, with `validate`, validation_score.
+
+    Raises:
+        DivergedError: The loss is not finite.
+
+    The same seed, data and number of threads give the same weights, bit for bit.
+    """
+    torch.set_num_threads(config.num_threads)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=weight_decay, fused=True)
+    generator = torch.Generator().manual_seed(seed)
+    epochs: list[dict[str, float]] = []
+    best_score, best_epoch, best_weights = -np.inf, 0, module.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout
+        for epoch in track(range(1, config.max_epochs + 1), f"Training {type(module).__name__}"):
+            train_loss = _epoch(
+                module, torch.randperm(num_rows, generator=generator), loss_of, optimizer, generator, config
+            )
+            epochs.append({"epoch": epoch, "train_loss": train_loss})
+            if not np.isfinite(train_loss):
+                raise DivergedError(
+                    "The loss of a recommender is not finite.",
+                    expected="a finite number",
+                    got=str(train_loss),
+                    fix="lower its learning_rate",
+                )
+            if validate is None:
+                continue
+            module.eval()
+            score = epochs[-1]["validation_score"] = validate()
+            if score > best_score:
+                best_score, best_epoch = score, epoch
+                best_weights = {name: value.clone() for name, value in module.state_dict().items()}
+            if epoch - best_epoch >= config.patience:
+                break
+    module.load_state_dict(best_weights)  # without validation these are the weights themselves
+    module.eval()
+    return epochs
+
+
+def _epoch(
+    module: nn.Module,
+    order: Tensor,
+    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    config: EpochsConfig,
+) -> float:
+    module.train()
+    total = torch.zeros(())
+    for rows_B in torch.split(order, config.batch_size):
+        loss = loss_of(rows_B, generator)
+        total += loss.detach() * len(rows_B)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+    return float(total) / len(order)

@@ -1,0 +1,180 @@
+"""Two towers: a user's vector from fields and history, an item's from its id, fields, text and graph.
+
+Suffixes: ``R`` likes, ``B`` likes of a batch, ``C`` candidates, ``U`` users, ``N`` items, ``L`` history length, ``D``
+embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from lorefuse.config.retrieval import TwoTowerConfig
+from lorefuse.errors import UsageError
+from lorefuse.models.layers import unit_length
+from lorefuse.retrieval.loop import train_epochs
+from lorefuse.retrieval.losses import log_draw_chance, sampled_softmax
+from lorefuse.retrieval.recommender import Recommender, Rows, Side
+from lorefuse.retrieval.tables import FieldSum, Knowledge, knowledge_of, liked_only, load_weights, save_weights
+
+
+class Towers(nn.Module):
+    """The trained part of `TwoTower`.
+
+    Item: v = unit(Σ fields + W_t·text + W_g·graph); user: u = unit(Σ fields + H·mean of history's item vectors before
+    `unit`). An unseen id takes index 0, which id-dropout has trained to stand for any item: what is left is its text.
+
+    Args:
+        user_fields: (U, Fu), the id first; 0 is unseen.
+        item_fields: (N, Fi), the id first; 0 is unseen.
+        knowledge: Text and graph of the items.
+        embedding_dim: D.
+        id_dropout: Share of ids replaced by index 0 in a training step.
+    """
+
+    def __init__(
+        self, user_fields: Tensor, item_fields: Tensor, knowledge: Knowledge, embedding_dim: int, id_dropout: float
+    ) -> None:
+        super().__init__()
+        self.user = FieldSum(user_fields, embedding_dim, id_dropout)
+        self.item = FieldSum(item_fields, embedding_dim, id_dropout)
+        self.knowledge = knowledge
+        self.residual = nn.Linear(knowledge.width, embedding_dim, bias=False) if knowledge.width else None
+        self.history = nn.Linear(embedding_dim, embedding_dim, bias=False)
+        nn.init.eye_(self.history.weight)
+
+    def items(self) -> Tensor:
+        """Return the vectors of the whole catalogue, not yet of unit length, (N, D)."""
+        vectors_ND: Tensor = self.item()
+        return vectors_ND if self.residual is None else vectors_ND + self.residual(self.knowledge.values)
+
+    def users(self, user_rows_B: Tensor, mean_BD: Tensor) -> Tensor:
+        """Return user vectors of unit length, (B, D).
+
+        Args:
+            user_rows_B: Rows of the user table.
+            mean_BD: Weighted mean of the history's `items`; zeros where there is none.
+        """
+        return unit_length(self.user(user_rows_B) + self.history(mean_BD))
+
+
+class TwoTower(Recommender):
+    """Retrieval by the cosine of a user's and an item's vector, trained with a sampled softmax.
+
+    In training a like is predicted from the likes before it, never from itself or later ones. Negatives are the other
+    targets of the batch and evenly drawn items, corrected for how often they are drawn.
+
+    Args:
+        config: Widths, temperature, dropout, epochs.
+        seed: Of initialisation, shuffling, draws and dropout.
+
+    Source: Yi et al., RecSys 2019, sections 3 and 4; DropoutNet (NIPS 2017) for the dropped ids.
+    """
+
+    def __init__(self, config: TwoTowerConfig | None = None, seed: int = 0) -> None:
+        self.config, self.seed = config or TwoTowerConfig(), seed
+        self.epochs: list[dict[str, float]] = []
+
+    def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:
+        if side.time is None:
+            raise UsageError("Two towers read likes in order of time.", expected="Side.time", got="none")
+        config = self.config
+        user_B, item_B, past_BL, weight_BL = causal_history(
+            train_UN, side.time, config.history_length, config.history_half_life
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.towers = self._towers(train_UN, side)
+        count_N = torch.from_numpy(np.bincount(train_UN.indices, minlength=train_UN.shape[1])).to(torch.float32)
+        drawable = torch.nonzero(count_N).squeeze(1)
+        log_q_N = log_draw_chance(count_N, min(config.batch_size, len(user_B)), config.num_uniform_negatives)
+
+        def loss_of(rows_B: Tensor, generator: torch.Generator) -> Tensor:
+            towers = self.towers
+            items_ND = towers.items()
+            mean_BD = nn.functional.embedding_bag(
+                past_BL[rows_B], items_ND, per_sample_weights=weight_BL[rows_B], mode="sum"
+            )
+            target_B = item_B[rows_B]
+            drawn = torch.randint(len(drawable), (config.num_uniform_negatives,), generator=generator)
+            item_C = torch.cat([target_B, drawable[drawn]])
+            score_BC = towers.users(user_B[rows_B], mean_BD) @ unit_length(items_ND.index_select(0, item_C)).T
+            return sampled_softmax(score_BC / config.temperature, target_B, item_C, log_q_N[item_C])
+
+        self.epochs = train_epochs(
+            self.towers,
+            len(user_B),
+            loss_of,
+            config,
+            seed=self.seed,
+            weight_decay=config.weight_decay,
+            validate=None if validate is None else lambda: validate(self),
+        )
+
+    def _towers(self, train_UN: csr_array, side: Side) -> Towers:
+        user_fields, item_fields = liked_only(train_UN, side)
+        knowledge = knowledge_of(side, train_UN, self.config.text_dim)
+        return Towers(user_fields, item_fields, knowledge, self.config.embedding_dim, self.config.id_dropout)
+
+    def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
+        with torch.no_grad():
+            items_ND = self.towers.items()
+            history_BN = history_UN[user_rows]
+            total_B1 = np.maximum(history_BN.sum(axis=1)[:, None], 1e-12)
+            mean_BD = torch.from_numpy(np.asarray(history_BN @ items_ND.numpy() / total_B1, dtype=np.float32))
+            users_BD = self.towers.users(torch.from_numpy(np.asarray(user_rows, dtype=np.int64)), mean_BD)
+            return np.asarray((users_BD @ unit_length(items_ND).T).numpy())
+
+    def save(self, folder_path: Path) -> None:
+        """Write the weights, `recommender.safetensors`, into a folder."""
+        save_weights(self.towers, folder_path)
+
+    def load(self, folder_path: Path, train_UN: csr_array, side: Side) -> Self:
+        """Take weights that were fitted on this very data.
+
+        Raises:
+            ArtifactError: The file is missing, cut short, or of other data or another config.
+        """
+        self._train, self.towers = train_UN, self._towers(train_UN, side)
+        load_weights(self.towers, folder_path)
+        return self
+
+
+def causal_history(
+    train_UN: csr_array, time: NDArray[np.float64], length: int, half_life: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return each like with the ones before it, users and times ascending.
+
+    Args:
+        train_UN: Likes.
+        time: Of each stored entry.
+        length: L, the most recent ones are kept.
+        half_life: After how many later likes a like counts half; None: all count the same.
+
+    Returns:
+        User rows (R,), item rows (R,), earlier items' rows (R, L), most recent first, padded with 0, and their weights
+        (R, L): they sum to 1, or are all 0 for a user's first like.
+    """
+    users = np.repeat(np.arange(train_UN.shape[0]), np.diff(train_UN.indptr))
+    order = np.lexsort((time, users))  # users are sorted already: their rows stay in their place
+    items = train_UN.indices[order].astype(np.int64)
+    back = np.arange(1, length + 1)
+    at_RL = np.arange(len(items))[:, None] - back[None, :]
+    present_RL = at_RL >= train_UN.indptr[users][:, None]
+    weight_L = np.ones(length) if half_life is None else 0.5 ** ((back - 1) / half_life)
+    weight_RL = present_RL * weight_L
+    weight_RL /= np.maximum(weight_RL.sum(axis=1, keepdims=True), 1e-12)
+    past_RL = np.where(present_RL, items[np.maximum(at_RL, 0)], 0)
+    return (
+        torch.from_numpy(users.astype(np.int64)),
+        torch.from_numpy(items),
+        torch.from_numpy(past_RL),
+        torch.from_numpy(weight_RL.astype(np.float32)),
+    )
