@@ -13,6 +13,10 @@ class TrainingConfig(Section):
     """The training loop."""
 
     batch_size: int = Field(2048, ge=1, description="Rows per step.")
+    loss: Literal["pointwise", "bpr", "sampled_softmax"] = Field(
+        "pointwise", description="Each row by itself, or a liked row against other rows of the same user."
+    )
+    num_negatives: int = Field(4, ge=1, le=256, description="Rows that sampled_softmax sets against each liked one.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size.")
     embedding_l2: float = Field(0.1, ge=0, description="Decoupled weight decay of the embedding tables.")
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the dense layers.")

@@ -5,6 +5,7 @@ Suffixes: ``R`` rows, ``B`` batch.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,10 +22,17 @@ from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
+from lorefuse.training.batches import Batches
+from lorefuse.training.listwise import Opponents, ranking_loss
 
+_log = logging.getLogger(__name__)
 Weights = tuple[Tensor, ...] | list[Tensor]
 EpochCallback = Callable[[int, float], bool]
 """Called after each epoch with its number and validation score; returns True to stop (a pruned trial)."""
+NUM_WATCHED = 4096
+"""Validation rows on which the ranker's diagnostics are taken after each epoch."""
+COLLAPSED = 0.95
+"""More saturated gates than this share are reported."""
 
 
 @dataclass
@@ -32,56 +40,13 @@ class History:
     """What happened in a training run.
 
     Attributes:
-        epochs: One dict an epoch: epoch, train_loss, validation_loss, validation_score, elapsed_s, samples_per_s.
+        epochs: One dict an epoch: epoch, train_loss, validation_loss, validation_score, elapsed_s, samples_per_s, and
+            the ranker's diagnostics.
         best_epoch: The epoch whose weights were kept.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
-
-
-class Batches:
-    """A training set as tensors on one device; batches are gathered from tables by row index.
-
-    Args:
-        training_set: The rows.
-        device: Where the tensors live.
-    """
-
-    def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
-        self.spec = training_set.spec
-
-        def tensor(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-        self.user_row, self.item_row = (
-            tensor(training_set.user_row.astype(np.int64)),
-            tensor(training_set.item_row.astype(np.int64)),
-        )
-        self.label, self.value = tensor(training_set.label), tensor(training_set.value)
-        user_tables: dict[str, NDArray[Any]] = {"user_fields": training_set.user_fields}
-        item_tables: dict[str, NDArray[Any]] = {
-            "item_fields": training_set.item_fields,
-            "item_multi": training_set.item_multi,
-            "item_text": training_set.item_text,
-            "item_graph": training_set.item_graph,
-        }
-        rows: dict[str, NDArray[Any]] = {
-            "user_numeric": training_set.user_numeric,
-            "user_interest": training_set.user_interest,
-            "user_history": training_set.user_history.astype(np.int64),
-            "item_numeric": training_set.item_numeric,
-        }
-        self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
-        self.item_tables = {k: tensor(v) for k, v in item_tables.items() if v.shape[1]}
-        self.rows = {k: tensor(v) for k, v in rows.items() if v.shape[1]}
-
-    def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
-        """Return the ranker's keyword inputs for some rows."""
-        users_B, items_B = self.user_row.index_select(0, rows_B), self.item_row.index_select(0, rows_B)
-        gathered = ((self.user_tables, users_B), (self.item_tables, items_B), (self.rows, rows_B))
-        # index_select copies whole rows; table[rows] costs five times as much on a CPU
-        return {name: table.index_select(0, at_B) for tables, at_B in gathered for name, table in tables.items()}
 
 
 def fit(
@@ -120,12 +85,19 @@ def fit(
     averaged = AveragedModel(ranker, multi_avg_fn=_moving_average(config.ema_decay))
     judged = cast(Ranker, averaged.module)
     generator = torch.Generator().manual_seed(config.seed)
+    opponents = None
+    if config.loss != "pointwise":
+        opponents = Opponents(training_set.user_row, training_set.label, training_set.rows_of(Split.TRAIN))
     history, best_score, best_weights = History(), -np.inf, ranker.state_dict()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
         for epoch in range(1, config.max_epochs + 1):
             start_s = time.perf_counter()
-            order = train[torch.randperm(len(train), generator=generator).to(device)]
+            if opponents is None:
+                order = train[torch.randperm(len(train), generator=generator).to(device)]
+            else:
+                num_negatives = 1 if config.loss == "bpr" else config.num_negatives
+                order = opponents.draw(num_negatives, generator).to(device)
             train_loss = _epoch(ranker, averaged, batches, order, optimizer, config)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation)
@@ -139,7 +111,8 @@ def fit(
                     "validation_loss": validation_loss,
                     "validation_score": score,
                     "elapsed_s": round(train_s, 3),
-                    "samples_per_s": round(len(train) / train_s),
+                    "samples_per_s": round(order.numel() / train_s),
+                    **_watched(judged, batches, validation[:NUM_WATCHED]),
                 }
             )
             if score > best_score:
@@ -150,6 +123,8 @@ def fit(
                 break
     ranker.load_state_dict(best_weights)
     ranker.eval()
+    if history.epochs[history.best_epoch - 1].get("gate_saturated", 0.0) > COLLAPSED:
+        _log.warning("the fusion's gates have collapsed: more than %.0f %% are open or shut for good", 100 * COLLAPSED)
     return history
 
 
@@ -158,6 +133,11 @@ def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 81
     ranker.eval()
     with torch.no_grad():
         return torch.cat([ranker(**batches.inputs(part)) for part in torch.split(rows, batch_size)])
+
+
+@torch.no_grad()
+def _watched(ranker: Ranker, batches: Batches, rows: Tensor) -> dict[str, float]:
+    return ranker.diagnostics(batches.inputs(rows))
 
 
 def _epoch(
@@ -170,15 +150,26 @@ def _epoch(
 ) -> float:
     ranker.train()
     total = torch.zeros((), device=order.device)
-    for rows_B in torch.split(order, config.batch_size):
-        label_B, value_B = batches.label.index_select(0, rows_B), batches.value.index_select(0, rows_B)
-        loss = ranker.loss(batches.inputs(rows_B), label_B, value_B)
-        total += loss.detach() * len(rows_B)
+    per_step = config.batch_size if order.ndim == 1 else max(1, config.batch_size // order.shape[1])
+    for rows in torch.split(order, per_step):
+        loss = _loss(ranker, batches, rows)
+        total += loss.detach() * len(rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         averaged.update_parameters(ranker)
     return float(total) / len(order)
+
+
+def _loss(ranker: Ranker, batches: Batches, rows: Tensor) -> Tensor:
+    """Pointwise for rows (B,); a ranking loss for candidates (P, C), the liked row first."""
+    if rows.ndim == 1:
+        label_B, value_B = batches.label.index_select(0, rows), batches.value.index_select(0, rows)
+        return ranker.loss(batches.inputs(rows), label_B, value_B)
+    inputs = batches.inputs(rows.flatten())
+    loss = ranking_loss(ranker(**inputs).view(rows.shape))
+    extra = ranker.auxiliary_loss(inputs)
+    return loss if extra is None else loss + extra
 
 
 def _device(name: str) -> torch.device:

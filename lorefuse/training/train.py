@@ -16,7 +16,8 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
-from lorefuse.training.compare import logloss, rmse
+from lorefuse.training.batches import Batches
+from lorefuse.training.compare import gauc, logloss, rmse
 from lorefuse.training.metrics import judge
 
 
@@ -27,7 +28,8 @@ class Trained:
     Attributes:
         ranker: With the weights of its best epoch.
         history: Learning curve.
-        validation_score: Of the best epoch: minus the logloss (or RMSE) over all validation rows.
+        validation_score: Of the best epoch: minus the logloss (or RMSE) over all validation rows; for a ranking loss
+            the GAUC.
     """
 
     ranker: Ranker
@@ -48,9 +50,13 @@ def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfi
     ranker.prepare(training_set)
     label = training_set.label[training_set.rows_of(Split.VALIDATION)].astype(np.float64)
     loss = logloss if training_set.spec.label_kind == "binary" else rmse
+    user = training_set.user_row[training_set.rows_of(Split.VALIDATION)].astype(np.int64)
 
     def validation_score(score_R: NDArray[np.float32]) -> float:
-        return -loss(label, score_R.astype(np.float64))
+        if training.loss == "pointwise":
+            return -loss(label, score_R.astype(np.float64))
+        # A ranking loss leaves the level of the scores free; only their order within a user can be judged.
+        return gauc(label, score_R.astype(np.float64), user_R=user)
 
     history = loop.fit(ranker, training_set, training, validation_score=validation_score)
     best = max(epoch["validation_score"] for epoch in history.epochs)
@@ -61,7 +67,7 @@ def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64
     """Return the scores of some rows, float32."""
     training_set = with_history(training_set, ranker.spec.history_length)
     device = next(ranker.parameters()).device
-    logits = loop.predict(ranker, loop.Batches(training_set, device), torch.from_numpy(rows).to(device))
+    logits = loop.predict(ranker, Batches(training_set, device), torch.from_numpy(rows).to(device))
     scores: NDArray[np.float32] = ranker.to_score(logits).cpu().numpy()
     return scores
 
