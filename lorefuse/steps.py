@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from lorefuse.atomic import atomic_file, sha256_file, sha256_json
 from lorefuse.config import Arm, FileSource, PipelineConfig, parse_config
+from lorefuse.config.knowledge import REDUCTION_FIELDS
+from lorefuse.embedding.source import resolve
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
 from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
@@ -57,7 +59,11 @@ def embed(config: Config, dataset: Folder) -> StepResult:
         facts = embed_items(Dataset.open(paths["dataset"]), embedding, out_path)
         return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")}
 
-    key = embedding.model_dump(mode="json", exclude={"reduce_dim", "num_threads"})
+    # Facets stay in: each is a text of its own to encode.
+    apart = {*REDUCTION_FIELDS, "num_threads", "fine_tune"} - {"facets"}
+    key: dict[str, Any] = {"embedding": embedding.model_dump(mode="json", exclude=apart)}
+    if Path(embedding.encoder).is_dir():
+        key["revision"] = resolve(embedding).revision  # a folder may hold other weights under its old name
     return reuse_or_build("embed", config=key, inputs=paths, rooms=("embedding",), build=build)
 
 
@@ -98,7 +104,7 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
         )
         return {"text_dim": facts["text_dim"], "graph_dim": facts["graph_dim"], "graph": facts["graph"]}
 
-    key = [pipeline.embedding.reduce_dim, pipeline.knowledge.model_dump()]
+    key = [pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)), pipeline.knowledge.model_dump()]
     return reuse_or_build("item_vectors", config=key, inputs=paths, rooms=("knowledge", "embedding"), build=build)
 
 
