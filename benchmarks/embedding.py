@@ -59,7 +59,7 @@ def main() -> None:
     for name, texts in (("MovieLens items", movielens_texts()), ("varied length", varied_texts())):
         if texts:
             compare(name, texts, ours.encode, peer.encode, args.repeats)
-            tokens = [len(ids) for ids in ours._tokenize(texts)]
+            tokens = [len(ids) for ids in ours.tokenize(texts)]
             print(f"  {len(texts)} texts, {mean(tokens):.1f} tokens on average, {max(tokens)} at most")
     time_cache(ours.dim)
 

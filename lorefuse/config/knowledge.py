@@ -30,7 +30,7 @@ class FineTuneConfig(Section):
     lr: float = Field(2e-4, gt=0, description="Peak learning rate; warms up over a tenth, then falls to zero.")
     temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss.")
     rank: int = Field(8, ge=1, le=256, description="Rank of the LoRA matrices.")
-    alpha: float = Field(16.0, gt=0, description="LoRA scale is alpha / rank.")
+    alpha: int = Field(16, ge=1, description="LoRA scale is alpha / rank.")
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout before the LoRA matrices.")
     max_gap: int = Field(3, ge=1, description="Liked items of a user at most this far apart make a pair.")
     seed: int = Field(0, ge=0, description="Seed of pairs, batches and initial weights.")

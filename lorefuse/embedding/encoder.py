@@ -59,7 +59,7 @@ class Encoder:
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors
-        token_ids = self._tokenize(texts)
+        token_ids = self.tokenize(texts)
         lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(texts))
         self.num_tokens += int(lengths.sum())
         batches = pack(lengths, self.config.tokens_per_batch)
@@ -68,7 +68,8 @@ class Encoder:
             vectors[rows] = pooled
         return vectors
 
-    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Return the tokens that stand for each text, instruction, end token and cut included; never none."""
         # Some tokenizer files carry a length and padding of their own (all-MiniLM-L6-v2's: 128): ours are explicit.
         end_id = self._end_id if self.config.append_eos else None
         encoded = self.tokenizer(
@@ -113,11 +114,7 @@ class Encoder:
 
         from lorefuse.embedding.pooling import pool
 
-        width = max(len(ids) for ids in token_ids)
-        tokens = np.full((len(token_ids), width), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(token_ids), width), dtype=np.int64)
-        for row, ids in enumerate(token_ids):
-            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        tokens, mask = self.pad(token_ids)
         with torch.inference_mode():
             tokens_BT = torch.from_numpy(tokens).to(self.model.device)
             mask_BT = torch.from_numpy(mask).to(self.model.device)
@@ -127,6 +124,15 @@ class Encoder:
             pooled_BH = pool(hidden_BTH, mask_BT, self.config.pooling, self.config.normalize)
             pooled: NDArray[np.float32] = pooled_BH.cpu().numpy()
         return pooled
+
+    def pad(self, token_ids: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return tokens and mask, (n, longest), padded on the right: positions count from 0 for every kind of model."""
+        width = max(len(ids) for ids in token_ids)
+        tokens = np.full((len(token_ids), width), self._pad_id, dtype=np.int64)
+        mask = np.zeros((len(token_ids), width), dtype=np.int64)
+        for row, ids in enumerate(token_ids):
+            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        return tokens, mask
 
     @property
     def _end_id(self) -> int:
@@ -174,7 +180,7 @@ def load_encoder(config: EmbeddingConfig) -> Encoder:
         ArtifactError: The folder holds no safetensors weights, or they do not fit.
         UnreachableError: The hub does not answer and the model is not cached.
     """
-    model, tokenizer = _load(resolve(config), config.dtype, config.device)
+    model, tokenizer = _load_once(resolve(config), config.dtype, config.device)
     encoder = Encoder(model, tokenizer, config)
     if encoder.max_tokens < config.max_tokens:
         _log.warning("%s reads %d tokens, not %d: longer texts are cut", config.encoder, *_limits(encoder))
@@ -185,8 +191,14 @@ def _limits(encoder: Encoder) -> tuple[int, int]:
     return encoder.max_tokens, encoder.config.max_tokens
 
 
-@functools.lru_cache(maxsize=1)
-def _load(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
+def load_model(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
+    """Load a model in evaluation mode and its tokenizer; errors as `load_encoder`.
+
+    Args:
+        source: Where it is.
+        dtype: Name of a torch dtype.
+        device: torch device.
+    """
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -215,6 +227,11 @@ def _load(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
         raise ConfigError(
             f"embedding.device {device!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
         ) from None
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
+    return load_model(source, dtype, device)
 
 
 def _check(source: EncoderSource, model: Any, report: Any) -> None:

@@ -52,18 +52,18 @@ def test_the_end_token_survives_the_cut_and_is_never_doubled(encoders: dict[str,
     encoder = load_encoder(config_of(encoders["qwen2"], append_eos=True, max_tokens=16))
     encoder.tokenizer = copy.deepcopy(encoder.tokenizer)  # the loaded one is kept for later calls
     end_id = encoder.tokenizer.eos_token_id
-    cut = encoder._tokenize(["w1 " * 50])[0]
+    cut = encoder.tokenize(["w1 " * 50])[0]
     assert len(cut) == 16
     assert cut[-1] == end_id
     encoder.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="$A <|im_end|>", special_tokens=[("<|im_end|>", end_id)]
     )
-    assert encoder._tokenize(["w1 w2"])[0].count(end_id) == 1
+    assert encoder.tokenize(["w1 w2"])[0].count(end_id) == 1
 
 
 def test_texts_are_cut_on_the_right_whatever_the_tokenizer_does(encoders: dict[str, Path]) -> None:
     encoder = load_encoder(config_of(encoders["qwen2"], max_tokens=16))
-    ids = encoder._tokenize([" ".join(f"w{n}" for n in range(40))])[0]
+    ids = encoder.tokenize([" ".join(f"w{n}" for n in range(40))])[0]
     assert encoder.tokenizer.decode(ids) == "w0 w1 w2 w3 w4 w"
 
 
