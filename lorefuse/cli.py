@@ -42,6 +42,34 @@ def compile_pipeline(out: Annotated[Path, typer.Option(help="Where the YAML goes
 
 
 @app.command()
+def study(
+    config: ConfigOption,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Setting and its values, e.g. model.fusion=residual,concat; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; default: <home>/study/<name>.")] = None,
+) -> None:
+    """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
+    from lorefuse.config import load_config
+    from lorefuse.study.report import write_study_report
+    from lorefuse.study.run import run_study, training_rows
+    from lorefuse.study.track import track_study
+    from lorefuse.study.variants import make_variants
+
+    loaded = load_config(config)
+    variants = make_variants(loaded, vary or [])
+    out_path = out or settings().home_path / "study" / loaded.name
+    content = run_study(variants, [training_rows(variant.config) for variant in variants], out_path)
+    page_path = write_study_report(content, out_path)
+    for entry in content["variants"]:
+        typer.echo(f"{entry['name']}")
+        for bucket, verdict in entry["verdicts"].items():
+            typer.echo(f"  {bucket.replace('_', ' '):10} {verdict}")
+    typer.echo(f"best by validation: {content['best_by_validation']}")
+    typer.echo(f"report  {page_path}\nMLflow  {track_study(content, loaded, out_path)}")
+
+
+@app.command()
 def recommend(
     user: Annotated[str, typer.Option("--user", help="User id; an unknown one is answered too.")],
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,

@@ -19,6 +19,7 @@ from lorefuse.config.models import (
 from lorefuse.config.pipeline import PipelineConfig
 from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, TwoTowerConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
+from lorefuse.config.study import StudyConfig
 
 __all__ = [
     "Arm",
@@ -47,6 +48,7 @@ __all__ = [
     "Section",
     "ServingConfig",
     "SplitConfig",
+    "StudyConfig",
     "TrainingConfig",
     "TuningConfig",
     "TwoTowerConfig",

@@ -10,6 +10,7 @@ from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeC
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
+from lorefuse.config.study import StudyConfig
 
 
 class PipelineConfig(Section):
@@ -25,6 +26,7 @@ class PipelineConfig(Section):
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    study: StudyConfig = StudyConfig()
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
 

@@ -73,7 +73,7 @@ def build_report(
     content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
     out_path.mkdir(parents=True, exist_ok=True)
     path = out_path / REPORT_FILE
-    path.write_text(_render(content, figures, command), "utf-8")
+    path.write_text(render("report.html.j2", {**content, "captions": _CAPTIONS, "command": command}, figures), "utf-8")
     write_json(out_path / FIGURES_FILE, figures)
     verdict = verdict_lines(metrics, content["main_split"])
     return {"path": str(path), "size_bytes": path.stat().st_size, "num_figures": len(figures), "verdict": verdict}
@@ -115,7 +115,14 @@ def _content(
     }
 
 
-def _render(content: Mapping[str, Any], figures: Mapping[str, Any], command: str) -> str:
+def render(template: str, content: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    """Return a page of this folder's templates, whole in one file: figures, styles and plotly inside.
+
+    Args:
+        template: e.g. ``report.html.j2``.
+        content: What the template reads.
+        figures: Plots as plotly's JSON, by the name that ``data-figure`` asks for.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -125,11 +132,9 @@ def _render(content: Mapping[str, Any], figures: Mapping[str, Any], command: str
     )
     # "</script>" inside a title would end the script: "<" stands as an escape in the JSON.
     figures_json = json.dumps(figures).replace("<", "\\u003c")
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         **content,
-        captions=_CAPTIONS,
         figure_names=list(figures),
         figures_json=Markup(figures_json),  # noqa: S704  (escaped above)
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704  (the library's own code)
-        command=command,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from lorefuse.report.curves import calibration, calibration_error, roc
 from lorefuse.report.evaluation import TEMPERATURES, by_arm, is_number
+from lorefuse.report.style import blank_figure, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def differences(content: Mapping[str, Any]) -> Figure | None:
     """Plot what real knowledge gains over each control, with its interval; right of zero is better."""
     import plotly.graph_objects as go
 
-    figure = _figure("Gain of real knowledge over the control", "", height=420)
+    figure = blank_figure("Gain of real knowledge over the control", "", height=420)
     for arm in arm_order(content.get("differences", {})):
         entries, rows = content["differences"][arm], []
         for metric, subset in product(metric_order(name.rpartition("_")[0] for name in entries), TEMPERATURES):
@@ -126,7 +127,7 @@ def learning(history: Mapping[str, Any]) -> Figure | None:
     if not names:
         return None
     figure = make_subplots(rows=1, cols=len(names), subplot_titles=[_panel(name) for name in names])
-    _style(figure, height=340)
+    style(figure, height=340)
     figure.update_layout(legend={"y": 1.18}, margin={"t": 80})
     for arm in arm_order(arms):
         epochs = arms[arm]
@@ -154,7 +155,7 @@ def roc_curve(scores: pd.DataFrame) -> Figure | None:
     """Plot the ROC curve of the registered model on test rows: all, warm and cold items."""
     import plotly.graph_objects as go
 
-    figure = _figure("False positive rate", "True positive rate", height=380)
+    figure = blank_figure("False positive rate", "True positive rate", height=380)
     for subset, rows in _subsets(scores).items():
         fpr, tpr, area = roc(rows["label"].to_numpy(np.float64), rows["score"].to_numpy(np.float64))
         if len(fpr):
@@ -173,7 +174,7 @@ def calibration_curve(scores: pd.DataFrame) -> Figure | None:
     """Plot mean label against mean score of ten bins of equal size: on the diagonal is calibrated."""
     import plotly.graph_objects as go
 
-    figure = _figure("Mean score of the bin", "Mean label of the bin", height=380)
+    figure = blank_figure("Mean score of the bin", "Mean label of the bin", height=380)
     low, high = float(scores["score"].min()), float(scores["score"].max())
     for subset, rows in _subsets(scores).items():
         label, score = rows["label"].to_numpy(np.float64), rows["score"].to_numpy(np.float64)
@@ -194,7 +195,7 @@ def score_distribution(scores: pd.DataFrame) -> Figure | None:
     """Plot how scores are distributed: by label where it is 0 or 1, else all together."""
     import plotly.graph_objects as go
 
-    figure = _figure("Score", "Share of rows in %", height=380)
+    figure = blank_figure("Score", "Share of rows in %", height=380)
     score = scores["score"].to_numpy(np.float64)
     edges = np.linspace(score.min(), score.max() + 1e-9, 31)
     label = scores["label"].to_numpy()
@@ -215,7 +216,7 @@ def tuning(trials: Mapping[str, Any]) -> Figure | None:
     """Plot each trial's value, and the best so far, for each arm: the control had the same budget."""
     import plotly.graph_objects as go
 
-    figure = _figure("Trial", "Validation value", height=330)
+    figure = blank_figure("Trial", "Validation value", height=330)
     figure.update_xaxes(tickformat="d", dtick=max(1, max(map(len, by_arm(trials, "number").values()), default=1) // 12))
     for arm, entries in by_arm(trials, "number").items():
         done = [(entry["number"], entry["value"]) for entry in entries if is_number(entry.get("value"))]
@@ -239,28 +240,3 @@ def _subsets(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _panel(name: str) -> str:
     kind, _, metric = name.partition("_")
     return f"{kind} {metric_title(metric) if metric in ('auc', 'gauc') else metric.replace('_', ' ')}"
-
-
-def _figure(x_title: str, y_title: str, *, height: int) -> Figure:
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    _style(figure, height=height)
-    figure.update_xaxes(title_text=x_title)
-    figure.update_yaxes(title_text=y_title)
-    return figure
-
-
-def _style(figure: Figure, *, height: int) -> None:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 60, "r": 16, "t": 36, "b": 56},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"namelength": -1},
-    )
-    figure.update_xaxes(automargin=True, zeroline=False, showline=True)
-    figure.update_yaxes(automargin=True, zeroline=False)

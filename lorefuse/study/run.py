@@ -1,0 +1,170 @@
+"""Run a study: every variant gets the same split, seeds and tuning budget, with and without knowledge.
+
+Validation rows choose (hyper-parameters, epochs, and which variant is called best); test rows are read once by each
+trained model. Finished cells are kept: a study that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.atomic import write_json
+from lorefuse.config import PipelineConfig
+from lorefuse.contract import Split
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.progress import track
+from lorefuse.study.buckets import BUCKETS, bucket_masks
+from lorefuse.study.cell import Cell, read_cell, run_cell
+from lorefuse.study.differences import differences, mark_holm
+from lorefuse.study.variants import Variant
+from lorefuse.study.verdict import bucket_verdict
+from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
+
+STUDY_FILE = "study.json"
+
+
+def training_rows(config: PipelineConfig) -> Path:
+    """Return the training set folder of a configuration, made by the pipeline's own steps or reused."""
+    from lorefuse import steps
+
+    content = steps.dump_config(config)
+    data = steps.ingest(content).path
+    texts = steps.embed(content, data).path
+    parts = steps.split(content, config.split.strategy, data).path
+    vectors = steps.item_vectors(content, data, parts, texts).path
+    features = steps.features(content, data, parts, vectors).path
+    store = steps.materialize(content, features).path
+    return steps.training_set(content, data, parts, vectors, features, store).path
+
+
+def run_study(
+    variants: Sequence[Variant], rows: Sequence[Path], out_path: Path, *, num_workers: int | None = None
+) -> dict[str, Any]:
+    """Tune, train and judge all variants and write `study.json`.
+
+    Args:
+        variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
+        rows: Training set folder of each variant, from `training_rows`.
+        out_path: Folder to write into.
+        num_workers: Processes; null: one a core.
+
+    Returns:
+        The content of `study.json`: counts by bucket, and for each variant the spread of each metric by arm, real
+        minus each control with its interval, and a verdict in words for each bucket.
+
+    Raises:
+        LorefuseError: Whatever the pipeline's steps raise.
+    """
+    params = [_tuned(variant, path) for variant, path in zip(variants, rows, strict=True)]
+    cells = _cells(variants, rows, params)
+    with kept_workers(num_workers or 2):
+        paths = list(track(run_parallel(run_cell, [cell for _, cell in cells], num_workers), "Study", total=len(cells)))
+    found = {(number, cell.arm, cell.seed): path for (number, cell), path in zip(cells, paths, strict=True)}
+    entries = []
+    for number, variant in enumerate(track(variants, "Comparing")):
+        mine = {(arm, seed): path for (owner, arm, seed), path in found.items() if owner == number}
+        entries.append(_entry(variant, load_training_set(str(rows[number])), mine, params[number]))
+    content = _content(variants, load_training_set(str(rows[0])), entries)
+    out_path.mkdir(parents=True, exist_ok=True)
+    write_json(out_path / STUDY_FILE, content)
+    return content
+
+
+def _tuned(variant: Variant, rows_path: Path) -> dict[str, Any]:
+    """The model with knowledge and the one without are tuned with the same number of trials."""
+    from lorefuse import steps
+    from lorefuse.tuning.study import read_study
+
+    content = steps.dump_config(variant.config)
+    return {arm: read_study(steps.tune(content, arm, rows_path).path) for arm in ("real", "none")}
+
+
+def _cells(
+    variants: Sequence[Variant], rows: Sequence[Path], params: Sequence[dict[str, Any]]
+) -> list[tuple[int, Cell]]:
+    cells = []
+    for number, variant in enumerate(variants):
+        for arm in variants[0].config.study.arms:
+            best = params[number]["none" if arm == "none" else "real"]["best_params"]
+            cells += [
+                (number, Cell(str(rows[number]), variant.config, arm, seed, best))
+                for seed in _seeds(variants[0].config)
+            ]
+    return cells
+
+
+def _entry(
+    variant: Variant, training_set: TrainingSet, paths: dict[tuple[Any, int], str], tuned: dict[str, Any]
+) -> dict[str, Any]:
+    arms = list(dict.fromkeys(arm for arm, _ in paths))
+    results = {key: read_cell(path) for key, path in paths.items()}
+    of_arm = {arm: [results[key] for key in results if key[0] == arm] for arm in arms}
+    scores: dict[Any, NDArray[np.float64]] = {
+        arm: np.mean(np.stack([score for _, score in runs]), axis=0, dtype=np.float64) for arm, runs in of_arm.items()
+    }
+    masks = bucket_masks(training_set, variant.config.study)
+    gaps = differences(training_set, scores, masks, variant.config.study.num_bootstraps)
+    metric = "auc" if training_set.spec.label_kind == "binary" else "rmse"
+    return {
+        "name": variant.name,
+        "model": variant.config.model.model_dump(mode="json"),
+        "best_params": {arm: study["best_params"] for arm, study in tuned.items()},
+        "trials": {arm: study["trials"] for arm, study in tuned.items()},
+        "validation_score": {arm: _spread([run["validation_score"] for run, _ in of_arm[arm]]) for arm in arms},
+        "num_parameters": {arm: of_arm[arm][0][0]["num_parameters"] for arm in arms},
+        "arms": {arm: _spreads([run["metrics"] for run, _ in runs]) for arm, runs in of_arm.items()},
+        "history": {arm: runs[0][0]["history"] for arm, runs in of_arm.items()},
+        "differences": gaps,
+        "verdicts": {bucket: bucket_verdict(gaps, bucket, metric) for bucket in BUCKETS},
+    }
+
+
+def _content(variants: Sequence[Variant], training_set: TrainingSet, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    config = variants[0].config
+    num_comparisons = mark_holm(entries)
+    masks = bucket_masks(training_set, config.study)
+    best = max(entries, key=lambda entry: entry["validation_score"]["real"]["mean"])
+    return {
+        "name": config.name,
+        "split": config.split.strategy,
+        "label_kind": config.data.label.kind,
+        "arms": list(config.study.arms),
+        "seeds": _seeds(config),
+        "num_trials": config.tuning.num_trials,
+        "num_train": len(training_set.rows_of(Split.TRAIN)),
+        "counts": {bucket: int(mask.sum()) for bucket, mask in masks.items()},
+        "num_comparisons": num_comparisons,
+        "best_by_validation": best["name"],
+        "variants": entries,
+        "data_cutoff": training_set.spec.data_cutoff,
+        "k": {"ndcg": config.study.ndcg_k, "recall": config.study.recall_k},
+    }
+
+
+def _spreads(runs: list[dict[str, float | None]]) -> dict[str, dict[str, Any]]:
+    return {name: _spread([run[name] for run in runs]) for name in runs[0]}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean and sample deviation over seeds; null where any seed has none, and one seed has no spread."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return {"mean": None, "std": None, "values": list(values)}
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return {"mean": float(np.mean(known)), "std": std, "values": known}
+
+
+def _seeds(config: PipelineConfig) -> list[int]:
+    return [config.training.seed + number for number in range(config.study.num_seeds)]
+
+
+def read_study_file(path: Path) -> dict[str, Any]:
+    """Return the content of a finished study's `study.json`."""
+    content: dict[str, Any] = json.loads((path / STUDY_FILE).read_text("utf-8"))
+    return content
