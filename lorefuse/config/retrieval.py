@@ -73,7 +73,13 @@ class RetrievalConfig(Section):
     ease_l2: float = Field(100.0, gt=0, description="λ of EASE.")
     content_centre: bool = Field(True, description="Remove what all text vectors share before the cosine.")
     hybrid_weights: dict[MemberName, float] = Field(
-        {"ease": 1.0, "content": 2.0}, min_length=2, description="Members of the hybrid and the weight of each."
+        {"ease": 1.0, "content": 4.0}, min_length=2, description="Members of the hybrid and the weight of each."
+    )
+    new_item_neighbours: int = Field(
+        5, ge=0, description="Nearest items by text whose best score a new item takes over in the hybrid; 0: none."
+    )
+    new_item_strength: float = Field(
+        0.6, ge=0, le=1, description="Share of that score: more finds more new items, less keeps known ones on top."
     )
     fusion: Literal["z_score", "reciprocal_rank"] = Field("z_score", description="How the hybrid joins its members.")
     two_tower: TwoTowerConfig = TwoTowerConfig()

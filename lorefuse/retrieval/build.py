@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lorefuse.config.retrieval import RecommenderName, RetrievalConfig
+from lorefuse.config.retrieval import MemberName, RecommenderName, RetrievalConfig
 from lorefuse.retrieval.content import ContentCosine
 from lorefuse.retrieval.ease import Ease
 from lorefuse.retrieval.hybrid import Hybrid
+from lorefuse.retrieval.inherit import TextInherited
 from lorefuse.retrieval.neighbours import ItemKNN, UserKNN
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender
 
 TRAINED = frozenset({"two_tower", "light_gcn"})
 """Recommenders that draw something: each seed gives another one."""
+COLLABORATIVE = frozenset({"item_knn", "user_knn", "ease"})
+"""Recommenders that score an item by the likes it has: to them all new items are the same."""
 
 
 def build_recommender(name: RecommenderName, config: RetrievalConfig, seed: int = 0) -> Recommender:
@@ -34,8 +37,15 @@ def seeds_of(name: RecommenderName, config: RetrievalConfig) -> tuple[int, ...]:
 
 
 def _hybrid(config: RetrievalConfig, seed: int) -> Recommender:
-    members = [(build_recommender(name, config, seed), weight) for name, weight in config.hybrid_weights.items()]
+    members = [(_member(name, config, seed), weight) for name, weight in config.hybrid_weights.items()]
     return Hybrid(members, config.fusion)
+
+
+def _member(name: MemberName, config: RetrievalConfig, seed: int) -> Recommender:
+    member = build_recommender(name, config, seed)
+    if name in COLLABORATIVE and config.new_item_neighbours:
+        return TextInherited(member, config.new_item_neighbours, config.new_item_strength)
+    return member
 
 
 def _two_tower(config: RetrievalConfig, seed: int) -> Recommender:

@@ -26,29 +26,39 @@ def text_of(side: Side, who: str) -> NDArray[np.float32]:
 
 def unit_rows(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale rows to length 1; rows of zeros stay zeros."""
-    return np.asarray(vectors_NE / np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-12))
+    norm_N1 = np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-12)
+    return np.asarray(vectors_NE / norm_N1, dtype=np.float32)
+
+
+def centred_text(train_UN: csr_array, side: Side, who: str) -> NDArray[np.float32]:
+    """Return the text vectors less the mean of the liked train items', at unit length, (N, E); no text keeps zeros.
+
+    Sentence vectors share a direction that says nothing about an item; without it the cosine tells items apart better.
+
+    Raises:
+        UsageError: There are none.
+    """
+    text_NE = text_of(side, who)
+    has_text_N1 = text_NE.any(axis=1, keepdims=True)
+    liked_N = np.bincount(train_UN.indices, minlength=len(text_NE)) > 0
+    return unit_rows((text_NE - text_NE[liked_N].mean(axis=0)) * has_text_N1)
 
 
 class ContentCosine(Recommender):
     """Score an item by the cosine of its text vector with the mean of the user's liked ones.
 
     Args:
-        centre: Subtract the mean vector of the liked train items first: sentence vectors share a direction that says
-            nothing about an item, and without it the cosine tells items apart better.
+        centre: Take out what all texts share first, see `centred_text`.
 
-    Source: Lops et al., Recommender Systems Handbook 2011, section 3.3.1 (nearest to the user's centroid).
+    Source: Lops et al., Recommender Systems Handbook 2011 (nearest to the user's centroid).
     """
 
     def __init__(self, centre: bool = True) -> None:
         self.centre = centre
 
     def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:
-        text_NE = text_of(side, type(self).__name__)
-        if self.centre:
-            has_text_N1 = text_NE.any(axis=1, keepdims=True)
-            liked_N = np.bincount(train_UN.indices, minlength=len(text_NE)) > 0
-            text_NE = unit_rows((text_NE - text_NE[liked_N].mean(axis=0)) * has_text_N1)
-        self.text_NE = text_NE.astype(np.float32)
+        name = type(self).__name__
+        self.text_NE = centred_text(train_UN, side, name) if self.centre else text_of(side, name)
 
     def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
         mean_BE = np.asarray(history_UN[user_rows] @ self.text_NE)

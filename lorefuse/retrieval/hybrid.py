@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.errors import UsageError
-from lorefuse.retrieval.recommender import Recommender, Rows, Scores, Side
+from lorefuse.retrieval.recommender import Recommender, Rows, Scores, Side, top_k
 
-RRF_CONSTANT = 60
+RRF_CONSTANT, RRF_DEPTH = 60, 1000
 Fusion = Literal["z_score", "reciprocal_rank"]
 
 
@@ -23,15 +23,21 @@ def z_scores(scores_BN: Scores) -> Scores:
     return np.asarray(centred_BN / np.where(deviation_B1 > 1e-12, deviation_B1, 1.0), dtype=np.float32)
 
 
-def reciprocal_ranks(scores_BN: Scores, constant: float = RRF_CONSTANT) -> Scores:
-    """Return 1 / (constant + rank) of each score in its row, ranks from 1; of equal scores the first column wins.
+def reciprocal_ranks(scores_BN: Scores, depth: int = RRF_DEPTH) -> Scores:
+    """Return 1 / (60 + rank) of each row's best scores, ranks from 1, and 0 for those further down.
+
+    Of equal scores the first column wins.
+
+    Args:
+        scores_BN: Scores of the catalogue.
+        depth: Ranks that count: the length of the lists that are joined.
 
     Source: Cormack et al., SIGIR 2009, with their constant of 60.
     """
-    order_BN = np.argsort(-scores_BN, axis=1, kind="stable")
-    ranks = np.arange(1, scores_BN.shape[1] + 1, dtype=np.float32)
-    result_BN = np.empty_like(scores_BN)
-    np.put_along_axis(result_BN, order_BN, np.broadcast_to(1 / (constant + ranks), scores_BN.shape), axis=1)
+    depth = min(depth, scores_BN.shape[1])
+    share_K = np.broadcast_to(1 / (RRF_CONSTANT + np.arange(1, depth + 1, dtype=np.float32)), (len(scores_BN), depth))
+    result_BN = np.zeros_like(scores_BN)
+    np.put_along_axis(result_BN, top_k(scores_BN, depth), share_K, axis=1)
     return result_BN
 
 

@@ -38,8 +38,8 @@ def sampled_softmax(score_BC: Tensor, target_B: Tensor, item_C: Tensor, log_q_C:
         item_C: Item rows of the candidates, the first B are `target_B`.
         log_q_C: Log of the chance, per draw, of each candidate.
 
-    Source: Yi et al., RecSys 2019, eqs. 4 and 5, who correct the target too; that the target takes no correction is
-    Blanc and Rendle, ICML 2018, eq. 5.
+    Source: Yi et al., RecSys 2019, section 3, who correct the target too; that the target takes no correction is from
+    Blanc and Rendle, ICML 2018, section 2.
     """
     rows_B = torch.arange(len(target_B), device=target_B.device)
     logit_BC = score_BC - (log_q_C + math.log(max(len(item_C) - 1, 1)))[None, :]
@@ -59,7 +59,7 @@ def log_draw_chance(count_N: Tensor, num_in_batch: int, num_uniform: int) -> Ten
         num_in_batch: Batch targets among the candidates.
         num_uniform: Even draws among the candidates.
 
-    Source: Yang et al., WWW 2020 Companion (mixed negative sampling), eq. 5.
+    Source: Yang et al., WWW 2020 Companion (mixed negative sampling), section 3.
     """
     liked_N = (count_N > 0).to(torch.float32)
     mixed_N = num_in_batch * count_N / count_N.sum() + num_uniform * liked_N / liked_N.sum()

@@ -23,7 +23,7 @@ def cosine(left_AF: csr_array, right_BF: csr_array, shrinkage: float = 0.0) -> c
         right_BF: Sparse rows.
         shrinkage: Not negative.
 
-    Source: Dacrema et al., RecSys 2019, section 3.1 (ItemKNN with shrinkage).
+    Source: Dacrema et al., RecSys 2019, the ItemKNN baseline.
     """
     dot_AB = csr_array(left_AF @ right_BF.T)
     norm_A, norm_B = (np.sqrt(side.multiply(side).sum(axis=1)) for side in (left_AF, right_BF))
@@ -58,7 +58,7 @@ class ItemKNN(Recommender):
         num_neighbours: Neighbours that each item keeps, itself not among them.
         shrinkage: See `cosine`.
 
-    Source: Deshpande and Karypis, TOIS 2004, figures 1 and 2, without their row normalisation.
+    Source: Deshpande and Karypis, TOIS 2004, section 4, without their row normalisation.
     """
 
     def __init__(self, num_neighbours: int = 100, shrinkage: float = 10.0) -> None:

@@ -49,6 +49,15 @@ def test_only_what_draws_gets_several_seeds() -> None:
     assert seeds_of("hybrid", CONFIG.model_copy(update={"hybrid_weights": {"ease": 1, "light_gcn": 1}})) == (0, 1, 2)
 
 
+def test_new_items_of_a_hybrid_take_over_scores_where_that_is_wanted() -> None:
+    data, users = topic_data(), np.arange(NUM_USERS)
+    weights = {"hybrid_weights": {"ease": 1.0, "popularity": 0.0}}
+    plain = build_recommender("hybrid", CONFIG.model_copy(update={**weights, "new_item_neighbours": 0}))
+    inherited = build_recommender("hybrid", CONFIG.model_copy(update=weights))
+    spread = [model.fit(data.train, data.side).scores(users)[:, 32:].std() for model in (plain, inherited)]
+    assert spread[1] > 2 * spread[0]
+
+
 def test_a_wrong_config_is_refused() -> None:
     for wrong in ({"recommenders": ["svd"]}, {"hybrid_weights": {"ease": 1.0}}, {"k": 0}, {"ease_l2": 0}):
         with pytest.raises(ValidationError):

@@ -51,6 +51,7 @@ def test_z_scores_are_those_of_scipy() -> None:
 def test_reciprocal_ranks_by_hand() -> None:
     scores = np.array([[0.1, 0.9, 0.5, 0.5]], dtype=np.float32)
     np.testing.assert_allclose(reciprocal_ranks(scores), [[1 / 64, 1 / 61, 1 / 62, 1 / 63]], atol=1e-9)
+    np.testing.assert_allclose(reciprocal_ranks(scores, depth=2), [[0, 1 / 61, 1 / 62, 0]], atol=1e-9)
 
 
 @pytest.mark.parametrize("fusion", ["z_score", "reciprocal_rank"])
