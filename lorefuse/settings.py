@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -19,6 +19,8 @@ class Settings:
         image: Container image of the pipeline's steps (`LOREFUSE_IMAGE`); its name must hold "python" (kfp).
         serve_python_path: Interpreter of the serving environment (`LOREFUSE_SERVE_PYTHON`).
         offline: Never ask a model or data hub (`LOREFUSE_OFFLINE=1`).
+        llm_url: Base URL of an OpenAI-compatible endpoint, e.g. ``http://127.0.0.1:8000/v1`` (`LOREFUSE_LLM_URL`).
+        llm_key: Its key (`LOREFUSE_LLM_KEY`); never printed.
     """
 
     home_path: Path
@@ -28,6 +30,8 @@ class Settings:
     image: str
     serve_python_path: Path
     offline: bool
+    llm_url: str = ""
+    llm_key: str = field(default="", repr=False)
 
     @property
     def cache_path(self) -> Path:
@@ -53,4 +57,6 @@ def settings() -> Settings:
         image=env.get("LOREFUSE_IMAGE", "lorefuse-python:dev"),
         serve_python_path=Path(env.get("LOREFUSE_SERVE_PYTHON", project_path / ".venv-serve/bin/python")),
         offline=env.get("LOREFUSE_OFFLINE", "0") not in ("", "0"),
+        llm_url=env.get("LOREFUSE_LLM_URL", ""),
+        llm_key=env.get("LOREFUSE_LLM_KEY", ""),
     )

@@ -36,17 +36,25 @@ class LikedRows:
     data_cutoff: str
 
 
-def liked_rows(dataset: Dataset, split_path: Path) -> LikedRows:
-    """Return the liked rows of the train part; a row is liked when its label is at least the mean train label."""
-    parts, facts = load_split(split_path)
+def liked_train(dataset: Dataset, split_path: Path) -> pd.DataFrame:
+    """Return the liked interactions of the train part by user and time.
+
+    A row is liked when its label is at least the mean label of the train rows.
+    """
+    parts, _ = load_split(split_path)
     interactions = dataset.interactions()
     train = interactions[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
     liked = train[train[c.LABEL] >= train[c.LABEL].mean()]
+    return liked.sort_values([c.USER_ID, c.EVENT_TIMESTAMP], kind="stable")
+
+
+def liked_rows(dataset: Dataset, split_path: Path) -> LikedRows:
+    """Return `liked_train` as numbers."""
+    liked = liked_train(dataset, split_path)
     user_row = pd.factorize(liked[c.USER_ID], sort=True)[0].astype(np.int64)
     items = dataset.items()[c.ITEM_ID]
     item_row = pd.Index(items).get_indexer(liked[c.ITEM_ID]).astype(np.int64)
-    order = np.lexsort((liked[c.EVENT_TIMESTAMP].to_numpy(), user_row))
-    return LikedRows(user_row[order], item_row[order], len(items), str(facts["data_cutoff"]))
+    return LikedRows(user_row, item_row, len(items), str(load_split(split_path)[1]["data_cutoff"]))
 
 
 def co_consumption(liked: LikedRows, reduce_dim: int) -> Target:

@@ -21,7 +21,7 @@ from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import Provenance
 from lorefuse.embedding.source import EncoderSource, resolve
-from lorefuse.enrich.join import join_knowledge
+from lorefuse.embedding.written import join_knowledge
 from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
 

@@ -1,4 +1,4 @@
-"""Written knowledge beside the columns it is about."""
+"""Knowledge that a language model wrote (`lorefuse.enrich`), beside the columns it is about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from lorefuse.errors import ArtifactError, ConfigError
 
-KNOWLEDGE_FILE, FACTS_FILE, QUARANTINE_FILE = "knowledge.parquet", "knowledge.json", "quarantine.jsonl"
+KNOWLEDGE_FILE = "knowledge.parquet"
 
 
 def join_knowledge(frame: pd.DataFrame, knowledge_path: Path, column: str) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def join_knowledge(frame: pd.DataFrame, knowledge_path: Path, column: str) -> pd
         knowledge = pd.read_parquet(knowledge_path / KNOWLEDGE_FILE)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{knowledge_path} holds no written knowledge.", got=str(error)) from None
-    key = knowledge.columns[0]
+    key = str(knowledge.columns[0])
     if list(knowledge.columns[1:]) != ["text"] or key not in frame.columns:
         raise ArtifactError(
             f"{knowledge_path / KNOWLEDGE_FILE} does not fit.",
