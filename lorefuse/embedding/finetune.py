@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,11 +92,11 @@ def fine_tune(dataset: Dataset, split_path: Path, config: EmbeddingConfig, out_p
 
 def _usable(pairs: NDArray[np.int64], texts: list[str]) -> NDArray[np.int64]:
     kept = [row for row, (a, b) in enumerate(pairs) if texts[a] and texts[b] and texts[a] != texts[b]]
-    if not kept:
+    if len(kept) < 2:  # one pair has no other to be told from
         raise DataError(
             "The encoder cannot be fine-tuned: there is no pair to learn from.",
-            expected="users with at least two liked train items of different texts",
-            got=f"{len(pairs)} pairs of liked items, none with two different texts",
+            expected="at least two pairs of liked train items with different texts",
+            got=f"{len(pairs)} pairs of liked items, {len(kept)} with two different texts",
             fix="keep embedding.encoder as it is",
         )
     return pairs[kept]
@@ -162,7 +163,10 @@ def _with_lora(model: Any, params: FineTuneConfig) -> Any:
     lora = peft.LoraConfig(
         r=params.rank, lora_alpha=params.alpha, lora_dropout=params.dropout, target_modules="all-linear"
     )
-    return peft.get_peft_model(model, lora)
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that is about to change; nothing that a user could mend.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return peft.get_peft_model(model, lora)
 
 
 def _rate(step: int, num_steps: int) -> float:
