@@ -115,7 +115,7 @@ def main() -> None:
             k=config.k,
             recall_k=config.recall_k,
             num_bootstraps=config.num_bootstraps,
-            validation=validation if case.trained else None,
+            validation=validation,
         )
         print(row_of(name, reports[name], time.perf_counter() - start_s, reports.get(case.against or "")), flush=True)
 

@@ -47,7 +47,8 @@ class LightGCNConfig(EpochsConfig):
     l2: float = Field(1e-4, ge=0, description="Penalty of the layer-0 embeddings of a batch.")
     batch_size: int = Field(8192, ge=1, description="Likes per step; each costs one propagation over the graph.")
     learning_rate: float = Field(1e-2, gt=0, le=1, description="Adam's step size.")
-    max_epochs: int = Field(60, ge=1, description="Upper bound on passes over the likes.")
+    max_epochs: int = Field(100, ge=1, description="Upper bound on passes over the likes.")
+    patience: int = Field(10, ge=1, description="Epochs without a better validation NDCG before stopping.")
 
 
 class RetrievalConfig(Section):
@@ -72,14 +73,18 @@ class RetrievalConfig(Section):
     shrinkage: float = Field(20.0, ge=0, description="Pulls similarities with few common likes to 0.")
     ease_l2: float = Field(100.0, gt=0, description="λ of EASE.")
     content_centre: bool = Field(True, description="Remove what all text vectors share before the cosine.")
+    hybrid_grid: tuple[float, ...] = Field(
+        (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
+        description="Weights tried on validation for each member of the hybrid but the first; empty: as given.",
+    )
     hybrid_weights: dict[MemberName, float] = Field(
-        {"ease": 1.0, "content": 4.0}, min_length=2, description="Members of the hybrid and the weight of each."
+        {"ease": 1.0, "content": 1.0}, min_length=2, description="Members of the hybrid and the weight of each."
     )
     new_item_neighbours: int = Field(
         5, ge=0, description="Nearest items by text whose best score a new item takes over in the hybrid; 0: none."
     )
     new_item_strength: float = Field(
-        0.6, ge=0, le=1, description="Share of that score: more finds more new items, less keeps known ones on top."
+        0.4, ge=0, le=1, description="Share of that score: more finds more new items, less keeps known ones on top."
     )
     fusion: Literal["z_score", "reciprocal_rank"] = Field("z_score", description="How the hybrid joins its members.")
     two_tower: TwoTowerConfig = TwoTowerConfig()

@@ -38,7 +38,7 @@ def seeds_of(name: RecommenderName, config: RetrievalConfig) -> tuple[int, ...]:
 
 def _hybrid(config: RetrievalConfig, seed: int) -> Recommender:
     members = [(_member(name, config, seed), weight) for name, weight in config.hybrid_weights.items()]
-    return Hybrid(members, config.fusion)
+    return Hybrid(members, config.fusion, config.hybrid_grid)
 
 
 def _member(name: MemberName, config: RetrievalConfig, seed: int) -> Recommender:

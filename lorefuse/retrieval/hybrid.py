@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.errors import UsageError
+from lorefuse.progress import track
 from lorefuse.retrieval.recommender import Recommender, Rows, Scores, Side, top_k
 
 RRF_CONSTANT, RRF_DEPTH = 60, 1000
@@ -44,22 +45,43 @@ def reciprocal_ranks(scores_BN: Scores, depth: int = RRF_DEPTH) -> Scores:
 class Hybrid(Recommender):
     """Weighted sum of several recommenders' z-scores, or of their reciprocal ranks.
 
+    How much text is worth beside likes differs between catalogues by an order of magnitude, so the weights are better
+    chosen on validation than given.
+
     Args:
         members: Recommenders and their weights, at least two; they are fitted with the hybrid.
         fusion: ``z_score`` keeps how far ahead an item is, ``reciprocal_rank`` only its place.
+        grid: Weights to try for each member but the first, one member after the other, where `fit` is given a
+            judge; the best is kept. Empty: the weights as they are given.
     """
 
-    def __init__(self, members: Sequence[tuple[Recommender, float]], fusion: Fusion = "z_score") -> None:
+    def __init__(
+        self,
+        members: Sequence[tuple[Recommender, float]],
+        fusion: Fusion = "z_score",
+        grid: Sequence[float] = (),
+    ) -> None:
         if len(members) < 2:
             raise UsageError("A hybrid joins recommenders.", expected="at least two members", got=str(len(members)))
-        self.members, self.fusion = tuple(members), fusion
+        self.members = [member for member, _ in members]
+        self.weights = [weight for _, weight in members]
+        self.fusion, self.grid = fusion, tuple(grid)
 
     def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:
-        for member, _ in self.members:
+        for member in self.members:
             # a member that trains in epochs is judged by its own rankings
             member.fit(train_UN, side, validate)  # type: ignore[arg-type]
+        if validate is None or not self.grid:
+            return
+        for position in track(range(1, len(self.members)), "Choosing weights"):
+            judged: list[tuple[float, float]] = []
+            for weight in sorted(self.grid):
+                self.weights[position] = weight
+                judged.append((validate(self), -weight))
+            self.weights[position] = -max(judged)[1]  # of equal ones the smallest
 
     def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
         scale = z_scores if self.fusion == "z_score" else reciprocal_ranks
-        parts = [weight * scale(member.scores(user_rows, history_UN)) for member, weight in self.members]
-        return np.asarray(np.sum(parts, axis=0))
+        pairs = zip(self.members, self.weights, strict=True)
+        parts = [weight * scale(member.scores(user_rows, history_UN)) for member, weight in pairs if weight]
+        return np.asarray(np.sum(parts, axis=0)) if parts else np.zeros((len(user_rows), history_UN.shape[1]))

@@ -36,7 +36,7 @@ class TextInherited(Recommender):
     Source: in the manner of Gantner et al., ICDM 2010, who map attributes to a factor model by the nearest items.
     """
 
-    def __init__(self, member: Recommender, num_neighbours: int = 5, strength: float = 0.7) -> None:
+    def __init__(self, member: Recommender, num_neighbours: int = 5, strength: float = 0.4) -> None:
         self.member, self.num_neighbours, self.strength = member, num_neighbours, strength
 
     def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:

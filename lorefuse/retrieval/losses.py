@@ -41,11 +41,15 @@ def sampled_softmax(score_BC: Tensor, target_B: Tensor, item_C: Tensor, log_q_C:
     Source: Yi et al., RecSys 2019, section 3, who correct the target too; that the target takes no correction is from
     Blanc and Rendle, ICML 2018, section 2.
     """
-    rows_B = torch.arange(len(target_B), device=target_B.device)
-    logit_BC = score_BC - (log_q_C + math.log(max(len(item_C) - 1, 1)))[None, :]
-    logit_BC = logit_BC.masked_fill(target_B[:, None] == item_C[None, :], float("-inf"))
-    logit_BC = logit_BC.index_put((rows_B, rows_B), score_BC[rows_B, rows_B])
-    return nn.functional.cross_entropy(logit_BC, rows_B)
+    num_rows = len(target_B)
+    drawn_target_BC = target_B[:, None] == item_C[None, :]
+    drawn_target_BC.diagonal().fill_(False)
+    correction_C = log_q_C + math.log(max(len(item_C) - 1, 1))
+    logit_BC = score_BC - correction_C[None, :]
+    # in place from here on: a copy of this matrix costs as much as all the rest
+    logit_BC.diagonal().add_(correction_C[:num_rows])
+    logit_BC.masked_fill_(drawn_target_BC, float("-inf"))
+    return nn.functional.cross_entropy(logit_BC, torch.arange(num_rows, device=target_B.device))
 
 
 def log_draw_chance(count_N: Tensor, num_in_batch: int, num_uniform: int) -> Tensor:

@@ -105,8 +105,9 @@ class TwoTower(Recommender):
             target_B = item_B[rows_B]
             drawn = torch.randint(len(drawable), (config.num_uniform_negatives,), generator=generator)
             item_C = torch.cat([target_B, drawable[drawn]])
-            score_BC = towers.users(user_B[rows_B], mean_BD) @ unit_length(items_ND.index_select(0, item_C)).T
-            return sampled_softmax(score_BC / config.temperature, target_B, item_C, log_q_N[item_C])
+            users_BD = towers.users(user_B[rows_B], mean_BD) / config.temperature
+            score_BC = users_BD @ unit_length(items_ND.index_select(0, item_C)).T
+            return sampled_softmax(score_BC, target_B, item_C, log_q_N[item_C])
 
         self.epochs = train_epochs(
             self.towers,

@@ -63,6 +63,25 @@ def test_a_hybrid_is_the_weighted_sum_of_its_members(fusion: str) -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
+def test_weights_are_chosen_on_validation() -> None:
+    tried: list[tuple[float, ...]] = []
+
+    def judge(hybrid: Hybrid) -> float:
+        tried.append(tuple(hybrid.weights))
+        return -abs(hybrid.weights[1] - 0.5) - abs(hybrid.weights[2] - 3.0)
+
+    members = [(Ease(5.0), 1.0), (Popularity(), 7.0), (Ease(50.0), 7.0)]
+    hybrid = Hybrid(members, grid=(0.0, 1.0, 2.0, 4.0)).fit(random_likes(), validate=judge)
+    assert hybrid.weights == [1.0, 0.0, 2.0]  # of equally good ones the smallest
+    assert tried == [(1, w, 7) for w in (0, 1, 2, 4)] + [(1, 0, w) for w in (0, 1, 2, 4)]
+    assert Hybrid(members, grid=(0.0, 1.0)).fit(random_likes()).weights == [1.0, 7.0, 7.0]
+
+
+def test_a_hybrid_without_any_weight_scores_nothing() -> None:
+    hybrid = Hybrid([(Ease(5.0), 0.0), (Popularity(), 0.0)]).fit(random_likes())
+    assert (hybrid.scores(np.array([3, 4])) == np.zeros((2, 20))).all()
+
+
 def test_a_hybrid_of_one_is_refused() -> None:
     with pytest.raises(UsageError, match="at least two members"):
         Hybrid([(Popularity(), 1.0)])
