@@ -112,6 +112,7 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
         split_code=(np.arange(NUM_ROWS) >= 70_000).astype(np.uint8),
         cold=np.zeros(NUM_ROWS, dtype=bool),
         user_numeric=normal(NUM_ROWS, len(USER_NUMERIC)),
+        state_row=np.arange(NUM_ROWS, dtype=np.int32),
         user_history=np.zeros((NUM_ROWS, 0), np.int32),
         user_interest=normal(NUM_ROWS, sum(facet.dim for facet in spec.interest)),
         item_numeric=normal(NUM_ROWS, len(ITEM_NUMERIC)),

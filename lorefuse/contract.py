@@ -30,6 +30,13 @@ class Split(StrEnum):
 
 SPLIT_CODES: dict[str, int] = {part: code for code, part in enumerate(Split)}
 
+SECOND_STRATEGY: dict[str, str] = {
+    "per_user_time": "global_time",
+    "global_time": "per_user_time",
+    "leave_last_out": "per_user_time",
+}
+"""A configured split strategy → the one that a model is judged on once more."""
+
 
 class DatasetFile(StrEnum):
     """Files of a dataset folder."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 from lorefuse.atomic import atomic_file, sha256_file, sha256_json
 from lorefuse.config import Arm, FileSource, PipelineConfig, parse_config
 from lorefuse.config.knowledge import REDUCTION_FIELDS
+from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.embedding.source import resolve
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
@@ -71,17 +72,20 @@ def embed(config: Config, dataset: Folder) -> StepResult:
 def split(config: Config, strategy: str, dataset: Folder) -> StepResult:
     """Dataset → parts in time, by `per_user_time` or `global_time`."""
     content = {**config.get("split", {}), "strategy": strategy}
-    parts = parse_config({**config, "split": content}).split
+    pipeline = parse_config({**config, "split": content})
+    parts, negatives = pipeline.split, pipeline.data.negatives
     paths = _paths(dataset=dataset)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
         from lorefuse.data.split import split as run
 
-        facts = run(Dataset.open(paths["dataset"]), parts, out_path)
-        return {"strategy": strategy, **facts["counts"], "cold_items": len(facts["held_out_items"])}
+        facts = run(Dataset.open(paths["dataset"]), parts, out_path, negatives)
+        sampled = {"negatives": facts["num_negatives"]} if "num_negatives" in facts else {}
+        return {"strategy": strategy, **facts["counts"], "cold_items": len(facts["held_out_items"]), **sampled}
 
-    return reuse_or_build("split", config=parts.model_dump(), inputs=paths, rooms=("data",), build=build)
+    key = [parts.model_dump(), negatives.model_dump()]
+    return reuse_or_build("split", config=key, inputs=paths, rooms=("data",), build=build)
 
 
 @reported
@@ -203,9 +207,8 @@ def evaluate(
         from lorefuse.tuning.study import read_study
 
         studies = {"real": read_study(paths["study"]), "none": read_study(paths["control"])}
-        first, second = pipeline.split.strategy, "global_time"
-        if first == second:
-            second = "per_user_time"
+        first = pipeline.split.strategy
+        second = SECOND_STRATEGY[first]
         sets = {first: paths["rows"]} | ({second: paths["second_rows"]} if "second_rows" in paths else {})
         best = {arm: study["best_params"] for arm, study in studies.items()}
         trials = {arm: study["trials"] for arm, study in studies.items()}

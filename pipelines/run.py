@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.config import PipelineConfig, load_config
+from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
 from lorefuse.log import parse
 from lorefuse.progress import TERMINAL_VARIABLE
@@ -27,7 +28,6 @@ from lorefuse.steps import dump_config
 
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
-SECOND = {"per_user_time": "global_time", "global_time": "per_user_time"}
 
 
 _EXECUTING = re.compile(r"Executing task \S*?'([\w-]+)'")
@@ -128,7 +128,7 @@ def _run(config: PipelineConfig, run_path: Path, serve: bool) -> None:
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run_path / "artifacts"), raise_on_error=True
     )
     strategy = config.split.strategy
-    training(config=dump_config(config), strategy=strategy, second_strategy=SECOND[strategy], serve=serve)
+    training(config=dump_config(config), strategy=strategy, second_strategy=SECOND_STRATEGY[strategy], serve=serve)
 
 
 def _failed(log: StepLog, error: RuntimeError, run_path: Path) -> int:

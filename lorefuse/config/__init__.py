@@ -1,7 +1,15 @@
 """One YAML preset becomes one frozen `PipelineConfig`; a section per stage, a description under every field."""
 
 from lorefuse.config.base import Section
-from lorefuse.config.data import DataConfig, FileSource, LabelConfig, MovieLensSource, SplitConfig
+from lorefuse.config.data import (
+    DataConfig,
+    FileSource,
+    LabelConfig,
+    MovieLensSource,
+    NegativesConfig,
+    SplitConfig,
+)
+from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, parse_config
@@ -22,12 +30,14 @@ from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
 
 __all__ = [
+    "NegativesConfig",
     "Arm",
     "DCNV2Config",
     "DINConfig",
     "DataConfig",
     "DeepFMConfig",
     "EmbeddingConfig",
+    "EnrichConfig",
     "EvaluationConfig",
     "FMConfig",
     "FacetConfig",

@@ -29,6 +29,9 @@ class FileSource(Section):
     user_id: str = Field("user_id", description="Column of the user's identifier.")
     item_id: str = Field("item_id", description="Column of the item's identifier.")
     timestamp: str = Field("timestamp", description="Column of the event's time: ISO 8601, or Unix time.")
+    order: str | None = Field(
+        None, description="Column with each user's order (0, 1, 2 …) in place of a time, where there is none."
+    )
     timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="Unit of a Unix time.")
     value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
     item_text: tuple[str, ...] = Field(("title",), description="Item columns that make up its text.")
@@ -56,18 +59,30 @@ class LabelConfig(Section):
     threshold: float = Field(4.0, description="A value of at least this is a like (binary).")
 
 
+class NegativesConfig(Section):
+    """Sampled negatives, for data that holds only what people took."""
+
+    num_train: int = Field(0, ge=0, le=1000, description="Negatives of each positive train row.")
+    num_eval: int = Field(0, ge=0, le=1000, description="Negatives of each positive validation and test row.")
+    sampler: Literal["uniform", "popularity"] = Field("uniform", description="How they are drawn.")
+    seed: int = Field(0, ge=0, description="Seed of the draw.")
+
+
 class DataConfig(Section):
     """Raw data → dataset."""
 
     source: Annotated[MovieLensSource | FileSource, Field(discriminator="kind")] = MovieLensSource()
     label: LabelConfig = LabelConfig()
+    negatives: NegativesConfig = NegativesConfig()
     max_bad_share: float = Field(0.05, ge=0, le=1, description="More quarantined rows than this is an error.")
 
 
 class SplitConfig(Section):
     """Train < validation < test in time, with held-out cold items."""
 
-    strategy: Literal["per_user_time", "global_time"] = Field("per_user_time", description="Where the cuts lie.")
+    strategy: Literal["per_user_time", "global_time", "leave_last_out"] = Field(
+        "per_user_time", description="Where the cuts lie."
+    )
     train_share: float = Field(0.8, gt=0, lt=1, description="Share of rows before the first cut.")
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of rows between the cuts.")
     cold_item_share: float = Field(0.12, ge=0, lt=1, description="Share of items without any training row.")

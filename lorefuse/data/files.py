@@ -14,6 +14,8 @@ from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.errors import ConfigError
 
+ORDER_START_S = 946_684_800
+"""2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""
 _NO_ID = ("", "nan", "none", "null", "<na>")
 
 
@@ -43,7 +45,8 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
     )
     item_columns.pop(source.item_id, None)
     item_columns.pop(c.ITEM_ID, None)
-    wanted = [source.user_id, source.item_id, source.timestamp, *([source.value] if source.value else [])]
+    time = source.order or source.timestamp
+    wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else [])]
     items = _entities(read("items", [source.item_id, *item_columns]), source.item_id, c.ITEM_ID, tuple(item_columns))
     users = triples = links = None
     if source.users_path:
@@ -61,7 +64,7 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
         roles=roles,
         files=files,
         source={"kind": "files", **{name: str(path) for name, path in paths_of(source).items()}},
-        timestamp_unit=source.timestamp_unit,
+        timestamp_unit="s" if source.order else source.timestamp_unit,
         multi_separator=source.multi_separator,
     )
 
@@ -123,11 +126,21 @@ def _events(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
         {
             c.USER_ID: as_ids(raw[source.user_id]),
             c.ITEM_ID: as_ids(raw[source.item_id]),
-            c.EVENT_TIMESTAMP: raw[source.timestamp],
+            c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
             c.VALUE: raw[source.value] if source.value else 1.0,
             LINE: raw[LINE],
         }
     )
+
+
+def _pseudo_time(order: pd.Series) -> pd.Series:
+    """Turn a user's order into Unix time: position p is p seconds after `ORDER_START_S`.
+
+    Times then compare within a user as the order does. Between users they say only that one is as far into their
+    history as the other: what was known "at that time" about an item is what people that far in had done.
+    """
+    numbers = pd.to_numeric(order, errors="coerce")
+    return numbers.astype("float64") + ORDER_START_S
 
 
 def _entities(raw: pd.DataFrame, key: str, name: str, columns: tuple[str, ...]) -> pd.DataFrame:

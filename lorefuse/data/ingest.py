@@ -47,7 +47,7 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
             quarantine.num_rows_read[file] = len(getattr(tables, name))
     frames = _validated(tables, config.label, quarantine)
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
-    _refuse_useless(frames, tables, config.label)
+    _refuse_useless(frames, tables, config)
     if quarantine.rows:
         _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
     return _write(frames, tables, config, quarantine, out_path)
@@ -138,7 +138,8 @@ def _text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _refuse_useless(frames: dict[str, pd.DataFrame], tables: RawTables, label: LabelConfig) -> None:
+def _refuse_useless(frames: dict[str, pd.DataFrame], tables: RawTables, config: DataConfig) -> None:
+    label = config.label
     for name in ("interactions", "items"):
         if frames[name].empty:
             raise DataError(
@@ -148,12 +149,14 @@ def _refuse_useless(frames: dict[str, pd.DataFrame], tables: RawTables, label: L
                 fix="mend the rows named in the quarantine",
             )
     values = frames["interactions"][c.VALUE]
-    if label.kind == "binary" and frames["interactions"][c.LABEL].nunique() < 2:
+    only_positives = config.negatives.num_train > 0 and (frames["interactions"][c.LABEL] == 1).all()
+    if label.kind == "binary" and not only_positives and frames["interactions"][c.LABEL].nunique() < 2:
         raise DataError(
             "Every interaction has the same label: there is nothing to learn.",
             expected=f"values on both sides of data.label.threshold = {label.threshold:g}",
             got=f"values from {values.min():g} to {values.max():g}",
-            fix="set data.label.threshold between them, or data.label.kind: regression",
+            fix="set data.label.threshold between them, data.label.kind: regression, or, where there are only "
+            "positives (threshold at most the lowest value), data.negatives.num_train",
         )
 
 

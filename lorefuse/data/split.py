@@ -12,21 +12,25 @@ from numpy.typing import NDArray
 
 from lorefuse import contract as c
 from lorefuse.atomic import write_json
-from lorefuse.config import SplitConfig
+from lorefuse.config import NegativesConfig, SplitConfig
 from lorefuse.contract import Split
 from lorefuse.data.dataset import Dataset
+from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
 from lorefuse.errors import ArtifactError, DataError, LeakError
 
 SPLIT_FILE, FACTS_FILE = "split.parquet", "split.json"
 
 
-def split(dataset: Dataset, config: SplitConfig, out_path: Path) -> dict[str, Any]:
-    """Assign every interaction to a part and write `split.parquet` and `split.json`.
+def split(
+    dataset: Dataset, config: SplitConfig, out_path: Path, negatives: NegativesConfig | None = None
+) -> dict[str, Any]:
+    """Assign every interaction to a part and write `split.parquet`, `split.json` and, if asked, `negatives.parquet`.
 
     Args:
         dataset: The dataset.
         config: Strategy, shares and how many items are held out as cold.
         out_path: Empty folder to fill.
+        negatives: How many negatives to sample for each positive; null: none.
 
     Returns:
         Strategy, cutoffs, counts and the held-out items.
@@ -38,6 +42,10 @@ def split(dataset: Dataset, config: SplitConfig, out_path: Path) -> dict[str, An
     assert_no_leak(dataset.interactions(), frame, config)
     frame.to_parquet(out_path / SPLIT_FILE, index=False)
     facts = _facts(dataset.interactions(), frame, config)
+    if negatives is not None and (negatives.num_train or negatives.num_eval):
+        sampled = sample_negatives(dataset.interactions(), frame, negatives)
+        sampled.to_parquet(out_path / NEGATIVES_FILE, index=False)
+        facts["num_negatives"] = len(sampled)
     write_json(out_path / FACTS_FILE, facts)
     return facts
 
@@ -58,11 +66,12 @@ def load_split(path: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
 def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """Return row_id, split and cold for each interaction, in the order given.
 
-    `per_user_time` cuts each user's own history; `global_time` cuts all rows at two moments, and rows of one moment
-    are never torn apart. Rows of held-out items in the train period become `Split.EXCLUDED`. An item is cold when no
-    train row has it, so items that are new by nature count too.
+    `per_user_time` cuts each user's own history; `leave_last_out` takes each user's last row for test and the one
+    before it for validation (users with fewer than three rows are train alone); `global_time` cuts all rows at two
+    moments, and rows of one moment are never torn apart. Rows of held-out items in the train period become
+    `Split.EXCLUDED`. An item is cold when no train row has it, so items that are new by nature count too.
     """
-    code = _per_user(interactions, config) if config.strategy == "per_user_time" else _global(interactions, config)
+    code = _global(interactions, config) if config.strategy == "global_time" else _per_user(interactions, config)
     held_out = _held_out_items(interactions, config)
     parts = np.array([Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED], dtype=object)
     is_held_out = interactions[c.ITEM_ID].isin(held_out).to_numpy()
@@ -90,7 +99,11 @@ def _per_user(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int
     order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable")
     groups = order.groupby(c.USER_ID, sort=False)
     rank, size = groups.cumcount().to_numpy(), groups[c.USER_ID].transform("size").to_numpy()
-    code = _cut(rank, size, config)
+    if config.strategy == "leave_last_out":
+        left = size - rank
+        code = np.where(size < 3, 0, (left <= 2).astype("int64") + (left <= 1)).astype(np.int64)
+    else:
+        code = _cut(rank, size, config)
     return pd.Series(code, index=order.index).reindex(interactions.index).to_numpy()
 
 
@@ -116,10 +129,10 @@ def _held_out_items(interactions: pd.DataFrame, config: SplitConfig) -> set[str]
 def assert_no_leak(interactions: pd.DataFrame, frame: pd.DataFrame, config: SplitConfig) -> None:
     """Raise LeakError where a train row is later than the test rows it must not know about.
 
-    Per user for `per_user_time`, over all rows for `global_time`; and no cold item may have a train row.
+    Over all rows for `global_time`, else per user; and no cold item may have a train row.
     """
     rows = interactions[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]].assign(part=frame[c.SPLIT].to_numpy())
-    key = rows[c.USER_ID] if config.strategy == "per_user_time" else pd.Series("all", rows.index)
+    key = pd.Series("all", rows.index) if config.strategy == "global_time" else rows[c.USER_ID]
     for earlier, later in ((Split.TRAIN, Split.VALIDATION), (Split.VALIDATION, Split.TEST), (Split.TRAIN, Split.TEST)):
         last = rows[c.EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key).max()
         first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key).min()

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, FeatureConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.contract import Split
 from lorefuse.features import aggregates as a
+from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.rows import (
-    History,
     interest_facets,
     item_numeric_now,
     item_numeric_rows,
@@ -49,15 +49,7 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
         return training_set
     text, graph = _vectors(training_set, arm, np.random.default_rng(1000 + seed))
     spec = training_set.spec
-    history = History.of(
-        training_set.user_row,
-        training_set.item_row,
-        training_set.timestamp_us,
-        training_set.label,
-        training_set.value,
-        training_set.split_code == SPLIT_CODES[Split.TRAIN],
-        spec.label_kind,
-    )
+    history = interactions_of(training_set)
     prior = item_prior(
         history,
         text,
@@ -77,7 +69,7 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
         item_text=text,
         item_graph=graph,
         user_interest=user_interest_rows(history, text, graph, config.interest_shrinkage),
-        item_numeric=item_numeric_rows(history, prior),
+        item_numeric=item_numeric_rows(every_row_of(training_set), prior),
         item_numeric_now=item_numeric_now(history, prior),
     )
 

@@ -21,7 +21,7 @@ MAX_MULTI_WIDTH = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """Interactions, R of them, in the dataset's order.
+    """Interactions in the dataset's order, then sampled negatives; R of them, the first S interactions.
 
     Attributes:
         user_row: int32 (R,) row of `users.parquet`.
@@ -31,6 +31,7 @@ class Rows:
         label: float32 (R,).
         split_code: uint8 (R,).
         cold: bool (R,).
+        state_row: int32 (R,) the row itself, or for a negative the positive it was drawn for.
     """
 
     user_row: NDArray[np.int32]
@@ -40,6 +41,7 @@ class Rows:
     label: NDArray[np.float32]
     split_code: NDArray[np.uint8]
     cold: NDArray[np.bool_]
+    state_row: NDArray[np.int32]
 
     @classmethod
     def of(cls, dataset: Dataset, split: pd.DataFrame) -> Rows:
@@ -73,6 +75,35 @@ class Rows:
             label=events[c.LABEL].to_numpy(np.float32),
             split_code=split[c.SPLIT].map(SPLIT_CODES).to_numpy().astype(np.uint8),
             cold=split[c.COLD].to_numpy(bool),
+            state_row=np.arange(len(events), dtype=np.int32),
+        )
+
+    def with_negatives(self, dataset: Dataset, negatives: pd.DataFrame) -> Rows:
+        """Append sampled negatives: the user, moment and part of their positive, label and value 0.
+
+        Args:
+            dataset: The dataset.
+            negatives: row_id of the positive, item_id; see `data.negatives`.
+
+        Raises:
+            ArtifactError: An item is not in its table, or a positive is no row.
+        """
+        positive = negatives[c.ROW_ID].to_numpy(np.int64)
+        item_row = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(negatives[c.ITEM_ID])
+        if len(positive) and (item_row.min() < 0 or positive.min() < 0 or positive.max() >= len(self.user_row)):
+            raise ArtifactError("The negatives do not belong to this dataset.", fix="run again: lorefuse run")
+        is_cold = np.ones(len(dataset.items()), dtype=bool)
+        is_cold[self.item_row[self.is_train]] = False
+        zeros = np.zeros(len(positive), dtype=np.float32)
+        return Rows(
+            user_row=np.concatenate([self.user_row, self.user_row[positive]]),
+            item_row=np.concatenate([self.item_row, item_row.astype(np.int32)]),
+            timestamp_us=np.concatenate([self.timestamp_us, self.timestamp_us[positive]]),
+            value=np.concatenate([self.value, zeros]),
+            label=np.concatenate([self.label, zeros]),
+            split_code=np.concatenate([self.split_code, self.split_code[positive]]),
+            cold=np.concatenate([self.cold, is_cold[item_row]]),
+            state_row=np.concatenate([self.state_row, positive.astype(np.int32)]),
         )
 
     @property

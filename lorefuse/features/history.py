@@ -35,6 +35,35 @@ def recent_liked(history: History, length: int) -> NDArray[np.int32]:
     return result
 
 
+def interactions_of(training_set: TrainingSet) -> History:
+    """Return the training set's interactions, without sampled negatives, as aggregates see them."""
+    real = slice(0, training_set.num_states)
+    return History.of(
+        training_set.user_row[real],
+        training_set.item_row[real],
+        training_set.timestamp_us[real],
+        training_set.label[real],
+        training_set.value[real],
+        training_set.split_code[real] == SPLIT_CODES[Split.TRAIN],
+        training_set.spec.label_kind,
+    )
+
+
+def every_row_of(training_set: TrainingSet) -> History:
+    """Return all rows, of which only train interactions may be known: what item features of negatives come from."""
+    known = training_set.split_code == SPLIT_CODES[Split.TRAIN]
+    known = known & (np.arange(training_set.num_rows) < training_set.num_states)
+    return History.of(
+        training_set.user_row,
+        training_set.item_row,
+        training_set.timestamp_us,
+        training_set.label,
+        training_set.value,
+        known,
+        training_set.spec.label_kind,
+    )
+
+
 def with_history(training_set: TrainingSet, length: int) -> TrainingSet:
     """Return the training set with `user_history` of some length; 0 takes it away.
 
@@ -45,17 +74,8 @@ def with_history(training_set: TrainingSet, length: int) -> TrainingSet:
     if training_set.spec.history_length == length:
         return training_set
     if length:
-        history = History.of(
-            training_set.user_row,
-            training_set.item_row,
-            training_set.timestamp_us,
-            training_set.label,
-            training_set.value,
-            training_set.split_code == SPLIT_CODES[Split.TRAIN],
-            training_set.spec.label_kind,
-        )
-        rows = recent_liked(history, length)
+        rows = recent_liked(interactions_of(training_set), length)
     else:
-        rows = np.zeros((training_set.num_rows, 0), dtype=np.int32)
+        rows = np.zeros((training_set.num_states, 0), dtype=np.int32)
     spec = training_set.spec.model_copy(update={"history_length": length})
     return dataclasses.replace(training_set, spec=spec, user_history=rows)

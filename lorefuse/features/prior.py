@@ -113,7 +113,8 @@ def fit_prior(
         seed: Of the folds.
 
     Returns:
-        The prior; with too few train items to learn from, the overall mean for every item.
+        The prior; with too few train items to learn from, the overall mean for every item. Where all train labels are
+        the same (data that knows only what people took) it predicts log1p of an item's train rows.
     """
     from sklearn.linear_model import Ridge
 
@@ -125,6 +126,9 @@ def fit_prior(
         return ItemPrior(np.zeros(width, np.float32), np.array([overall], np.float32), constant)
     target = label_sum_N[train] / count_N[train]
     weight = count_N[train] / (count_N[train] + shrinkage)
+    if np.ptp(target) < 1e-9:
+        # Where people only take, no item is liked less than another; how often it is taken stands in, on a log scale.
+        target, weight = np.log1p(count_N[train]), np.ones(len(train))
 
     def fit(rows: NDArray[np.int64]) -> Ridge:
         return Ridge(RIDGE_ALPHA).fit(columns_NP[train[rows]], target[rows], sample_weight=weight[rows])

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lorefuse import contract as c
 from lorefuse.contract import View
 from lorefuse.data.dataset import Dataset
+from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError, DataError, UsageError
 from lorefuse.features import aggregates as a
@@ -29,12 +31,13 @@ from lorefuse.features.build import TABLES_FILE, history_of, read_views
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.features.spec import FeatureSpec, InterestFacet
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ItemVectors
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from feast import FeatureStore
 
 PROJECT = "lorefuse"
@@ -136,10 +139,17 @@ def retrieve_training_set(
     from safetensors.numpy import load_file
 
     spec = FeatureSpec.load(feature_data_path)
-    rows = Rows.of(dataset, load_split(split_path)[0])
+    interactions = Rows.of(dataset, load_split(split_path)[0])
+    rows = interactions.with_negatives(dataset, read_negatives(split_path))
     joined = point_in_time(store_path, dataset.interactions())
-    numeric = {view: joined[list(names)].to_numpy(np.float32) for view, names in _NUMERICS.items()}
-    interest = [np.stack(joined[facet.name].to_list()).astype(np.float32) for facet in spec.interest]
+    numeric = {view: _matrix(joined, names) for view, names in _NUMERICS.items()}
+    sampled = slice(len(interactions.label), None)
+    if len(rows.label) > len(interactions.label):
+        # A negative shares its positive's user and moment, so only its item's features are to be joined.
+        negatives = _sampled_events(dataset, rows, sampled)
+        of_item = point_in_time(store_path, negatives, [f"{View.ITEM_STATS}:{name}" for name in a.ITEM_NUMERIC])
+        numeric[View.ITEM_STATS] = np.concatenate([numeric[View.ITEM_STATS], _matrix(of_item, a.ITEM_NUMERIC)])
+    interest = [_vectors(joined, facet) for facet in spec.interest]
     prior = ItemPrior.load(feature_data_path)
     training_set = TrainingSet(
         spec=spec,
@@ -150,13 +160,14 @@ def retrieve_training_set(
         label=rows.label,
         split_code=rows.split_code,
         cold=rows.cold,
+        state_row=rows.state_row,
         user_numeric=numeric[View.USER_STATS],
         item_numeric=numeric[View.ITEM_STATS],
-        user_interest=np.concatenate([np.zeros((len(joined), 0), np.float32), *interest], axis=1),
-        user_history=np.zeros((len(joined), 0), np.int32),
+        user_interest=np.concatenate([np.zeros((joined.num_rows, 0), np.float32), *interest], axis=1),
+        user_history=np.zeros((joined.num_rows, 0), np.int32),
         item_text=vectors.text,
         item_graph=vectors.graph,
-        item_numeric_now=item_numeric_now(history_of(rows, spec.label_kind), prior),
+        item_numeric_now=item_numeric_now(history_of(interactions, spec.label_kind), prior),
         **load_file(str(feature_data_path / TABLES_FILE)),
     )
     training_set.check()
@@ -171,28 +182,57 @@ def retrieve_training_set(
 _NUMERICS = {View.USER_STATS: a.USER_NUMERIC, View.ITEM_STATS: a.ITEM_NUMERIC}
 
 
-def point_in_time(store_path: Path, interactions: pd.DataFrame) -> pd.DataFrame:
-    """Return the training service's features for each interaction, through Feast, with rows counted.
+def _sampled_events(dataset: Dataset, rows: Rows, sampled: slice) -> pd.DataFrame:
+    """Return the negatives as entity rows: who might have taken what, and when."""
+    return pd.DataFrame(
+        {
+            c.ROW_ID: np.arange(len(rows.label), dtype=np.int64)[sampled],
+            c.USER_ID: dataset.users()[c.USER_ID].to_numpy()[rows.user_row[sampled]],
+            c.ITEM_ID: dataset.items()[c.ITEM_ID].to_numpy()[rows.item_row[sampled]],
+            c.EVENT_TIMESTAMP: pd.to_datetime(rows.timestamp_us[sampled], unit="us", utc=True).as_unit("us"),
+        }
+    )
+
+
+def _matrix(joined: pa.Table, names: Sequence[str]) -> NDArray[np.float32]:
+    return np.stack([joined[name].to_numpy().astype(np.float32) for name in names], axis=1)
+
+
+def _vectors(joined: pa.Table, facet: InterestFacet) -> NDArray[np.float32]:
+    """Return a column of lists as (rows, dim); flat, without a Python list per row."""
+    flat = joined[facet.name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    matrix: NDArray[np.float32] = flat.astype(np.float32).reshape(joined.num_rows, facet.dim)
+    return matrix
+
+
+def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[str] | None = None) -> pa.Table:
+    """Return features for each interaction, through Feast, as an Arrow table with rows counted and in order.
+
+    Args:
+        store_path: Where the features are.
+        interactions: row_id, user_id, item_id, event_timestamp.
+        features: Names such as ``item_stats:item_log_count``; null: those of the training service.
 
     Raises:
         DataError: A row was lost, repeated, re-ordered, or has no features.
     """
     store = open_store(store_path)
     entities = interactions[[c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]]
-    job = store.get_historical_features(entity_df=entities, features=store.get_feature_service("training"))
-    joined: pd.DataFrame = job.to_arrow().to_pandas()
-    if len(joined) != len(entities) or not (joined[c.ROW_ID].to_numpy() == entities[c.ROW_ID].to_numpy()).all():
+    wanted = features if features is not None else store.get_feature_service("training")
+    joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
+    found = joined[c.ROW_ID].to_numpy()
+    if not np.array_equal(found, entities[c.ROW_ID].to_numpy()):
         raise DataError(
             "The point-in-time join did not give each row back once and in order.",
             expected=f"{len(entities)} rows",
-            got=f"{len(joined)} rows, {joined[c.ROW_ID].nunique()} of them distinct",
+            got=f"{len(found)} rows, {len(np.unique(found))} of them distinct",
         )
-    missing = joined.isna().any(axis=1)
+    missing = np.any([joined[name].is_null().to_numpy() for name in joined.column_names], axis=0)
     if missing.any():
         raise DataError(
             "The point-in-time join found no features for some rows.",
             expected="a snapshot at the epoch for every user and item",
-            got=f"{int(missing.sum())} rows without, the first with row_id {joined.loc[missing, c.ROW_ID].iloc[0]}",
+            got=f"{int(missing.sum())} rows without, the first with row_id {found[missing][0]}",
         )
     return joined
 

@@ -18,10 +18,12 @@ ARRAYS_FILE = "training_set.safetensors"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Everything a ranker is trained and judged on. ``R`` rows, ``U`` users, ``N`` items of the catalogue.
+    """Everything a ranker is trained and judged on. ``R`` rows, ``S`` states, ``U`` users, ``N`` items.
 
-    Static sides are tables addressed by `user_row` and `item_row` (positions in the dataset's `users.parquet` and
-    `items.parquet`, held-out and unseen ones included); what changes with time stands in the rows.
+    The first S rows are the dataset's interactions; sampled negatives, if there are any, follow. A negative shares its
+    user, its moment and so its user's state with the positive it was drawn for. Static sides are tables addressed by
+    `user_row` and `item_row` (positions in the dataset's `users.parquet` and `items.parquet`, held-out and unseen ones
+    included); what changes with time stands in the rows and states.
 
     Attributes:
         spec: Names and widths.
@@ -32,10 +34,11 @@ class TrainingSet:
         label: float32 (R,) 0/1 or, for regression, the value.
         split_code: uint8 (R,) codes of `contract.SPLIT_CODES`.
         cold: bool (R,) rows whose item has no training row.
-        user_numeric: float32 (R, Pu) as of the row's time.
-        user_interest: float32 (R, V) as of the row's time.
-        user_history: int32 (R, L) item rows + 1 of the recent liked items as of the row's time, oldest first, padded with 0
-            on the left.
+        state_row: int32 (R,) row of the three tables that follow: its own number, or its positive's.
+        user_numeric: float32 (S, Pu) as of the row's time.
+        user_interest: float32 (S, V) as of the row's time.
+        user_history: int32 (S, L) item rows + 1 of the recent liked items as of the row's time, oldest first, padded
+            with 0 on the left.
         item_numeric: float32 (R, Pi) as of the row's time; the prior out-of-fold for train rows.
         user_fields: int64 (U, Fu).
         item_fields: int64 (N, Fi).
@@ -53,6 +56,7 @@ class TrainingSet:
     label: NDArray[np.float32]
     split_code: NDArray[np.uint8]
     cold: NDArray[np.bool_]
+    state_row: NDArray[np.int32]
     user_numeric: NDArray[np.float32]
     user_interest: NDArray[np.float32]
     user_history: NDArray[np.int32]
@@ -66,8 +70,13 @@ class TrainingSet:
 
     @property
     def num_rows(self) -> int:
-        """Number of interactions, all splits together."""
+        """Number of rows, all splits and sampled negatives together."""
         return len(self.label)
+
+    @property
+    def num_states(self) -> int:
+        """Number of interactions, S; rows from here on are sampled negatives."""
+        return len(self.user_numeric)
 
     def rows_of(self, split: Split) -> NDArray[np.int64]:
         """Return the positions of the rows of one split, in order."""
@@ -75,12 +84,12 @@ class TrainingSet:
 
     def inputs(self, rows: NDArray[np.int64]) -> dict[Tensor, NDArray[np.generic]]:
         """Return the model's input tensors for some rows, keyed by name; tensors of width 0 are left out."""
-        users, items = self.user_row[rows], self.item_row[rows]
+        users, items, states = self.user_row[rows], self.item_row[rows], self.state_row[rows]
         tensors: dict[Tensor, NDArray[np.generic]] = {
             Tensor.USER_FIELDS: self.user_fields[users],
-            Tensor.USER_NUMERIC: self.user_numeric[rows],
-            Tensor.USER_INTEREST: self.user_interest[rows],
-            Tensor.USER_HISTORY: self.user_history[rows].astype(np.int64),
+            Tensor.USER_NUMERIC: self.user_numeric[states],
+            Tensor.USER_INTEREST: self.user_interest[states],
+            Tensor.USER_HISTORY: self.user_history[states].astype(np.int64),
             Tensor.ITEM_FIELDS: self.item_fields[items],
             Tensor.ITEM_MULTI: self.item_multi[items],
             Tensor.ITEM_NUMERIC: self.item_numeric[rows],
@@ -119,10 +128,16 @@ class TrainingSet:
 
     def check(self) -> None:
         """Raise ArtifactError where an array's width differs from the spec's or rows do not line up."""
-        rows = {len(getattr(self, n)) for n in ("item_row", "label", *(tensor.value for tensor in _ROWS))}
-        if rows != {len(self.user_row)}:
-            raise ArtifactError("The training set's rows do not line up.", got=f"row counts {sorted(rows)}")
-        for tensor in (*_TABLES, *_ROWS):
+        of_rows = ("item_row", "label", "value", "split_code", "cold", "state_row", Tensor.ITEM_NUMERIC.value)
+        rows = {len(getattr(self, name)) for name in of_rows}
+        states = {len(getattr(self, tensor.value)) for tensor in _STATES}
+        if rows != {len(self.user_row)} or len(states) != 1:
+            raise ArtifactError(
+                "The training set's rows do not line up.", got=f"row counts {sorted(rows)}, states {sorted(states)}"
+            )
+        if len(self.state_row) and not 0 <= self.state_row.min() <= self.state_row.max() < self.num_states:
+            raise ArtifactError("A row's user state is missing.", got=f"{self.num_states} states")
+        for tensor in (*_TABLES, *_STATES, Tensor.ITEM_NUMERIC):
             width, got = self.spec.width(tensor), getattr(self, tensor.value).shape[1]
             if width != got:
                 raise ArtifactError(f"{tensor} does not fit its spec.", expected=f"width {width}", got=str(got))
@@ -132,4 +147,4 @@ class TrainingSet:
 
 
 _TABLES = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH)
-_ROWS = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY, Tensor.ITEM_NUMERIC)
+_STATES = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY)

@@ -41,19 +41,27 @@ class Batches:
             "item_text": training_set.item_text,
             "item_graph": training_set.item_graph,
         }
-        rows: dict[str, NDArray[Any]] = {
+        states: dict[str, NDArray[Any]] = {
             "user_numeric": training_set.user_numeric,
             "user_interest": training_set.user_interest,
             "user_history": training_set.user_history.astype(np.int64),
-            "item_numeric": training_set.item_numeric,
         }
+        rows: dict[str, NDArray[Any]] = {"item_numeric": training_set.item_numeric}
         self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
         self.item_tables = {k: tensor(v) for k, v in item_tables.items() if v.shape[1]}
+        self.state_row = tensor(training_set.state_row.astype(np.int64))
+        self.states = {k: tensor(v) for k, v in states.items() if v.shape[1]}
         self.rows = {k: tensor(v) for k, v in rows.items() if v.shape[1]}
 
     def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
         """Return the ranker's keyword inputs for some rows."""
         users_B, items_B = self.user_row.index_select(0, rows_B), self.item_row.index_select(0, rows_B)
-        gathered = ((self.user_tables, users_B), (self.item_tables, items_B), (self.rows, rows_B))
+        states_B = self.state_row.index_select(0, rows_B)
+        gathered = (
+            (self.user_tables, users_B),
+            (self.states, states_B),
+            (self.item_tables, items_B),
+            (self.rows, rows_B),
+        )
         # index_select copies whole rows; table[rows] costs five times as much on a CPU
         return {name: table.index_select(0, at_B) for tables, at_B in gathered for name, table in tables.items()}

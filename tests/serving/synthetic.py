@@ -177,6 +177,7 @@ def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig
         split_code=rows.split_code,
         cold=rows.cold,
         user_numeric=user_numeric_rows(history),
+        state_row=rows.state_row,
         user_history=np.zeros((len(rows.label), 0), np.int32),
         user_interest=user_interest_rows(history, vectors.text, vectors.graph, config.features.interest_shrinkage),
         item_numeric=item_numeric_rows(history, prior),

@@ -37,7 +37,8 @@ def test_equal_to_the_naive_answer(rows: list[tuple[int, int, int, int, bool]], 
     found = recent_liked(history_of(rows), length)
     for number, (user, _, time, _, _) in enumerate(rows):
         order = sorted(range(len(rows)), key=lambda n: rows[n][2])
-        liked = [rows[n][1] + 1 for n in order if rows[n][0] == user and rows[n][2] < time and rows[n][3] and rows[n][4]]
+        mine = [n for n in order if rows[n][0] == user and rows[n][2] < time]
+        liked = [rows[n][1] + 1 for n in mine if rows[n][3] and rows[n][4]]
         assert found[number].tolist() == ([0] * length + liked)[-length:]
 
 
@@ -45,5 +46,6 @@ def test_with_history_and_back() -> None:
     plain = synthetic()
     long = with_history(plain, 6)
     long.check()
-    assert long.user_history.shape == (plain.num_rows, 6) and long.user_history.max() > 0
+    assert long.user_history.shape == (plain.num_rows, 6)
+    assert long.user_history.max() > 0
     assert with_history(long, 0).spec == plain.spec

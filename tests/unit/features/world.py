@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lorefuse.atomic import sha256_file, write_json
-from lorefuse.config import PipelineConfig, SplitConfig
+from lorefuse.config import NegativesConfig, PipelineConfig, SplitConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import split
 from lorefuse.features.build import build_feature_data
@@ -29,7 +29,14 @@ class World:
     feature_data_path: Path
 
 
-def make_world(path: Path, *, strategy: str = "global_time", text_dim: int = 4, graph_dim: int = 3) -> World:
+def make_world(
+    path: Path,
+    *,
+    strategy: str = "global_time",
+    text_dim: int = 4,
+    graph_dim: int = 3,
+    negatives: NegativesConfig | None = None,
+) -> World:
     """Write a dataset, its split and its feature data.
 
     Users repeat moments (three rows a moment on average), one item has the same user twice at one moment, ids hold
@@ -39,7 +46,7 @@ def make_world(path: Path, *, strategy: str = "global_time", text_dim: int = 4, 
     split_path, feature_data_path = path / "split", path / "feature_data"
     split_path.mkdir()
     feature_data_path.mkdir()
-    split(dataset, SplitConfig(strategy=strategy, cold_item_share=0.1), split_path)
+    split(dataset, SplitConfig(strategy=strategy, cold_item_share=0.1), split_path, negatives)
     vectors = make_vectors(text_dim, graph_dim)
     build_feature_data(dataset, split_path, vectors, CONFIG, feature_data_path)
     return World(dataset, split_path, vectors, feature_data_path)

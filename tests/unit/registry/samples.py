@@ -237,6 +237,7 @@ def make_training_set(path: Path, scores: pd.DataFrame, spec: FeatureSpec = SPEC
         split_code=np.full(num_rows, SPLIT_CODES["test"], dtype=np.uint8),
         cold=scores["cold"].to_numpy(bool),
         user_numeric=draw(1),
+        state_row=np.arange(len(draw(0)), dtype=np.int32),
         user_history=draw(0).astype(np.int32),
         user_interest=draw(0),
         item_numeric=draw(1),

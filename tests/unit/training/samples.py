@@ -82,6 +82,7 @@ def make_training_set(
         split_code=split_code,
         cold=is_cold_item & (part > 0),
         user_numeric=user_numeric_rows(history),
+        state_row=np.arange(len(label), dtype=np.int32),
         user_history=np.zeros((len(label), 0), np.int32),
         user_interest=user_interest_rows(history, text, graph, 10.0),
         item_numeric=item_numeric_rows(history, prior),

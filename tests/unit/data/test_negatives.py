@@ -1,0 +1,91 @@
+"""Sampled negatives: never touched, of the right temperature, the same for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorefuse import contract as c
+from lorefuse.config import NegativesConfig, SplitConfig
+from lorefuse.contract import Split
+from lorefuse.data.negatives import read_negatives, sample_negatives
+from lorefuse.data.split import assert_no_leak, assign
+from lorefuse.errors import ArtifactError, DataError
+
+
+def interactions(pairs: list[tuple[int, int]]) -> pd.DataFrame:
+    """Each user takes items in the order given, one a second."""
+    frame = pd.DataFrame(pairs, columns=["user", "item"]).drop_duplicates(ignore_index=True)
+    order = frame.groupby("user").cumcount()
+    return pd.DataFrame(
+        {
+            c.ROW_ID: np.arange(len(frame)),
+            c.USER_ID: "u" + frame["user"].astype(str),
+            c.ITEM_ID: "i" + frame["item"].astype(str),
+            c.EVENT_TIMESTAMP: pd.to_datetime(order, unit="s", utc=True),
+            c.VALUE: np.float32(1),
+            c.LABEL: np.float32(1),
+        }
+    )
+
+
+def shop(num_users: int = 12, num_items: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    pairs = [(user, int(item)) for user in range(num_users) for item in rng.choice(num_items, 5, replace=False)]
+    events = interactions(pairs)
+    return events, assign(events, SplitConfig(strategy="leave_last_out", cold_item_share=0.2))
+
+
+def test_the_last_row_is_test_and_the_one_before_validation() -> None:
+    events = interactions([(0, 1), (0, 2), (0, 3), (0, 4), (1, 1), (1, 2)])
+    config = SplitConfig(strategy="leave_last_out", cold_item_share=0.0)
+    frame = assign(events, config)
+    assert frame[c.SPLIT].tolist() == ["train", "train", "validation", "test", "train", "train"]
+    assert_no_leak(events, frame, config)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 50), st.integers(1, 3), st.integers(1, 4), st.sampled_from(["uniform", "popularity"]))
+def test_negatives_are_what_they_should_be(seed: int, num_train: int, num_eval: int, sampler: str) -> None:
+    events, frame = shop(seed=seed)
+    config = NegativesConfig(num_train=num_train, num_eval=num_eval, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+    found = sample_negatives(events, frame, config)
+    part = frame[c.SPLIT].to_numpy()
+    train_items = set(events[c.ITEM_ID][part == Split.TRAIN])
+    touched = events.groupby(c.USER_ID)[c.ITEM_ID].agg(set)
+    counts = found.groupby(c.ROW_ID).size()
+    for row, items in found.groupby(c.ROW_ID)[c.ITEM_ID]:
+        assert not set(items) & touched[events[c.USER_ID][row]]
+        is_cold = frame[c.COLD][row] and part[row] != Split.TRAIN
+        assert all((item in train_items) != is_cold for item in items)
+        assert counts[row] == (num_train if part[row] == Split.TRAIN else num_eval)
+    assert set(counts.index) == set(np.flatnonzero(part != Split.EXCLUDED))
+    assert found.equals(sample_negatives(events, frame, config))
+
+
+def test_popular_items_are_drawn_more_often() -> None:
+    pairs = [(user, 0) for user in range(40)] + [(user, 1 + user % 20) for user in range(40)] + [(99, 50), (99, 51)]
+    events = interactions(pairs)
+    frame = pd.DataFrame({c.ROW_ID: events[c.ROW_ID], c.SPLIT: "train", c.COLD: False})
+    found = sample_negatives(events, frame, NegativesConfig(num_train=200, sampler="popularity"))
+    lonely = found[found[c.ROW_ID] >= 80][c.ITEM_ID].value_counts(normalize=True)
+    assert lonely["i0"] == pytest.approx(40**0.75 / (40**0.75 + 20 * 2**0.75), abs=0.06)
+
+
+def test_a_user_who_has_everything_is_named() -> None:
+    events = interactions([(0, 0), (0, 1), (0, 2), (1, 0)])
+    frame = pd.DataFrame({c.ROW_ID: events[c.ROW_ID], c.SPLIT: "train", c.COLD: False})
+    with pytest.raises(DataError, match="touched nearly every item"):
+        sample_negatives(events, frame, NegativesConfig(num_train=1))
+
+
+def test_a_half_written_file_is_refused(tmp_path: Path) -> None:
+    assert not len(read_negatives(tmp_path))
+    (tmp_path / "negatives.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match=r"negatives\.parquet"):
+        read_negatives(tmp_path)
