@@ -13,6 +13,9 @@ class RegistryConfig(Section):
     experiment: str = Field("lorefuse", min_length=1, description="MLflow experiment.")
     model_name: str = Field("lorefuse-ranker", min_length=1, description="Registered model.")
     gate_metric: str = Field("auc_warm", description="Test metric compared with the champion's.")
+    require_beats_shuffled: bool = Field(
+        False, description="Refuse a model that does not beat its own shuffled-knowledge control by this metric."
+    )
 
 
 class ServingConfig(Section):

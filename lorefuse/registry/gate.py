@@ -20,6 +20,7 @@ from lorefuse.registry import flavor
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
+from lorefuse.report.evaluation import is_number, main_split, read_json
 from lorefuse.training.compare import METRICS, Comparison, compare, parse_metric, subset_mask
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def gate(
     The first sane model is promoted. A later one is promoted when the upper end of the 95 % interval of its gain over
     the champion (paired bootstrap over users, same test rows) is not below zero. On another test set than the
     champion's, the champion's ONNX model scores the new rows where its inputs fit; else the gate refuses, and a
-    person decides: ``lorefuse promote``.
+    person decides: ``lorefuse promote``. With `registry.require_beats_shuffled` a model is refused unless its
+    interval over the shuffled control (from the evaluation) lies on the better side of zero.
 
     Args:
         config: Names the model, the gate metric and the number of resamples.
@@ -77,6 +79,8 @@ def gate(
     scores = read_scores(evaluation_path)
     champion = aliases(name, client).get(Alias.CHAMPION)
     decision = _sanity(config, scores)
+    if decision is None and config.registry.require_beats_shuffled:
+        decision = _against_shuffled(config, evaluation_path)
     if decision is None:
         if champion is None:
             value = _value(config.registry.gate_metric, scores)
@@ -127,6 +131,26 @@ def _sanity(config: PipelineConfig, scores: pd.DataFrame) -> GateDecision | None
         if not auc_all > 0.5:
             return GateDecision(False, f"refused: auc_all {auc_all:.4f} is no better than chance", {name: value})
     return None
+
+
+def _against_shuffled(config: PipelineConfig, evaluation_path: Path) -> GateDecision | None:
+    """Return a refusal where the knowledge cannot be told apart from the same knowledge given to the wrong items."""
+    name = config.registry.gate_metric
+    metrics = read_json(evaluation_path, "metrics.json")
+    content = metrics["splits"][main_split(metrics, config.split.strategy)]
+    gap = content.get("differences", {}).get("shuffled", {}).get(name)
+    if gap is None or not all(is_number(gap.get(end)) for end in ("mean", "low", "high")):
+        return GateDecision(
+            False,
+            f"refused: {name} was not compared with shuffled knowledge; add `shuffled` to evaluation.arms, and let "
+            "registry.gate_metric be one of warm or cold rows",
+        )
+    is_better = gap["high"] < 0 if METRICS[parse_metric(name)[0]][1] < 0 else gap["low"] > 0
+    if is_better:
+        return None
+    interval = (float(gap["low"]), float(gap["high"]))
+    text = f"{name} {gap['mean']:+.4f}, 95 % interval [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+    return GateDecision(False, f"refused: real knowledge does not beat shuffled knowledge: {text}", {}, interval)
 
 
 def _against(

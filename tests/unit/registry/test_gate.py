@@ -113,3 +113,31 @@ def test_the_gate_explains_bad_input(workbench: Workbench, tmp_path: Path) -> No
 def test_a_decision_can_be_written_down(workbench: Workbench) -> None:
     decision = _judge(workbench, "a")
     assert json.loads(json.dumps(dataclasses.asdict(decision)))["promoted"] is True
+
+
+@pytest.mark.parametrize(
+    ("gap", "reason"),
+    [
+        ({"mean": 0.02, "low": 0.01, "high": 0.03}, "first model"),
+        ({"mean": 0.02, "low": -0.01, "high": 0.05}, "does not beat shuffled knowledge"),
+        ({"mean": -0.02, "low": -0.03, "high": -0.01}, "does not beat shuffled knowledge"),
+        ({"mean": None, "low": None, "high": None}, "was not compared with shuffled"),
+        (None, "was not compared with shuffled"),
+    ],
+    ids=["better", "not told apart", "worse", "undefined", "no such arm"],
+)
+def test_knowledge_must_beat_its_shuffled_control(
+    workbench: Workbench, gap: dict[str, Any] | None, reason: str
+) -> None:
+    registry = samples.CONFIG.registry.model_copy(update={"require_beats_shuffled": True})
+    config = samples.CONFIG.model_copy(update={"registry": registry})
+    workbench.register("a")
+    path = workbench.evaluation("a") / "metrics.json"
+    metrics = json.loads(path.read_text("utf-8"))
+    for content in metrics["splits"].values():
+        content["differences"] = {} if gap is None else {"shuffled": {config.registry.gate_metric: gap}}
+    path.write_text(json.dumps(metrics), "utf-8")
+    decision = gate(config, "1", workbench.evaluation("a"))
+    assert decision.promoted == (reason == "first model")
+    assert reason in decision.reason
+    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
