@@ -128,7 +128,7 @@ def _chunk(
 def _check_space(bundle: Bundle, vector: NDArray[np.float32]) -> None:
     """The same address is checked at training and here: vectors of two encoders must never be mixed."""
     from lorefuse.atomic import sha256_json
-    from lorefuse.embedding.embed import space_of
+    from lorefuse.embedding.space import space_of
 
     facts = bundle.read_json(b.EMBEDDING_FILE)
     address = sha256_json(space_of(bundle.config().embedding))

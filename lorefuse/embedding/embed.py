@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,61 +19,15 @@ from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import Provenance
-from lorefuse.embedding.source import EncoderSource, resolve
+from lorefuse.embedding.source import resolve
+from lorefuse.embedding.space import encoded_space, kept_dim_of, leading, space_of
 from lorefuse.embedding.written import join_knowledge
 from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
 
 ARRAYS_FILE, FACTS_FILE = "item_embeddings.safetensors", "embedding.json"
-_ADDRESS_FIELDS = ("encoder", "prompt", "pooling", "max_tokens", "dtype")
-_LATER_ADDRESS_FIELDS = ("instruction", "append_eos", "normalize")
-"""In an address only where they are set, so that vectors from before they existed keep theirs."""
 _CHUNK = 4096
 """Texts encoded between two writes to the cache: the most a killed run has to do again."""
-
-
-def space_of(config: EmbeddingConfig) -> dict[str, Any]:
-    """Return everything but the text that decides a vector; two vectors of one space may be compared.
-
-    A local folder is known by its content alone, so that a moved folder keeps its vectors.
-
-    Raises:
-        ConfigError: There is no such encoder, or it has fewer dimensions than are to be kept.
-        ArtifactError: The encoder's folder is not whole.
-        UnreachableError: The hub does not answer and the model is not cached.
-    """
-    space = _encoded_space(config)
-    if config.truncate_dim is not None:
-        space |= {"truncate_dim": config.truncate_dim, "dim": _kept_dim(config, space["dim"])}
-    if config.facets:
-        facets = [[facet.name, list(facet.columns), facet.config.prompt] for facet in facets_of(config)]
-        space |= {"facets": facets, "dim": len(facets) * space["dim"]}
-    return space
-
-
-def _encoded_space(config: EmbeddingConfig) -> dict[str, Any]:
-    """The space of what the encoder gives and the cache holds: all dimensions of one facet."""
-    source = resolve(config)
-    facts = config.model_dump(include=set(_ADDRESS_FIELDS))
-    later = {
-        name: value
-        for name in _LATER_ADDRESS_FIELDS
-        if (value := getattr(config, name)) != type(config).model_fields[name].default
-    }
-    dim = _dim_of(source, config)
-    return {**facts, **later, "encoder": source.name, "revision": source.revision, "dim": dim}
-
-
-def _kept_dim(config: EmbeddingConfig, dim: int) -> int:
-    kept = config.truncate_dim or dim
-    if kept > dim:
-        raise ConfigError(
-            "embedding.truncate_dim is wider than the encoder.",
-            expected=f"at most {dim}",
-            got=str(kept),
-            fix=f"set it to {dim} or less, or to null",
-        )
-    return kept
 
 
 def embed_items(
@@ -169,15 +122,15 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
         UnreachableError: The hub does not answer and the model is not cached.
     """
     start_s = time.perf_counter()
-    space = _encoded_space(config)
-    kept_dim = _kept_dim(config, space["dim"])
+    space = encoded_space(config)
+    kept_dim = kept_dim_of(config, space["dim"])
     cache = EmbeddingCache(settings().cache_path / "embeddings.sqlite", sha256_json(space), space["dim"])
     distinct = list(dict.fromkeys(text for text in texts if text))
     vectors, found = cache.get(distinct)
     missing = np.flatnonzero(~found)
     num_tokens = _encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
     position = {text: row for row, text in enumerate(distinct)}
-    vectors = _leading(vectors, kept_dim, config.normalize)
+    vectors = leading(vectors, kept_dim, config.normalize)
     result = np.zeros((len(texts), kept_dim), dtype=np.float32)
     filled = [row for row, text in enumerate(texts) if text]
     result[filled] = vectors[[position[texts[row]] for row in filled]]
@@ -218,34 +171,7 @@ def _encode_missing(
     return encoder.num_tokens - num_tokens_before
 
 
-def _leading(vectors: NDArray[np.float32], dim: int, normalize: bool) -> NDArray[np.float32]:
-    """Keep the leading dimensions, to unit length again: what Matryoshka encoders are trained for (arXiv:2205.13147).
-
-    The cache holds all of them, so that every width comes from one encoding.
-    """
-    if dim == vectors.shape[1]:
-        return vectors
-    kept = vectors[:, :dim]
-    if not normalize:
-        return kept
-    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = np.divide(kept, lengths, out=np.zeros_like(kept), where=lengths > 0)
-    return unit
-
-
 def _sum_reports(reports: list[dict[str, Any]]) -> dict[str, Any]:
     total = {name: sum(report[name] for report in reports) for name in reports[0]}
     elapsed_s = max(total["encode_s"], 1e-9)
     return total | {"encode_s": round(total["encode_s"], 2), "texts_per_s": round(total["num_texts"] / elapsed_s, 1)}
-
-
-def _dim_of(source: EncoderSource, config: EmbeddingConfig) -> int:
-    """Read the width from the encoder's config.json, loading its weights only where it stands under another name."""
-    try:
-        facts = json.loads((source.path / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{source.path} is not a whole encoder.", expected="a readable config.json", got=str(error)
-        ) from None
-    dim = facts.get("hidden_size") if isinstance(facts, dict) else None
-    return dim if isinstance(dim, int) else load_encoder(config).dim

@@ -24,8 +24,9 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import SPLIT_FILE
 from lorefuse.embedding.consumption import co_liked_pairs, liked_rows
 from lorefuse.embedding.contrast import Pairs
-from lorefuse.embedding.encoder import Encoder, load_model
+from lorefuse.embedding.encoder import Encoder
 from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.load import load_model
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import ITEMS_FILE, REPORT_FILE
 from lorefuse.embedding.source import resolve

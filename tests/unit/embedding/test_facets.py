@@ -17,6 +17,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.embedding import embed
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.reduce import Reducer, fit_text_reducer
+from lorefuse.embedding.space import space_of
 from lorefuse.errors import ConfigError
 
 NUM_ITEMS = 30
@@ -129,14 +130,14 @@ def test_all_that_decides_a_matrix_is_in_its_address(config: EmbeddingConfig) ->
         {"facets": ()},
         {"prompt": "{title}", "facets": ()},
     ]
-    spaces = [json.dumps(embed.space_of(config.model_copy(update=change))) for change in [{}, *changes]]
+    spaces = [json.dumps(space_of(config.model_copy(update=change))) for change in [{}, *changes]]
     assert len(set(spaces)) == len(spaces)
     reduced = config.model_copy(update={"reducer": "whitening", "reduce_dim": 5})
-    assert embed.space_of(reduced) == embed.space_of(config)
+    assert space_of(reduced) == space_of(config)
 
 
 def test_vectors_from_before_keep_their_address(encoders: dict[str, Path]) -> None:
-    space = embed.space_of(EmbeddingConfig(encoder=str(encoders["bert"])))
+    space = space_of(EmbeddingConfig(encoder=str(encoders["bert"])))
     assert set(space) == {"encoder", "revision", "prompt", "pooling", "max_tokens", "dtype", "dim"}
 
 
