@@ -51,15 +51,23 @@ def study(
 ) -> None:
     """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
     from lorefuse.config import load_config
+    from lorefuse.study.leak import check_leaks
     from lorefuse.study.report import write_study_report
-    from lorefuse.study.run import run_study, training_rows
+    from lorefuse.study.run import make_artifacts, run_study
     from lorefuse.study.track import track_study
     from lorefuse.study.variants import make_variants
 
     loaded = load_config(config)
     variants = make_variants(loaded, vary or [])
     out_path = out or settings().home_path / "study" / loaded.name
-    content = run_study(variants, [training_rows(variant.config) for variant in variants], out_path)
+    artifacts = [make_artifacts(variant.config) for variant in variants]
+    for folders in {str(made["rows"]): made for made in artifacts}.values():
+        facts = check_leaks(folders)
+        typer.echo(
+            f"leak check: {', '.join(facts['cutoffs'])} know nothing after {facts['data_cutoff']}; "
+            f"{facts['num_sampled']} rows counted anew"
+        )
+    content = run_study(variants, [made["rows"] for made in artifacts], out_path)
     page_path = write_study_report(content, out_path)
     for entry in content["variants"]:
         typer.echo(f"{entry['name']}")

@@ -29,8 +29,12 @@ from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
 STUDY_FILE = "study.json"
 
 
-def training_rows(config: PipelineConfig) -> Path:
-    """Return the training set folder of a configuration, made by the pipeline's own steps or reused."""
+def make_artifacts(config: PipelineConfig) -> dict[str, Path]:
+    """Return the folders of a configuration, made by the pipeline's own steps or reused.
+
+    Returns:
+        ``dataset``, ``parts``, ``vectors``, ``features`` and ``rows`` (the training set).
+    """
     from lorefuse import steps
 
     content = steps.dump_config(config)
@@ -40,7 +44,8 @@ def training_rows(config: PipelineConfig) -> Path:
     vectors = steps.item_vectors(content, data, parts, texts).path
     features = steps.features(content, data, parts, vectors).path
     store = steps.materialize(content, features).path
-    return steps.training_set(content, data, parts, vectors, features, store).path
+    rows = steps.training_set(content, data, parts, vectors, features, store).path
+    return {"dataset": data, "parts": parts, "vectors": vectors, "features": features, "rows": rows}
 
 
 def run_study(
@@ -50,7 +55,7 @@ def run_study(
 
     Args:
         variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
-        rows: Training set folder of each variant, from `training_rows`.
+        rows: Training set folder of each variant, from `make_artifacts`.
         out_path: Folder to write into.
         num_workers: Processes; null: one a core.
 

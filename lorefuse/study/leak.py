@@ -1,0 +1,105 @@
+"""Does anything know the future? Every artifact's cutoff, and the arrays themselves, against the split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.data.split import load_split
+from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
+from lorefuse.features.training_set import TrainingSet
+
+CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows": "feature_spec.json"}
+"""Artifact → its file that records what its numbers were fitted on, as ``data_cutoff``."""
+
+
+def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: int = 0) -> dict[str, Any]:
+    """Check the artifacts of one split and return what was checked.
+
+    Three things: no artifact was fitted on later data than the split's train rows; no cold item has a train row; and
+    for a sample of rows, the counts that a model reads equal a naive count of train rows strictly earlier.
+
+    Args:
+        folders: ``parts`` (the split), and any of ``vectors``, ``features``, ``rows``, ``bundle``.
+        num_sampled: Rows to recompute.
+        seed: Of the sample.
+
+    Returns:
+        data_cutoff, cutoffs by artifact, num_sampled.
+
+    Raises:
+        LeakError: Names the artifact or the row that knows too much.
+        ArtifactError: An artifact says nothing about its cutoff.
+    """
+    _, facts = load_split(folders["parts"])
+    limit = str(facts["data_cutoff"])
+    cutoffs = {name: _cutoff(path, name) for name, path in folders.items() if name in (*CUTOFF_FILES, "bundle")}
+    for name, cutoff in cutoffs.items():
+        if cutoff > limit:
+            raise LeakError(
+                f"The artifact {name} knows later data than the train rows.",
+                expected=f"a cutoff of at most {limit}",
+                got=cutoff,
+                fix="fit it on the same split: lorefuse run",
+            )
+    sampled = 0
+    if "rows" in folders:
+        training_set = TrainingSet.load(folders["rows"])
+        _check_cold(training_set)
+        sampled = _check_counts(training_set, num_sampled, seed)
+    return {"data_cutoff": limit, "cutoffs": cutoffs, "num_sampled": sampled}
+
+
+def _cutoff(path: Path, name: str) -> str:
+    file_path = path / CUTOFF_FILES.get(name, "bundle.json")
+    try:
+        return str(json.loads(file_path.read_text("utf-8"))["data_cutoff"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{file_path} does not say which data its numbers come from.", expected="data_cutoff", got=repr(error)
+        ) from None
+
+
+def _check_cold(training_set: TrainingSet) -> None:
+    train = training_set.rows_of(Split.TRAIN)
+    trained = np.unique(training_set.item_row[train])
+    cold = np.unique(training_set.item_row[training_set.cold])
+    both = np.intersect1d(trained, cold)
+    if len(both):
+        raise LeakError("A cold item has a train row.", got=f"{len(both)} items, the first in row {both[0]}")
+    known = np.flatnonzero(training_set.item_fields[:, 0] > 0)
+    strangers = np.setdiff1d(known, trained)
+    if len(strangers):
+        raise LeakError("The vocabulary knows items without a train row.", got=f"{len(strangers)} items")
+
+
+def _check_counts(training_set: TrainingSet, num_sampled: int, seed: int) -> int:
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(training_set.num_rows, min(num_sampled, training_set.num_rows), replace=False)
+    is_train = training_set.split_code == SPLIT_CODES[Split.TRAIN]
+    is_train = is_train & (np.arange(training_set.num_rows) < training_set.num_states)  # negatives are never known
+    sides = (
+        ("user", training_set.user_row, training_set.user_numeric[training_set.state_row[rows]], USER_NUMERIC[0]),
+        ("item", training_set.item_row, training_set.item_numeric[rows], ITEM_NUMERIC[0]),
+    )
+    for side, entity, features, name in sides:
+        names = training_set.spec.user_numeric if side == "user" else training_set.spec.item_numeric
+        if name not in names:
+            continue
+        found = np.expm1(features[:, names.index(name)].astype(np.float64))
+        for row, count in zip(rows, found, strict=True):
+            earlier = is_train & (entity == entity[row])
+            earlier &= training_set.timestamp_us < training_set.timestamp_us[row]
+            if abs(earlier.sum() - count) > 1e-3 * max(1.0, count):
+                raise LeakError(
+                    f"Row {row}'s {name} does not count the {side}'s earlier train rows.",
+                    expected=str(int(earlier.sum())),
+                    got=f"{count:.3f}",
+                )
+    return len(rows)
