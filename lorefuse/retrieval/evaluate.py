@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.retrieval.data import RetrievalData
@@ -84,38 +85,43 @@ def evaluate_retrieval(
         DivergedError: A training whose loss is no longer finite.
     """
     judged = np.flatnonzero(np.diff(data.warm.indptr) + np.diff(data.cold.indptr))
-    num_users, num_items = data.train.shape
-    information_N = self_information(np.bincount(data.train.indices, minlength=num_items), num_users)
-    per_seed: list[dict[str, Array]] = []
-    spread: list[tuple[float, float]] = []
-    for seed in seeds:
-        recommender = make(seed)
-        name = type(recommender).__name__
-        recommender.fit(data.train, data.side, ndcg_of(validation, k) if validation else None)
-        ranked = recommend(
-            recommender,
-            judged,
-            max(k, recall_k),
-            seen_UN=data.seen,
-            history_UN=data.history,
-            description=f"Ranking with {name}",
-        )
-        values: dict[str, Array] = {}
-        for subset, relevant_UN in (("warm", data.warm), ("cold", data.cold)):
-            at_k, at_recall = (user_metrics(ranked, relevant_UN[judged], cut) for cut in (k, recall_k))
-            values |= {f"{metric}_at_{k}_{subset}": at_k[metric] for metric in ("ndcg", "hit_rate", "mrr")}
-            values[f"recall_at_{recall_k}_{subset}"] = at_recall["recall"]
-        per_seed.append(values)
-        spread.append((coverage(ranked[:, :k], num_items), novelty(ranked[:, :k], information_N)))
-    stacked = {metric: np.stack([values[metric] for values in per_seed]) for metric in per_seed[0]}
+    validate = ndcg_of(validation, k) if validation is not None else None
+    results = [
+        _judge_once(make(seed).fit(data.train, data.side, validate), data, judged, k=k, recall_k=recall_k)
+        for seed in seeds
+    ]
+    stacked = {metric: np.stack([values[metric] for values, _, _ in results]) for metric in results[0][0]}
+    values = {metric: np.full(data.train.shape[0], np.nan) for metric in stacked}
+    for metric, value_SJ in stacked.items():
+        values[metric][judged] = value_SJ.mean(axis=0)
     return RetrievalReport(
-        estimates={metric: _estimate(value_SU, num_bootstraps) for metric, value_SU in stacked.items()},
-        values={
-            metric: _to_all_users(value_SU.mean(axis=0), judged, num_users) for metric, value_SU in stacked.items()
-        },
-        coverage=float(np.mean([share for share, _ in spread])),
-        novelty=float(np.mean([bits for _, bits in spread])),
+        estimates={metric: _estimate(value_SJ, num_bootstraps) for metric, value_SJ in stacked.items()},
+        values=values,
+        coverage=float(np.mean([share for _, share, _ in results])),
+        novelty=float(np.mean([bits for _, _, bits in results])),
     )
+
+
+def _judge_once(
+    recommender: Recommender, data: RetrievalData, judged: NDArray[np.int64], *, k: int, recall_k: int
+) -> tuple[dict[str, Array], float, float]:
+    """Return the judged users' values by metric, coverage and novelty of a fitted recommender."""
+    num_users, num_items = data.train.shape
+    ranked = recommend(
+        recommender,
+        judged,
+        max(k, recall_k),
+        seen_UN=data.seen,
+        history_UN=data.history,
+        description=f"Ranking with {type(recommender).__name__}",
+    )
+    values: dict[str, Array] = {}
+    for subset, relevant_UN in (("warm", data.warm), ("cold", data.cold)):
+        at_k, at_recall = (user_metrics(ranked, relevant_UN[judged], cut) for cut in (k, recall_k))
+        values |= {f"{metric}_at_{k}_{subset}": at_k[metric] for metric in ("ndcg", "hit_rate", "mrr")}
+        values[f"recall_at_{recall_k}_{subset}"] = at_recall["recall"]
+    information_N = self_information(np.bincount(data.train.indices, minlength=num_items), num_users)
+    return values, coverage(ranked[:, :k], num_items), novelty(ranked[:, :k], information_N)
 
 
 def ndcg_of(data: RetrievalData, k: int, max_users: int = 4000) -> Callable[[Recommender], float]:
@@ -162,9 +168,3 @@ def _estimate(value_SU: Array, num_bootstraps: int) -> Estimate:
     per_seed = tuple(float(value_U.mean()) if len(value_U) else float("nan") for value_U in known_SU)
     low, high = interval(known_SU.mean(axis=0), num_bootstraps)
     return Estimate(float(np.mean(per_seed)), low, high, known_SU.shape[1], per_seed)
-
-
-def _to_all_users(value_J: Array, judged: np.ndarray, num_users: int) -> Array:
-    value_U = np.full(num_users, np.nan)
-    value_U[judged] = value_J
-    return value_U
