@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorefuse.atomic import sha256_json
-from lorefuse.config.enrich import EnrichConfig
+from lorefuse.config import EnrichConfig
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.prompts import Messages
 from lorefuse.errors import ConfigError, UnreachableError

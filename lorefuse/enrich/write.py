@@ -14,7 +14,7 @@ import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.atomic import atomic_file, write_json
-from lorefuse.config.enrich import EnrichConfig
+from lorefuse.config import EnrichConfig
 from lorefuse.contract import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split

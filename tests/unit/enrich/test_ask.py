@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.config.enrich import EnrichConfig
+from lorefuse.config import EnrichConfig
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.ask import address, ask_all
 from lorefuse.enrich.prompts import ITEM_QUESTIONS, USER_QUESTIONS, Messages, question, title_list
