@@ -8,6 +8,9 @@ from pydantic import Field
 
 from lorefuse.config.base import Section
 
+FamilyName = Literal["logistic_regression", "fm", "wide_deep", "deepfm", "dcn_v2", "finalmlp", "din", "multi_task"]
+"""Names of `config.models.ModelConfig`'s families."""
+
 
 class TrainingConfig(Section):
     """The training loop."""
@@ -32,6 +35,14 @@ class TuningConfig(Section):
     """The search over model and training."""
 
     num_trials: int = Field(4, ge=1, description="Trials per arm; the control gets the same number.")
+    space: Literal["training", "joint"] = Field(
+        "training", description="Search the loop alone, or model family, fusion and injection with it."
+    )
+    families: tuple[FamilyName, ...] = Field(
+        ("deepfm", "dcn_v2", "finalmlp", "wide_deep"), min_length=1, description="Families of the joint space."
+    )
+    pruning: bool = Field(False, description="Stop trials that fall behind the median of the finished ones.")
+    num_folds: int = Field(1, ge=1, le=10, description="Rolling folds in time; 1: the validation part alone.")
     seed: int = Field(0, ge=0, description="Sampler's seed.")
 
 

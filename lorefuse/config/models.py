@@ -119,3 +119,22 @@ ModelConfig = Annotated[
     Discriminator(_family),
 ]
 """`model`: one of the families."""
+
+_CLASSES: dict[str, Any] = {
+    str(kind.model_fields["family"].default): kind
+    for kind in (
+        LogisticRegressionConfig,
+        FMConfig,
+        WideDeepConfig,
+        DeepFMConfig,
+        DCNV2Config,
+        FinalMLPConfig,
+        DINConfig,
+        MultiTaskConfig,
+    )
+}
+
+
+def model_class(family: str) -> Any:
+    """Return the section class of a family."""
+    return _CLASSES[family]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lorefuse.config import ModelConfig, PipelineConfig, TrainingConfig
+from lorefuse.config.models import model_class
 
 
 def defaults(config: PipelineConfig) -> dict[str, float]:
@@ -15,7 +16,13 @@ def defaults(config: PipelineConfig) -> dict[str, float]:
 
 
 def apply(config: PipelineConfig, params: dict[str, Any]) -> tuple[ModelConfig, TrainingConfig]:
-    """Return the configured model and training with some hyper-parameters replaced."""
-    model = {name: value for name, value in params.items() if name in type(config.model).model_fields}
+    """Return the configured model and training with some hyper-parameters replaced.
+
+    Another family takes over what it shares with the configured one.
+    """
     training = {name: value for name, value in params.items() if name in TrainingConfig.model_fields}
-    return config.model.model_copy(update=model), config.training.model_copy(update=training)
+    kind = model_class(params.get("family", config.model.family))
+    content = {**config.model.model_dump(), **params}
+    known = {name: value for name, value in content.items() if name in kind.model_fields and name != "family"}
+    model: ModelConfig = kind(**known)
+    return model, config.training.model_copy(update=training)

@@ -37,13 +37,19 @@ class Trained:
     validation_score: float
 
 
-def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfig) -> Trained:
+def train(
+    training_set: TrainingSet,
+    model: ModelConfig,
+    training: TrainingConfig,
+    on_epoch: loop.EpochCallback | None = None,
+) -> Trained:
     """Train on train rows, stop early and keep the best epoch by validation rows; test rows are not looked at.
 
     Args:
         training_set: An arm's rows.
         model: Family and hyper-parameters.
         training: Loop and seed; the seed also draws the initial weights.
+        on_epoch: Called after each epoch with its number and validation score; True stops the training.
     """
     training_set = with_history(training_set, getattr(model, "history_length", 0))
     ranker = build_ranker(model, training_set.spec, seed=training.seed)
@@ -58,7 +64,7 @@ def train(training_set: TrainingSet, model: ModelConfig, training: TrainingConfi
         # A ranking loss leaves the level of the scores free; only their order within a user can be judged.
         return gauc(label, score_R.astype(np.float64), user_R=user)
 
-    history = loop.fit(ranker, training_set, training, validation_score=validation_score)
+    history = loop.fit(ranker, training_set, training, validation_score=validation_score, on_epoch=on_epoch)
     best = max(epoch["validation_score"] for epoch in history.epochs)
     return Trained(ranker, history, best)
 

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
@@ -14,7 +14,12 @@ from lorefuse.errors import ArtifactError, DivergedError
 from lorefuse.progress import track
 from lorefuse.training.params import apply, defaults
 from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
-from lorefuse.tuning.space import nearest, suggest
+from lorefuse.tuning.space import CHOICES, nearest, suggest
+
+if TYPE_CHECKING:
+    import optuna
+
+    from lorefuse.features.training_set import TrainingSet
 
 STUDY_FILE = "study.json"
 TRIALS_AT_A_TIME = 2
@@ -26,7 +31,8 @@ class _Task:
     training_set_path: str
     config: PipelineConfig
     arm: Arm
-    params: dict[str, float]
+    params: dict[str, Any]
+    curves: tuple[tuple[float, ...], ...] = ()
 
 
 def tune(
@@ -36,7 +42,8 @@ def tune(
 
     The first trial is the configuration itself. Finished trials are kept in a journal: a study that was killed goes on
     where it stopped, and ends as an undisturbed one, since the sampler is told the same values in the same order. A
-    trial whose loss is no longer finite is recorded as failed, and the study goes on.
+    trial whose loss is no longer finite is recorded as failed, one that falls behind (`tuning.pruning`) as pruned, and
+    the study goes on. With `tuning.num_folds` a trial's value is its mean over rolling folds in time.
 
     Args:
         training_set_path: Training set folder, with the real knowledge.
@@ -54,26 +61,25 @@ def tune(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.tuning.seed, constant_liar=True)
-    )
-    study.enqueue_trial(nearest(defaults(config)))
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(config, config.tuning.seed))
+    study.enqueue_trial(first_point(config, arm))
     known = _read_journal(journal_path)
     records: list[dict[str, Any]] = []
     starts = range(0, config.tuning.num_trials, TRIALS_AT_A_TIME)
     with kept_workers(TRIALS_AT_A_TIME):
         for start in track(starts, f"Tuning ({arm})"):
             trials = [study.ask() for _ in range(min(TRIALS_AT_A_TIME, config.tuning.num_trials - start))]
-            params = [suggest(trial) for trial in trials]
-            if start == 0:
+            params = [suggest(trial, config, arm) for trial in trials]
+            if start == 0 and config.tuning.space == "training":
                 params[0] = defaults(config)  # as configured, even where that lies outside of the search space
             finished = known[start : start + len(trials)]
             if [record["params"] for record in finished] != params:
-                tasks = [_Task(str(training_set_path), config, arm, p) for p in params]
+                curves = tuple(tuple(record["curve"]) for record in records if record["state"] == "COMPLETE")
+                tasks = [_Task(str(training_set_path), config, arm, p, curves) for p in params]
                 results = run_parallel(_run, tasks, TRIALS_AT_A_TIME)
                 finished = [{"number": trial.number, **result} for trial, result in zip(trials, results, strict=True)]
             for trial, record in zip(trials, finished, strict=True):
-                study.tell(trial, record["value"], state=optuna.trial.TrialState[record["state"]])
+                tell(study, trial, record)
                 records.append(record)
             if journal_path is not None:
                 write_json(journal_path, records)
@@ -101,18 +107,69 @@ def read_study(path: Path) -> dict[str, Any]:
     return content
 
 
+def make_sampler(config: PipelineConfig, seed: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a study: TPE that counts running trials as bad ones (constant liar)."""
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def first_point(config: PipelineConfig, arm: str) -> dict[str, Any]:
+    """Return the point that a study tries first: the configuration, or what of the space is nearest to it."""
+    point: dict[str, Any] = nearest(defaults(config))
+    if config.tuning.space == "training":
+        return point
+    families = config.tuning.families
+    point["family"] = config.model.family if config.model.family in families else families[0]
+    for name, choices in CHOICES.items():
+        configured = getattr(config.model, name, None)
+        point[name] = configured if configured in choices else choices[0]
+    return point
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, record: dict[str, Any]) -> None:
+    """Tell a study how a trial ended: complete, pruned (with its curve) or failed."""
+    import optuna
+
+    state = optuna.trial.TrialState[record["state"]]
+    if state == optuna.trial.TrialState.PRUNED:
+        for epoch, score in enumerate(record["curve"], start=1):
+            trial.report(score, epoch)
+    study.tell(trial, record["value"] if state == optuna.trial.TrialState.COMPLETE else None, state=state)
+
+
+def run_trial(training_set: TrainingSet, task: _Task) -> dict[str, Any]:
+    """Train a trial on each fold and return its state, value, number of epochs and curve (of the first fold)."""
+    from lorefuse.training.train import train
+    from lorefuse.tuning.folds import rolling_folds
+    from lorefuse.tuning.pruning import Pruner, never
+
+    tuning, per_user = task.config.tuning, task.config.split.strategy != "global_time"
+    model, training = apply(task.config, task.params)
+    training = training.model_copy(update={"num_threads": 1})
+    curve: list[float] = []
+    pruner = Pruner(task.curves) if tuning.pruning else None
+    values, num_epochs = [], 0
+    for number, fold in enumerate(rolling_folds(training_set, tuning.num_folds, per_user=per_user)):
+        watch = (pruner or never(curve)) if number == 0 else None
+        try:
+            trained = train(fold, model, training, watch)
+        except DivergedError:
+            return {"state": "FAIL", "value": None, "num_epochs": 0, "curve": []}
+        values.append(trained.validation_score)
+        num_epochs += len(trained.history.epochs)
+        if pruner is not None and pruner.pruned:
+            return {"state": "PRUNED", "value": values[0], "num_epochs": num_epochs, "curve": pruner.curve}
+    shown = pruner.curve if pruner is not None else curve
+    return {"state": "COMPLETE", "value": sum(values) / len(values), "num_epochs": num_epochs, "curve": shown}
+
+
 def _run(task: _Task) -> dict[str, Any]:
-    from lorefuse.training.train import arm_set, train
+    from lorefuse.training.train import arm_set
 
     start_s = time.perf_counter()
     training_set = arm_set(load_training_set(task.training_set_path), task.arm, task.config, seed=0)
-    model, training = apply(task.config, task.params)
-    result: dict[str, Any]
-    try:
-        trained = train(training_set, model, training.model_copy(update={"num_threads": 1}))
-        result = {"state": "COMPLETE", "value": trained.validation_score, "num_epochs": len(trained.history.epochs)}
-    except DivergedError:
-        result = {"state": "FAIL", "value": None, "num_epochs": 0}
+    result = run_trial(training_set, task)
     return {"params": task.params, **result, "duration_s": round(time.perf_counter() - start_s, 2)}
 
 
@@ -135,6 +192,6 @@ def _read_journal(path: Path | None) -> list[dict[str, Any]]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return []
-    keys = {"number", "params", "state", "value", "num_epochs", "duration_s"}
+    keys = {"number", "params", "state", "value", "num_epochs", "curve", "duration_s"}
     whole = isinstance(content, list) and all(isinstance(record, dict) and keys <= set(record) for record in content)
     return content if whole else []

@@ -163,3 +163,21 @@ def test_half_a_study_is_refused(tmp_path: Path, text: str | None) -> None:
         (tmp_path / STUDY_FILE).write_text(text, "utf-8")
     with pytest.raises(ArtifactError, match="no whole study"):
         read_study(tmp_path)
+
+
+def test_pruned_trials_and_folds_in_a_joint_study(training_set_path: Path, tmp_path: Path) -> None:
+    tuning = TuningConfig(num_trials=6, space="joint", families=("deepfm", "fm"), pruning=True, num_folds=2)
+    training = TrainingConfig(batch_size=64, learning_rate=0.004, max_epochs=4, patience=4, num_threads=1)
+    config = small_config(tuning=tuning, training=training)
+    out_path = tmp_path / "joint"
+    out_path.mkdir()
+    tune(training_set_path, config, "real", out_path)
+    trials = read_study(out_path)["trials"]
+    assert len(trials) == 6
+    assert {trial["params"]["family"] for trial in trials} <= {"deepfm", "fm"}
+    assert all(trial["state"] in ("COMPLETE", "PRUNED") for trial in trials)
+    complete = [trial for trial in trials if trial["state"] == "COMPLETE"]
+    assert read_study(out_path)["best_value"] == max(trial["value"] for trial in complete)
+    assert all(trial["curve"] for trial in trials)
+    model, _ = apply(config, read_study(out_path)["best_params"])
+    assert model.family in ("deepfm", "fm")
