@@ -46,8 +46,9 @@ def fine_tune(dataset: Dataset, split_path: Path, config: EmbeddingConfig, out_p
         out_path: Empty folder to fill.
 
     Returns:
-        What `lorefuse_finetune.json` holds: data cutoff, numbers of pairs and items, steps, loss curve, seconds,
-        trainable and all parameters, peak memory of the process, and the drift, the cosine of old and new vectors.
+        What `lorefuse_finetune.json` holds: data cutoff, numbers of pairs and items, steps, loss curve, seconds (of
+        the clock and of the CPU), trainable and all parameters, peak memory of the process, and the drift, the cosine
+        of old and new vectors.
 
     Raises:
         ConfigError: `peft` is not installed, or there is no such encoder, prompt or device.
@@ -121,7 +122,7 @@ def _train(
     batches = Pairs(pairs, text_id, params.seed)
     size = min(params.batch_size, len(pairs))
     losses: list[float] = []
-    start_s = time.perf_counter()
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
     model.train()
     for step in track(range(params.steps), "Fine-tuning the encoder"):
         anchor, positive = batches.batch(size)
@@ -147,6 +148,7 @@ def _train(
     facts = {
         "steps": params.steps,
         "train_s": round(time.perf_counter() - start_s, 2),
+        "train_cpu_s": round(time.process_time() - start_cpu_s, 2),
         "num_trainable": sum(parameter.numel() for parameter in trainable),
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

@@ -88,6 +88,7 @@ def test_the_report_says_what_it_cost_and_what_it_saw(tuned: tuple[Path, dict[st
     assert report["num_trainable"] < report["num_parameters"]
     assert report["peak_memory_bytes"] > 1 << 20
     assert 0 < report["train_s"] <= report["elapsed_s"]
+    assert report["train_cpu_s"] > 0
     seen = Provenance.read(path)
     assert seen is not None
     assert seen.item_ids == {f"i{n}" for n in range(18)}
