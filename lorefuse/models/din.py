@@ -33,13 +33,18 @@ class TargetAttention(nn.Module):
 
     def __init__(self, width: int, hidden_dim: int = 36) -> None:
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(4 * width, hidden_dim), nn.Sigmoid(), nn.Linear(hidden_dim, 1))
+        self.width = width
+        self.first, self.last = nn.Linear(4 * width, hidden_dim), nn.Linear(hidden_dim, 1)
 
     def forward(self, past_BLW: Tensor, candidate_BW: Tensor, present_BL: Tensor) -> Tensor:
         """Return the weighted sum, (B, W); padding has no weight."""
-        asked_BLW = candidate_BW.unsqueeze(1).expand_as(past_BLW)
-        pair = torch.cat([past_BLW, asked_BLW, past_BLW - asked_BLW, past_BLW * asked_BLW], dim=2)
-        weight_BL = self.score(pair).squeeze(2) * present_BL
+        # The first layer is linear, so its four blocks are applied apart: what depends on the candidate alone is
+        # computed once a row rather than once a past item, and the four-fold input is never written down.
+        of_past, of_asked, of_difference, of_product = self.first.weight.split(self.width, dim=1)
+        hidden_BLH = nn.functional.linear(past_BLW, of_past + of_difference)
+        hidden_BLH = hidden_BLH + nn.functional.linear(past_BLW * candidate_BW.unsqueeze(1), of_product)
+        asked_BH = nn.functional.linear(candidate_BW, of_asked - of_difference, self.first.bias)
+        weight_BL = self.last(torch.sigmoid(hidden_BLH + asked_BH.unsqueeze(1))).squeeze(2) * present_BL
         summed_BW: Tensor = (weight_BL.unsqueeze(2) * past_BLW).sum(1)
         return summed_BW
 
