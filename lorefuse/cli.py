@@ -78,6 +78,22 @@ def study(
 
 
 @app.command()
+def advise(
+    config: ConfigOption,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the advice as JSON to this file.")] = None,
+) -> None:
+    """Propose fusion, model and encoder from what the data is like, each with its reason and its evidence."""
+    from lorefuse.atomic import write_json
+    from lorefuse.config import load_config
+    from lorefuse.study.advise import advise_config, as_text
+
+    content = advise_config(load_config(config))
+    if json_out is not None:
+        write_json(json_out, content)
+    typer.echo(as_text(content))
+
+
+@app.command()
 def recommend(
     user: Annotated[str, typer.Option("--user", help="User id; an unknown one is answered too.")],
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,

@@ -1,0 +1,153 @@
+"""Advice by rule: each threshold from both sides, and nothing cited that is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorefuse import contract as c
+from lorefuse.config import NegativesConfig, parse_config
+from lorefuse.contract import Split
+from lorefuse.data.split import load_split
+from lorefuse.study.advise import advise, as_text, of_profile
+from lorefuse.study.profile import Profile, profile
+from lorefuse.study.rules import RULES, TABLES, matching
+from tests.unit.features.world import make_world
+
+ROOT = Path(__file__).parents[3]
+BASE = Profile(
+    num_items=1000, num_users=500, num_train=8000, num_test=1000, rows_per_item=8.0, rows_per_user=4.0,
+    num_words=30.0, no_text_share=0.0, cold_share=0.0, new_user_share=0.0, linked_share=0.0, num_links=0,
+)  # fmt: skip
+TOPICS = list(dict.fromkeys(rule.topic for rule in RULES))
+
+
+def _chosen(**changes: float) -> dict[str, str]:
+    return {rule.topic: rule.name for rule in matching(dataclasses.replace(BASE, **changes))}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "rule"),
+    [
+        ("expectation", {"new_user_share": 0.5, "cold_share": 0.9}, "new_users"),
+        ("expectation", {"new_user_share": 0.499, "cold_share": 0.05}, "cold"),
+        ("expectation", {"cold_share": 0.049, "rows_per_item": 20.0}, "dense"),
+        ("expectation", {"rows_per_item": 19.9}, "sparse"),
+        ("injection", {"linked_share": 0.5, "no_text_share": 1.0}, "graph"),
+        ("injection", {"linked_share": 0.499, "no_text_share": 0.5}, "little_text"),
+        ("injection", {"linked_share": 0.499, "no_text_share": 0.499}, "text"),
+        ("fusion", {"num_items": 9_999}, "residual"),
+        ("fusion", {"num_items": 10_000}, "additive"),
+        ("alignment", {"rows_per_item": 19.9}, "sparse"),
+        ("alignment", {"rows_per_item": 20.0}, "dense"),
+        ("model", {"rows_per_user": 5.0, "rows_per_item": 19.9}, "din"),
+        ("model", {"rows_per_user": 4.9, "rows_per_item": 19.9}, "deepfm"),
+        ("model", {"rows_per_user": 5.0, "rows_per_item": 20.0}, "deepfm"),
+        ("encoder", {"num_words": 7.9}, "titles"),
+        ("encoder", {"num_words": 8.0}, "default"),
+        ("encoder", {"num_words": 190.0}, "default"),
+        ("encoder", {"num_words": 190.1}, "long"),
+        ("encoder", {"num_words": 0.0, "no_text_share": 1.0}, "default"),
+        ("reducer", {"num_items": 9_999}, "pca"),
+        ("reducer", {"num_items": 10_000}, "default"),
+    ],
+)
+def test_thresholds(topic: str, changes: dict[str, float], rule: str) -> None:
+    assert _chosen(**changes)[topic] == rule
+
+
+SHARE = st.floats(0, 1)
+
+
+@given(st.integers(1, 10**6), st.floats(1, 1e4), st.floats(1, 1e4), st.floats(0, 1e4), SHARE, SHARE, SHARE, SHARE)
+def test_every_topic_has_one_piece_of_advice_whose_settings_parse(
+    items: int, per_item: float, per_user: float, words: float, bare: float, cold: float, new: float, linked: float
+) -> None:
+    facts = Profile(items, 9, 9, 9, per_item, per_user, words, bare, cold, new, linked, 0)
+    content = of_profile(facts)
+    assert [entry["topic"] for entry in content["advice"]] == TOPICS
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    sections: dict[str, dict[str, object]] = {}
+    for path, value in content["settings"].items():
+        section, _, name = path.partition(".")
+        sections.setdefault(section, {})[name] = value
+    parse_config(sections)
+
+
+def test_figures_cited_from_the_tables_stand_there() -> None:
+    tables = (ROOT / TABLES).read_text("utf-8")
+    cited = [rule for rule in RULES if rule.evidence.startswith(TABLES)]
+    assert cited
+    for rule in cited:
+        for figure in re.findall(r"[+-]?\d\.\d{4}", rule.evidence):
+            assert figure in tables, f"{rule.name} cites {figure}"
+    for rule in RULES:
+        assert all((rule.advice, rule.because, rule.evidence))
+        for page in re.findall(r"docs/[\w/.-]+\.md", rule.evidence):
+            assert (ROOT / page).is_file(), page
+
+
+def test_a_profile_counts_what_the_tables_hold(tmp_path: Path) -> None:
+    world = make_world(tmp_path, negatives=NegativesConfig(num_train=1, num_eval=2))
+    facts = profile(world.dataset, world.split_path)
+    rows, part = world.dataset.interactions(), load_split(world.split_path)[0]
+    known = {name: rows[(part[c.SPLIT] == name).to_numpy()] for name in (Split.TRAIN, Split.TEST)}
+    train, test = known[Split.TRAIN], known[Split.TEST]
+    assert (facts.num_train, facts.num_test) == (len(train), len(test))
+    assert facts.rows_per_item == len(train) / len(set(train[c.ITEM_ID]))
+    assert facts.rows_per_user == len(train) / len(set(train[c.USER_ID]))
+    cold = [item not in set(train[c.ITEM_ID]) for item in test[c.ITEM_ID]]
+    new = [user not in set(train[c.USER_ID]) for user in test[c.USER_ID]]
+    assert facts.cold_share == pytest.approx(sum(cold) / len(cold))
+    assert facts.new_user_share == pytest.approx(sum(new) / len(new))
+    items = world.dataset.items()
+    assert facts.num_items == len(items)
+    links = world.dataset.links()
+    expected = 0.0 if links is None else items[c.ITEM_ID].isin(links[c.ITEM_ID]).mean()
+    assert facts.linked_share == pytest.approx(expected)
+
+
+def test_words_are_counted_over_items_that_have_text() -> None:
+    """Two items of three have text, of 2 and 4 words; one of three is linked."""
+
+    class Tiny:
+        roles = type("Roles", (), {"item_text": ("title", "genres")})
+
+        def items(self) -> pd.DataFrame:
+            return pd.DataFrame(
+                {"item_id": ["a", "b", "c"], "title": ["One", "Three words here", None], "genres": [["x"], ["y"], []]}
+            )
+
+        def users(self) -> pd.DataFrame:
+            return pd.DataFrame({"user_id": ["u", "v"]})
+
+        def links(self) -> pd.DataFrame:
+            return pd.DataFrame({"item_id": ["a", "gone"], "entity_id": ["e", "f"]})
+
+        def interactions(self) -> pd.DataFrame:
+            return pd.DataFrame({"row_id": [0, 1, 2], "user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"]})
+
+    import lorefuse.data.split as splits
+
+    frame = pd.DataFrame({"row_id": [0, 1, 2], "split": ["train", "test", "test"], "cold": [False, True, False]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "load_split", lambda path: (frame, {}))
+        facts = profile(Tiny(), Path("split"))  # type: ignore[arg-type]
+    assert facts == Profile(3, 2, 1, 2, 1.0, 1.0, 3.0, 1 / 3, 0.5, 0.5, 1 / 3, 2)
+
+
+def test_the_text_says_rule_reason_and_evidence(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    content = advise(world.dataset, world.split_path)
+    text = as_text(content)
+    for entry in content["advice"]:
+        assert f"{entry['topic']}: {entry['advice']}" in text
+        assert f"because: {entry['because'][:40]}" in text
+    assert text.endswith(content["caveat"])
