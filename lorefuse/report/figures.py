@@ -10,24 +10,15 @@ import numpy as np
 
 from lorefuse.report.curves import calibration, calibration_error, roc
 from lorefuse.report.evaluation import TEMPERATURES, by_arm, is_number
-from lorefuse.report.style import blank_figure, style
+from lorefuse.report.style import COLOURS, GREY, blank_figure, style
+from lorefuse.report.trials import tuning
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-COLOURS = {
-    "real": "#0072B2",
-    "none": "#D55E00",
-    "shuffled": "#CC79A7",
-    "random": "#009E73",
-    "text_only": "#E69F00",
-    "graph_only": "#56B4E9",
-}
-"""Okabe and Ito's palette: told apart with every common colour vision, on white and on near-black."""
 SYMBOLS = {"none": "circle", "shuffled": "square", "random": "diamond", "text_only": "triangle-up", "graph_only": "x"}
 SUBSET_COLOURS = {"all": "#0072B2", "warm": "#D55E00", "cold": "#009E73"}
-GREY = "#8a8f98"
 
 
 def metric_title(metric: str) -> str:
@@ -210,26 +201,6 @@ def score_distribution(scores: pd.DataFrame) -> Figure | None:
             )
     figure.update_layout(barmode="overlay", bargap=0)
     return figure
-
-
-def tuning(trials: Mapping[str, Any]) -> Figure | None:
-    """Plot each trial's value, and the best so far, for each arm: the control had the same budget."""
-    import plotly.graph_objects as go
-
-    figure = blank_figure("Trial", "Validation value", height=330)
-    figure.update_xaxes(tickformat="d", dtick=max(1, max(map(len, by_arm(trials, "number").values()), default=1) // 12))
-    for arm, entries in by_arm(trials, "number").items():
-        done = [(entry["number"], entry["value"]) for entry in entries if is_number(entry.get("value"))]
-        if not done:
-            continue
-        colour = COLOURS.get(arm.rpartition("/")[2], GREY)
-        x, y = [point[0] for point in done], [point[1] for point in done]
-        best = np.maximum.accumulate(np.array(y)).tolist()
-        marker = {"color": colour, "size": 9}
-        figure.add_trace(go.Scatter(x=x, y=y, name=arm, legendgroup=arm, mode="markers", marker=marker))
-        line = {"color": colour, "width": 1.5, "shape": "hv"}
-        figure.add_trace(go.Scatter(x=x, y=best, name=f"{arm}, best so far", legendgroup=arm, mode="lines", line=line))
-    return figure if figure.data else None
 
 
 def _subsets(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+COLOURS = {
+    "real": "#0072B2",
+    "none": "#D55E00",
+    "shuffled": "#CC79A7",
+    "random": "#009E73",
+    "text_only": "#E69F00",
+    "graph_only": "#56B4E9",
+}
+"""Okabe and Ito's palette: told apart with every common colour vision, on white and on near-black."""
+GREY = "#8a8f98"
+
 
 def blank_figure(x_title: str, y_title: str, *, height: int) -> Figure:
     """Return an empty figure in the reports' style.

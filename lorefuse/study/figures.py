@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.report.figures import COLOURS, GREY, SYMBOLS, learning, tuning
-from lorefuse.report.style import blank_figure
+from lorefuse.report.figures import SYMBOLS, learning
+from lorefuse.report.style import COLOURS, GREY, blank_figure
+from lorefuse.report.trials import tuning
 from lorefuse.study.buckets import BUCKETS
 
 if TYPE_CHECKING:
