@@ -30,12 +30,9 @@ def _paths(**folders: Folder) -> dict[str, Path]:
 def ingest(config: Config) -> StepResult:
     """Raw files → dataset folder."""
     pipeline = parse_config(config)
-    source = pipeline.data.source
-    files = {}
-    if isinstance(source, FileSource):
-        from lorefuse.data.files import paths_of
+    from lorefuse.data.sources import local_digests
 
-        files = {name: sha256_file(Path(path)) for name, path in paths_of(source).items() if Path(path).is_file()}
+    files = local_digests(pipeline.data)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.ingest import ingest as run

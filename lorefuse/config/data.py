@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lorefuse.config.base import Section
+from lorefuse.config.sources import PublicSource
 
 
 class MovieLensSource(Section):
@@ -71,7 +72,7 @@ class NegativesConfig(Section):
 class DataConfig(Section):
     """Raw data → dataset."""
 
-    source: Annotated[MovieLensSource | FileSource, Field(discriminator="kind")] = MovieLensSource()
+    source: Annotated[MovieLensSource | FileSource | PublicSource, Field(discriminator="kind")] = MovieLensSource()
     label: LabelConfig = LabelConfig()
     negatives: NegativesConfig = NegativesConfig()
     max_bad_share: float = Field(0.05, ge=0, le=1, description="More quarantined rows than this is an error.")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lorefuse.atomic import atomic_file, sha256_file
+from lorefuse.data.transfer import transfer
 from lorefuse.errors import ChecksumError, UnreachableError
 from lorefuse.settings import settings
 
-PUBLISHER_TIMEOUT_S = 8
 _log = logging.getLogger(__name__)
 
 
@@ -22,32 +25,56 @@ def downloads_path() -> Path:
     return settings().cache_path / "downloads"
 
 
-def fetch_url(url: str, checksum: str) -> Path:
+def fetch_url(url: str, checksum: str | None = None) -> Path:
     """Return the cached copy of a file, downloaded once and checked every time.
+
+    A transfer that broke off is continued, by this call or by a later one (see `transfer`).
 
     Args:
         url: Publisher's address.
-        checksum: As ``md5:…`` or ``sha256:…``.
+        checksum: As ``md5:…`` or ``sha256:…``. None where the publisher gives none: the file is then held to the
+            sha256 that it had when it was fetched, which is kept beside it.
 
     Raises:
         ChecksumError: The bytes differ from the published checksum.
         UnreachableError: The publisher does not answer, or `LOREFUSE_OFFLINE` is set.
+        ArtifactError: The disk is full.
     """
-    import requests
-    from pooch import HTTPDownloader
-
     path = downloads_path() / url.rsplit("/", 1)[-1]
-    if path.exists() and _digest(path, checksum) == checksum:
-        return path
+    seal_path = path.with_name(path.name + ".sha256")
+    if path.exists():
+        expected = checksum or (seal_path.read_text("utf-8").strip() if seal_path.exists() else None)
+        if expected and _digest(path, expected) == expected:
+            return path
     if settings().offline:
         raise UnreachableError(f"{url} was not asked.", got="LOREFUSE_OFFLINE is set", fix="unset it to download")
-    try:
-        with atomic_file(path) as draft_path:
-            HTTPDownloader(timeout=PUBLISHER_TIMEOUT_S, progressbar=sys.stderr.isatty())(url, draft_path, None)
-            check(draft_path, checksum, origin=url)
-    except requests.RequestException as error:
-        raise UnreachableError(f"{url} does not answer.", got=type(error).__name__, fix="try again later") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part_path = path.with_name(f".{path.name}.part")
+    with _alone(path):
+        is_resumed = transfer(url, part_path)
+        if checksum:
+            if is_resumed and _digest(part_path, checksum) != checksum:
+                _log.info("%s was continued and does not fit its checksum; it is fetched whole", path.name)
+                part_path.unlink()
+                transfer(url, part_path)
+            try:
+                check(part_path, checksum, origin=url)
+            except ChecksumError:
+                part_path.unlink()
+                raise
+        else:
+            seal_path.write_text(f"sha256:{sha256_file(part_path)}\n", "utf-8")
+            _log.info("%s has no published checksum; its sha256 is kept in %s", url, seal_path)
+        part_path.replace(path)
     return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time fetch a file: two would write into one part."""
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def fetch_wheel(requirement: str, sha256: str) -> Path:

@@ -12,11 +12,10 @@ import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
-from lorefuse.config import DataConfig, FileSource, LabelConfig
+from lorefuse.config import DataConfig, LabelConfig, MovieLensSource
 from lorefuse.data import validate as v
-from lorefuse.data.files import read_files
-from lorefuse.data.movielens import read_movielens
 from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.errors import DataError
 from lorefuse.settings import settings
@@ -40,10 +39,10 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     """
     quarantine = Quarantine()
     source = config.source
-    tables = read_files(source, quarantine) if isinstance(source, FileSource) else read_movielens(source)
+    tables = read_source(source, quarantine)
     for name, file in tables.files.items():
-        # Files are counted as they are read, broken lines included; MovieLens' tables are whole.
-        if not isinstance(source, FileSource) and getattr(tables, name) is not None:
+        # Files are counted as they are read, broken lines included; MovieLens-100K's tables are whole.
+        if isinstance(source, MovieLensSource) and getattr(tables, name) is not None:
             quarantine.num_rows_read[file] = len(getattr(tables, name))
     frames = _validated(tables, config.label, quarantine)
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")

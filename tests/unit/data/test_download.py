@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import zipfile
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.data import transfer
 from lorefuse.data.download import downloads_path, fetch_url, fetch_wheel
-from lorefuse.errors import ChecksumError, UnreachableError
+from lorefuse.errors import ArtifactError, ChecksumError, UnreachableError
 
 CONTENT = b"raw ratings" * 1000
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
@@ -28,7 +30,13 @@ class Publisher:
     content: bytes = CONTENT
     status: int = 200
     cut_at: int | None = None
+    etag: str | None = None
+    ranges: bool = True
+    lie_bytes: int = 0
+    then: dict[str, object] = field(default_factory=dict)
+    """What changes after the first answer."""
     requests: list[str] = field(default_factory=list)
+    asked: list[str | None] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -38,10 +46,22 @@ def publisher() -> Iterator[Publisher]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.requests.append(self.path)
-            self.send_response(state.status)
-            self.send_header("Content-Length", str(len(state.content)))
+            wanted = self.headers.get("Range")
+            state.asked.append(wanted)
+            same = self.headers.get("If-Range") in (None, state.etag)
+            first = int(wanted[len("bytes=") : -1]) if wanted and state.ranges and same else 0
+            self.send_response(206 if first and state.status == 200 else state.status)
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(state.content) - 1}/{len(state.content)}")
+            if state.etag:
+                self.send_header("ETag", state.etag)
+            body = state.content[first:]
+            self.send_header("Content-Length", str(len(body) + state.lie_bytes))
             self.end_headers()
-            self.wfile.write(state.content[: state.cut_at])
+            self.wfile.write(body[: state.cut_at])
+            for name, value in state.then.items():
+                setattr(state, name, value)
+            state.then = {}
 
         def log_message(self, *args: object) -> None:
             pass
@@ -55,8 +75,17 @@ def publisher() -> Iterator[Publisher]:
     server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(transfer, "BLOCK_BYTES", 1000)
+
+
 def left_over() -> list[str]:
-    return sorted(p.name for p in downloads_path().iterdir()) if downloads_path().exists() else []
+    """Return what lies in the cache; the empty lock file of a download stays on purpose."""
+    if not downloads_path().exists():
+        return []
+    return sorted(p.name for p in downloads_path().iterdir() if p.suffix != ".lock")
 
 
 @pytest.mark.parametrize("checksum", [MD5, SHA256])
@@ -92,6 +121,96 @@ def test_a_failing_publisher_is_unreachable(publisher: Publisher, status: int, c
     with pytest.raises(UnreachableError, match="does not answer"):
         fetch_url(publisher.url, MD5)
     assert left_over() == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_is_not_there_is_asked_for_once(publisher: Publisher, status: int) -> None:
+    publisher.status = status
+    with pytest.raises(UnreachableError) as caught:
+        fetch_url(publisher.url, MD5)
+    assert caught.value.got == f"HTTP {status}"
+    assert len(publisher.requests) == 1
+
+
+def test_a_broken_transfer_is_continued_where_it_broke(publisher: Publisher) -> None:
+    publisher.etag, publisher.cut_at, publisher.then = '"one"', 4000, {"cut_at": None}
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked == [None, "bytes=4000-"]
+    assert left_over() == ["set.zip"]
+
+
+def test_a_later_call_continues_an_earlier_one(publisher: Publisher) -> None:
+    publisher.etag, publisher.cut_at = '"one"', 2000
+    with pytest.raises(UnreachableError, match="does not answer"):
+        fetch_url(publisher.url, SHA256)
+    assert len(publisher.requests) == transfer.NUM_TRIES
+    assert left_over() == [".set.zip.part", ".set.zip.part.tag"]
+    publisher.cut_at = None
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked[-1] == "bytes=8000-"
+    assert left_over() == ["set.zip"]
+
+
+def test_a_server_that_ignores_ranges_sends_the_whole(publisher: Publisher) -> None:
+    publisher.etag, publisher.ranges, publisher.cut_at, publisher.then = '"one"', False, 4000, {"cut_at": None}
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked == [None, "bytes=4000-"]
+
+
+def test_without_a_strong_tag_nothing_is_continued(publisher: Publisher) -> None:
+    publisher.etag, publisher.cut_at, publisher.then = 'W/"weak"', 4000, {"cut_at": None}
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked == [None, None]
+
+
+@pytest.mark.parametrize("tag", ['"two"', '"one"'])
+def test_a_file_that_changes_between_is_never_mixed(publisher: Publisher, tag: str) -> None:
+    """With a new tag the server sends it whole; with the old one only the checksum tells, and a whole fetch mends."""
+    publisher.content, publisher.etag, publisher.cut_at = b"x" * len(CONTENT), '"one"', 4000
+    publisher.then = {"content": CONTENT, "etag": tag, "cut_at": None}
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked == [None, "bytes=4000-"] + ([None] if tag == '"one"' else [])
+    assert left_over() == ["set.zip"]
+
+
+def test_a_part_longer_than_the_file_is_begun_anew(publisher: Publisher) -> None:
+    publisher.etag = '"one"'
+    downloads_path().mkdir(parents=True)
+    (downloads_path() / ".set.zip.part").write_bytes(CONTENT)
+    (downloads_path() / ".set.zip.part.tag").write_text('{"url": "elsewhere", "tag": "x"}', "utf-8")
+    assert fetch_url(publisher.url, SHA256).read_bytes() == CONTENT
+    assert publisher.asked == [None]
+
+
+@pytest.mark.parametrize(("lie_bytes", "error"), [(100, UnreachableError), (-100, ChecksumError)])
+def test_a_server_that_lies_about_the_length(publisher: Publisher, lie_bytes: int, error: type[Exception]) -> None:
+    publisher.lie_bytes = lie_bytes
+    with pytest.raises(error):
+        fetch_url(publisher.url, SHA256)
+    assert left_over() == []
+
+
+def test_a_full_disk_is_named_and_the_part_is_kept(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher.etag = '"one"'
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer.os, "fsync", full)
+        with pytest.raises(ArtifactError, match="disk is full") as caught:
+            fetch_url(publisher.url, SHA256)
+    assert caught.value.got == f"{len(CONTENT)} bytes written"
+    assert ".set.zip.part" in left_over()
+
+
+def test_without_a_published_checksum_the_first_fetch_is_the_measure(publisher: Publisher) -> None:
+    path = fetch_url(publisher.url)
+    assert left_over() == ["set.zip", "set.zip.sha256"]
+    assert fetch_url(publisher.url) == path
+    assert len(publisher.requests) == 1
+    path.write_bytes(b"damaged")
+    assert fetch_url(publisher.url).read_bytes() == CONTENT
 
 
 def test_nobody_listening_is_unreachable() -> None:
