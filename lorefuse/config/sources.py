@@ -58,4 +58,17 @@ class MovieLensLargeSource(Section):
     seed: int = Field(0, ge=0, description="Seed of the draw of users.")
 
 
-PublicSource = AmazonSource | MINDSource | MovieLensLargeSource
+class RecBoleSource(Section):
+    """RecBole's atomic files: ``<name>.inter``, ``<name>.item`` and, where there is one, ``<name>.user``."""
+
+    kind: Literal["recbole"] = "recbole"
+    folder_path: Path = Field(description="Folder of the files.")
+    name: str = Field(min_length=1, description="Their common name, e.g. ml-1m.")
+    user_id: str = Field("user_id", description="Column of the user's identifier.")
+    item_id: str = Field("item_id", description="Column of the item's identifier.")
+    timestamp: str = Field("timestamp", description="Column of the Unix time.")
+    value: str = Field("rating", description="Column of the rating; empty: every row counts as 1.")
+    item_text: tuple[str, ...] = Field((), description="Item columns that make up its text, the title first.")
+
+
+PublicSource = AmazonSource | MINDSource | MovieLensLargeSource | RecBoleSource

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorefuse.atomic import sha256_file, sha256_folder
 from lorefuse.config import DataConfig, FileSource, MovieLensSource
-from lorefuse.config.sources import AmazonSource, MINDSource, PublicSource
+from lorefuse.config.sources import AmazonSource, MINDSource, PublicSource, RecBoleSource
 from lorefuse.data.raw import Quarantine
 from lorefuse.data.tables import RawTables
 
@@ -38,6 +38,10 @@ def read_source(source: Source, quarantine: Quarantine) -> RawTables:
         from lorefuse.data.mind import read_mind
 
         return read_mind(source, quarantine)
+    if isinstance(source, RecBoleSource):
+        from lorefuse.data.recbole import read_recbole
+
+        return read_recbole(source, quarantine)
     if isinstance(source, MovieLensSource):
         from lorefuse.data.movielens import read_movielens
 
