@@ -21,7 +21,8 @@ from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
 from lorefuse.report.evaluation import is_number, main_split, read_json
-from lorefuse.training.compare import METRICS, Comparison, compare, parse_metric, subset_mask
+from lorefuse.training.compare import Comparison, compare
+from lorefuse.training.row_metrics import METRICS, parse_metric, subset_mask
 
 if TYPE_CHECKING:
     import pandas as pd

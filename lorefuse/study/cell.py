@@ -16,8 +16,8 @@ from lorefuse.config import Arm, PipelineConfig, StudyConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.study.buckets import bucket_masks
-from lorefuse.training.compare import auc, gauc, logloss, rmse
 from lorefuse.training.metrics import ranking
+from lorefuse.training.row_metrics import auc, gauc, logloss, rmse
 from lorefuse.workspace import reuse_or_build
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"

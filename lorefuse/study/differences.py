@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.study.verdict import holm, p_value
-from lorefuse.training.compare import METRICS, compare
+from lorefuse.training.compare import compare
+from lorefuse.training.row_metrics import METRICS
 
 
 def differences(

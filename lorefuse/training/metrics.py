@@ -1,4 +1,4 @@
-"""Metrics of scored rows, each over all, warm and cold rows; AUC, GAUC, logloss and RMSE come from `compare`.
+"""Metrics of scored rows, each over all, warm and cold rows; AUC, GAUC, logloss and RMSE come from `row_metrics`.
 
 Suffixes: ``R`` rows.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.training.compare import SUBSETS, Array, auc, gauc, logloss, rmse, subset_mask
+from lorefuse.training.row_metrics import SUBSETS, Array, auc, gauc, logloss, rmse, subset_mask
 
 
 def judge(

@@ -17,8 +17,8 @@ from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
 from lorefuse.training.batches import Batches
-from lorefuse.training.compare import gauc, logloss, rmse
 from lorefuse.training.metrics import judge
+from lorefuse.training.row_metrics import gauc, logloss, rmse
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.errors import ConfigError
-from lorefuse.training.compare import METRICS, auc, compare, gauc, logloss, parse_metric, rmse, subset_mask
+from lorefuse.training.compare import compare
+from lorefuse.training.row_metrics import METRICS, auc, gauc, logloss, parse_metric, rmse, subset_mask
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=25

@@ -15,9 +15,10 @@ from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import load_ranker
 from lorefuse.training import evaluate, pool
-from lorefuse.training.compare import auc
-from lorefuse.training.evaluate import RANKER_FOLDER, run_arms, verdict
+from lorefuse.training.evaluate import RANKER_FOLDER, run_arms
 from lorefuse.training.params import defaults
+from lorefuse.training.row_metrics import auc
+from lorefuse.training.summary import verdict
 from lorefuse.training.train import score_rows
 from tests.unit.training.samples import make_training_set, small_config
 

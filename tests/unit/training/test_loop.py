@@ -14,7 +14,7 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
-from lorefuse.training.compare import logloss, rmse
+from lorefuse.training.row_metrics import logloss, rmse
 from lorefuse.training.train import score_rows, train
 from tests.unit.training.samples import make_training_set, small_config
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score, root_mean_squared_error
 
-from lorefuse.training.compare import auc, gauc, logloss, rmse
 from lorefuse.training.metrics import judge, ranking
+from lorefuse.training.row_metrics import auc, gauc, logloss, rmse
 
 ROWS = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=40)
 """label, score in sixths (so that ties happen), user."""
