@@ -65,6 +65,8 @@ def transfer(url: str, part_path: Path) -> bool:
             reason = f"HTTP {status}" if status else reason
             if _tag(tag_path, url) is None:
                 _remove(part_path, tag_path)
+            if isinstance(error, requests.ConnectTimeout):
+                break  # nobody opens the door: a mirror shall not wait for that four times
             if status in GONE:
                 raise UnreachableError(
                     f"{url} does not answer with the file: {GONE[status]}.",
