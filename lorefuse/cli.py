@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lorefuse.cli_study import ConfigOption, register_study_commands
 from lorefuse.errors import LorefuseError, UsageError
 from lorefuse.settings import settings
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Inject language-model knowledge into a recommender, prove whether it helped, and serve it with Triton.",
 )
-ConfigOption = Annotated[Path, typer.Option("--config", help="YAML preset, e.g. pipelines/configs/movielens_100k.yaml")]
+register_study_commands(app)
 
 
 @app.command()
@@ -39,58 +40,6 @@ def run(
 def compile_pipeline(out: Annotated[Path, typer.Option(help="Where the YAML goes.")] = Path("training.yaml")) -> None:
     """Write the training pipeline as YAML for a Kubeflow cluster."""
     _run_module("pipelines.compile", ["--out", str(out.resolve())])
-
-
-@app.command()
-def study(
-    config: ConfigOption,
-    vary: Annotated[
-        list[str] | None, typer.Option(help="Setting and its values, e.g. model.fusion=residual,concat; repeatable.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; default: <home>/study/<name>.")] = None,
-) -> None:
-    """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
-    from lorefuse.config import load_config
-    from lorefuse.study.leak import check_leaks
-    from lorefuse.study.report import write_study_report
-    from lorefuse.study.run import make_artifacts, run_study
-    from lorefuse.study.track import track_study
-    from lorefuse.study.variants import make_variants
-
-    loaded = load_config(config)
-    variants = make_variants(loaded, vary or [])
-    out_path = out or settings().home_path / "study" / loaded.name
-    artifacts = [make_artifacts(variant.config) for variant in variants]
-    for folders in {str(made["rows"]): made for made in artifacts}.values():
-        facts = check_leaks(folders)
-        typer.echo(
-            f"leak check: {', '.join(facts['cutoffs'])} know nothing after {facts['data_cutoff']}; "
-            f"{facts['num_sampled']} rows counted anew"
-        )
-    content = run_study(variants, [made["rows"] for made in artifacts], out_path)
-    page_path = write_study_report(content, out_path)
-    for entry in content["variants"]:
-        typer.echo(f"{entry['name']}")
-        for bucket, verdict in entry["verdicts"].items():
-            typer.echo(f"  {bucket.replace('_', ' '):10} {verdict}")
-    typer.echo(f"best by validation: {content['best_by_validation']}")
-    typer.echo(f"report  {page_path}\nMLflow  {track_study(content, loaded, out_path)}")
-
-
-@app.command()
-def advise(
-    config: ConfigOption,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the advice as JSON to this file.")] = None,
-) -> None:
-    """Propose fusion, model and encoder from what the data is like, each with its reason and its evidence."""
-    from lorefuse.atomic import write_json
-    from lorefuse.config import load_config
-    from lorefuse.study.advise import advise_config, as_text
-
-    content = advise_config(load_config(config))
-    if json_out is not None:
-        write_json(json_out, content)
-    typer.echo(as_text(content))
 
 
 @app.command()

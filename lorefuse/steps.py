@@ -14,6 +14,7 @@ from lorefuse.config import Arm, FileSource, PipelineConfig, parse_config
 from lorefuse.config.knowledge import REDUCTION_FIELDS
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.embedding.source import resolve
+from lorefuse.errors import ConfigError
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
 from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
@@ -49,20 +50,25 @@ def embed(config: Config, dataset: Folder) -> StepResult:
     """Dataset → one text vector per item."""
     embedding = parse_config(config).embedding
     paths = _paths(dataset=dataset)
+    written = {column: Path(folder).expanduser() for column, folder in sorted(embedding.written.items())}
+    for column, folder in written.items():
+        if not folder.is_dir():
+            raise ConfigError(f"embedding.written.{column} is no folder.", got=str(folder), fix="lorefuse enrich")
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
         from lorefuse.embedding.embed import embed_items
 
-        facts = embed_items(Dataset.open(paths["dataset"]), embedding, out_path)
+        facts = embed_items(Dataset.open(paths["dataset"]), embedding, out_path, written)
         return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")}
 
     # Facets stay in: each is a text of its own to encode.
     apart = {*REDUCTION_FIELDS, "num_threads", "fine_tune"} - {"facets"}
     key: dict[str, Any] = {"embedding": embedding.model_dump(mode="json", exclude=apart)}
-    if Path(embedding.encoder).is_dir():
+    if Path(embedding.encoder).expanduser().is_dir():
         key["revision"] = resolve(embedding).revision  # a folder may hold other weights under its old name
-    return reuse_or_build("embed", config=key, inputs=paths, rooms=("embedding",), build=build)
+    inputs = paths | {f"written_{column}": folder for column, folder in written.items()}
+    return reuse_or_build("embed", config=key, inputs=inputs, rooms=("embedding",), build=build)
 
 
 @reported

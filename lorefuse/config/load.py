@@ -62,10 +62,18 @@ def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any
     return {**content, "data": {**content["data"], "source": fixed}}
 
 
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return the keys as they stand in the file; pydantic puts the family's name between `model` and its key."""
+    keys = list(location)
+    if len(keys) > 2 and keys[0] == "model":
+        del keys[1]
+    return ".".join(str(key) for key in keys) or "(top level)"
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        where = _path(item["loc"])
         if item["type"] == "extra_forbidden":
             lines.append(f"  {where}: unknown key; fix: remove it or correct its name")
         else:

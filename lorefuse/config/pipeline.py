@@ -6,9 +6,11 @@ from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 from lorefuse.config.data import DataConfig, SplitConfig
+from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
+from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
 
@@ -27,6 +29,8 @@ class PipelineConfig(Section):
     tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    enrich: EnrichConfig | None = Field(None, description="A language model that writes about items and users.")
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
 

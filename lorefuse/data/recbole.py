@@ -21,7 +21,7 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 def read_recbole(source: RecBoleSource, quarantine: Quarantine) -> RawTables:
-    """Read ``.inter`` and ``.item``, and ``.user``, ``.kg`` with ``.link`` where they are there.
+    """Read ``.inter`` and ``.item``, and ``.user`` where it is there.
 
     Args:
         source: Folder, name and the columns that matter.

@@ -40,7 +40,7 @@ class TargetAttention(nn.Module):
         """Return the weighted sum, (B, W); padding has no weight."""
         # The first layer is linear, so its four blocks are applied apart: what depends on the candidate alone is
         # computed once a row rather than once a past item, and the four-fold input is never written down.
-        of_past, of_asked, of_difference, of_product = self.first.weight.split(self.width, dim=1)
+        of_past, of_asked, of_difference, of_product = torch.split(self.first.weight, self.width, dim=1)
         hidden_BLH = nn.functional.linear(past_BLW, of_past + of_difference)
         hidden_BLH = hidden_BLH + nn.functional.linear(past_BLW * candidate_BW.unsqueeze(1), of_product)
         asked_BH = nn.functional.linear(candidate_BW, of_asked - of_difference, self.first.bias)

@@ -18,7 +18,9 @@ HEAVY = ("torch", "mlflow", "kfp", "pandas", "numpy", "feast", "sklearn", "trans
 
 
 def test_commands_are_the_documented_ones() -> None:
-    expected = ["compile", "down", "promote", "recommend", "run", "score", "status", "ui", "up"]
+    expected = sorted(
+        "advise compile down enrich fine-tune promote rank recommend run score status study ui up".split()
+    )
     assert expected == COMMANDS
 
 

@@ -1,0 +1,171 @@
+"""Commands that ask what knowledge is worth, and those that make more of it: study, advise, rank, fine-tune, enrich."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lorefuse.settings import settings
+
+if TYPE_CHECKING:
+    from lorefuse.config import PipelineConfig
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="YAML preset, e.g. pipelines/configs/movielens_100k.yaml")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder of the results; default: below <home>.")]
+
+
+def register_study_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    for name, command in (
+        ("study", study), ("advise", advise), ("rank", rank), ("fine-tune", fine_tune_encoder), ("enrich", enrich)
+    ):  # fmt: skip
+        app.command(name=name)(command)
+
+
+def study(
+    config: ConfigOption,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Setting and its values, e.g. model.fusion=residual,concat; repeatable.")
+    ] = None,
+    out: OutOption = None,
+) -> None:
+    """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
+    from lorefuse.config import load_config
+    from lorefuse.study.leak import check_leaks
+    from lorefuse.study.report import write_study_report
+    from lorefuse.study.run import make_artifacts, run_study
+    from lorefuse.study.track import track_study
+    from lorefuse.study.variants import make_variants
+
+    loaded = load_config(config)
+    variants = make_variants(loaded, vary or [])
+    out_path = out or settings().home_path / "study" / loaded.name
+    artifacts = [make_artifacts(variant.config) for variant in variants]
+    for folders in {str(made["rows"]): made for made in artifacts}.values():
+        facts = check_leaks(folders)
+        typer.echo(
+            f"leak check: {', '.join(facts['cutoffs'])} know nothing after {facts['data_cutoff']}; "
+            f"{facts['num_sampled']} rows counted anew"
+        )
+    content = run_study(variants, [made["rows"] for made in artifacts], out_path)
+    page_path = write_study_report(content, out_path)
+    for entry in content["variants"]:
+        typer.echo(f"{entry['name']}")
+        for bucket, verdict in entry["verdicts"].items():
+            typer.echo(f"  {bucket.replace('_', ' '):10} {verdict}")
+    typer.echo(f"best by validation: {content['best_by_validation']}")
+    typer.echo(f"report  {page_path}\nMLflow  {track_study(content, loaded, out_path)}")
+
+
+def advise(
+    config: ConfigOption,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write the advice as JSON to this file.")] = None,
+) -> None:
+    """Propose fusion, model and encoder from what the data is like, each with its reason and its evidence."""
+    from lorefuse.atomic import write_json
+    from lorefuse.config import load_config
+    from lorefuse.study.advise import advise_config, as_text
+
+    content = advise_config(load_config(config))
+    if json_out is not None:
+        write_json(json_out, content)
+    typer.echo(as_text(content))
+
+
+def rank(config: ConfigOption) -> None:
+    """Rank the whole catalogue by popularity, neighbours, EASE, text, towers and hybrids; warm and cold apart."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorefuse.config import load_config
+    from lorefuse.contract import Split
+    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.progress import track
+    from lorefuse.retrieval.build import build_recommender, seeds_of
+    from lorefuse.retrieval.data import from_training_set
+    from lorefuse.retrieval.evaluate import evaluate_retrieval
+    from lorefuse.study.run import make_artifacts
+
+    loaded = load_config(config)
+    section = loaded.retrieval
+    training_set = TrainingSet.load(make_artifacts(loaded)["rows"])
+    threshold = 0.5 if loaded.data.label.kind == "binary" else loaded.data.label.threshold
+    judged, validation = (
+        from_training_set(training_set, threshold=threshold, judged=part, recency_half_life=section.recency_half_life)
+        for part in (Split.TEST, Split.VALIDATION)
+    )
+    names = [f"{metric}_{subset}" for metric in (f"ndcg_at_{section.k}", f"recall_at_{section.recall_k}")
+             for subset in ("warm", "cold")]  # fmt: skip
+    table = Table(
+        "recommender", *(name.replace("_at_", "@").replace("_", " ") for name in names), "coverage", "novelty"
+    )
+    for name in track(section.recommenders, "Ranking"):
+        report = evaluate_retrieval(
+            partial(build_recommender, name, section),
+            judged,
+            seeds=seeds_of(name, section),
+            k=section.k,
+            recall_k=section.recall_k,
+            num_bootstraps=section.num_bootstraps,
+            validation=validation,
+        )
+        cells = [report.estimates[key] for key in names]
+        shown = [f"{cell.mean:.4f} [{cell.low:.4f}, {cell.high:.4f}]" if cell.num_users else "–" for cell in cells]
+        table.add_row(name, *shown, f"{report.coverage:.3f}", f"{report.novelty:.2f}")
+    Console().print(table)
+
+
+def fine_tune_encoder(config: ConfigOption, out: OutOption = None) -> None:
+    """Fine-tune the text encoder on what is liked together (train rows alone); name the folder as embedding.encoder."""
+    from lorefuse.atomic import atomic_folder
+    from lorefuse.config import load_config
+    from lorefuse.data.dataset import Dataset
+    from lorefuse.embedding.finetune import fine_tune
+
+    loaded = load_config(config)
+    dataset, parts = _dataset_and_parts(loaded)
+    out_path = out or settings().home_path / "encoders" / loaded.name
+    with atomic_folder(out_path) as draft_path:
+        report = fine_tune(Dataset.open(dataset), parts, loaded.embedding, draft_path)
+    for name, value in report.items():
+        if not isinstance(value, list | dict):
+            typer.echo(f"{name}: {value}")
+    typer.echo(f"encoder  {out_path} (set embedding.encoder to it)")
+
+
+def enrich(
+    config: ConfigOption,
+    about: Annotated[Literal["items", "users"], typer.Option(help="Whom to write about.")] = "items",
+    out: OutOption = None,
+) -> None:
+    """Let a language model write about items or users: asked once, counted, priced (LOREFUSE_LLM_URL, _KEY)."""
+    from lorefuse.atomic import atomic_folder
+    from lorefuse.config import load_config
+    from lorefuse.data.dataset import Dataset
+    from lorefuse.enrich.write import write_item_knowledge, write_user_knowledge
+    from lorefuse.errors import ConfigError
+
+    loaded = load_config(config)
+    if loaded.enrich is None:
+        raise ConfigError("The preset does not say which model to ask.", fix="add a section `enrich: {model: <name>}`")
+    dataset, parts = _dataset_and_parts(loaded)
+    out_path = out or settings().home_path / "knowledge" / f"{loaded.name}-{about}"
+    with atomic_folder(out_path) as draft_path:
+        if about == "items":
+            report = write_item_knowledge(Dataset.open(dataset), loaded.enrich, draft_path)
+        else:
+            report = write_user_knowledge(Dataset.open(dataset), parts, loaded.enrich, draft_path)
+    for name, value in report.items():
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"knowledge  {out_path}" + (" (name it in embedding.written)" if about == "items" else ""))
+
+
+def _dataset_and_parts(config: PipelineConfig) -> tuple[Path, Path]:
+    from lorefuse import steps
+
+    content = steps.dump_config(config)
+    dataset = steps.ingest(content).path
+    return dataset, steps.split(content, config.split.strategy, dataset).path
