@@ -30,7 +30,6 @@ from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
 
 __all__ = [
-    "NegativesConfig",
     "Arm",
     "DCNV2Config",
     "DINConfig",
@@ -52,6 +51,7 @@ __all__ = [
     "ModelConfig",
     "MovieLensSource",
     "MultiTaskConfig",
+    "NegativesConfig",
     "PipelineConfig",
     "RegistryConfig",
     "RetrievalConfig",

@@ -60,6 +60,9 @@ class EmbeddingConfig(Section):
     facets: tuple[FacetConfig, ...] = Field(
         (), description="Several texts per item, `{name: [columns]}` or a list; empty: one text of the item_text roles."
     )
+    written: dict[str, str] = Field(
+        {}, description="Text that `lorefuse enrich` wrote, as column name → folder; facets and prompts may name it."
+    )
     fine_tune: FineTuneConfig = Field(FineTuneConfig(), description="How `fine_tune` would adapt the encoder.")
 
     @field_validator("facets", mode="before")
