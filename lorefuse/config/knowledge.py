@@ -85,10 +85,34 @@ class EmbeddingConfig(Section):
 
 
 class KnowledgeConfig(Section):
-    """Knowledge graph → vectors."""
+    """Knowledge graph → vectors. What follows `min_link_z` is read by the trained methods: all but svd."""
 
-    graph_dim: int = Field(64, ge=1, le=1024, description="Dimensions of the item-entity SVD.")
+    method: Literal["svd", "transe", "rotate", "kgat"] = Field(
+        "svd", description="Item-entity SVD, a graph embedding, or attention over neighbours (kgat)."
+    )
+    graph_dim: int = Field(64, ge=1, le=1024, description="Dimensions of an item's graph vector.")
     min_link_z: float = Field(3.0, ge=0, description="Links less plausible than this many sigmas are refused.")
+    seed: int = Field(0, ge=0, description="Seed of the held-out triples, initial weights and negatives.")
+    epochs: int = Field(8, ge=0, description="Passes over the triples.")
+    batch_size: int = Field(2048, ge=1, description="Triples in a batch.")
+    num_negatives: int = Field(32, ge=1, description="Corrupted heads, and as many corrupted tails, per batch.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Step size at the start, which falls to zero on a cosine; null: 0.02, rotate 0.1."
+    )
+    margin: float | None = Field(None, gt=0, description="γ of transe and rotate; null: 1 and 3.")
+    adversarial_temperature: float = Field(1.0, ge=0, description="How much near negatives weigh more (rotate).")
+    held_out_share: float = Field(0.02, ge=0, lt=0.5, description="Triples kept to judge link prediction by.")
+    num_threads: int = Field(1, ge=1, description="torch threads; another number changes the last bits.")
+    aggregator: Literal["bi_interaction", "sum"] = Field(
+        "bi_interaction", description="How kgat joins an entity with its neighbourhood."
+    )
+    num_hops: int = Field(1, ge=1, le=2, description="How far kgat looks.")
+
+    @model_validator(mode="after")
+    def _complex_numbers_are_pairs(self) -> KnowledgeConfig:
+        if self.method == "rotate" and self.graph_dim % 2:
+            raise ValueError(f"knowledge.method rotate needs an even graph_dim, got {self.graph_dim}")
+        return self
 
 
 class FeatureConfig(Section):

@@ -19,9 +19,7 @@ class StudyConfig(Section):
     ndcg_k: int = Field(10, ge=1, description="Cut of NDCG, coverage and novelty.")
     recall_k: int = Field(20, ge=1, description="Cut of Recall.")
     head_share: float = Field(0.5, gt=0, lt=1, description="Most popular items with this share of rows are head.")
-    tail_share: float = Field(
-        0.2, gt=0, lt=1, description="Least popular items with this share of rows are tail."
-    )
+    tail_share: float = Field(0.2, gt=0, lt=1, description="Least popular items with this share of rows are tail.")
     num_catalogue_users: int = Field(200, ge=1, description="Users whose whole catalogue is ranked.")
 
     @model_validator(mode="after")
