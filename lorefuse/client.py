@@ -144,7 +144,9 @@ class Client:
     def user_tensors(self, user_id: str) -> dict[str, NDArray[Any]]:
         """Return the ranker's user tensors for one user, (1, width) each, as the server reads them."""
         got = self._infer(_FEATURES, {"user_id": text_array(user_id)})
-        return {name: got[name] for name in ("user_fields", "user_numeric", "user_interest", "user_history") if name in got}
+        return {
+            name: got[name] for name in ("user_fields", "user_numeric", "user_interest", "user_history") if name in got
+        }
 
     def _infer(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         from tritonclient.utils import InferenceServerException

@@ -75,7 +75,8 @@ def overview(content: Mapping[str, Any], metric: str) -> Figure:
 
     buckets = ("warm", "cold_item")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=[b.replace("_", " ") for b in buckets])
-    style(figure, height=140 + 34 * len(content["variants"]))
+    style(figure, height=180 + 34 * len(content["variants"]))
+    figure.update_layout(legend={"yref": "container", "y": 0.99, "yanchor": "top"}, margin={"t": 80})
     names = [entry["name"] for entry in content["variants"]]
     for arm in content["arms"]:
         for column, bucket in enumerate(buckets, start=1):
