@@ -87,7 +87,9 @@ class SplitConfig(Section):
     train_share: float = Field(0.8, gt=0, lt=1, description="Share of rows before the first cut.")
     validation_share: float = Field(0.1, gt=0, lt=1, description="Share of rows between the cuts.")
     cold_item_share: float = Field(0.12, ge=0, lt=1, description="Share of items without any training row.")
-    seed: int = Field(0, ge=0, description="Which items are held out as cold.")
+    few_shot_user_share: float = Field(0.0, ge=0, lt=1, description="Share of users who keep few train rows.")
+    num_shots: int = Field(3, ge=0, description="Train rows that each of them keeps, their first: 0, 1, 3, 5 …")
+    seed: int = Field(0, ge=0, description="Which items are held out as cold, and which users are few-shot.")
 
     @model_validator(mode="after")
     def _leaves_a_test_part(self) -> SplitConfig:

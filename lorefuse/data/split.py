@@ -69,13 +69,15 @@ def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     `per_user_time` cuts each user's own history; `leave_last_out` takes each user's last row for test and the one
     before it for validation (users with fewer than three rows are train alone); `global_time` cuts all rows at two
     moments, and rows of one moment are never torn apart. Rows of held-out items in the train period become
-    `Split.EXCLUDED`. An item is cold when no train row has it, so items that are new by nature count too.
+    `Split.EXCLUDED`, and so do those of few-shot users beyond their first `num_shots`. An item is cold when no train
+    row has it, so items that are new by nature count too.
     """
     code = _global(interactions, config) if config.strategy == "global_time" else _per_user(interactions, config)
     held_out = _held_out_items(interactions, config)
     parts = np.array([Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED], dtype=object)
     is_held_out = interactions[c.ITEM_ID].isin(held_out).to_numpy()
     code = np.where(is_held_out & (code == 0), 3, code)
+    code = _few_shots(interactions, code, config)
     train_items = set(interactions[c.ITEM_ID].to_numpy()[code == 0])
     frame = pd.DataFrame(
         {
@@ -93,6 +95,29 @@ def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
                 fix="bring more interactions, or change split.train_share and split.validation_share",
             )
     return frame
+
+
+def few_shot_users(interactions: pd.DataFrame, config: SplitConfig) -> set[str]:
+    """Return the users who keep `num_shots` train rows: a seeded share of all, the same for every number of shots."""
+    user_ids = np.sort(interactions[c.USER_ID].unique().astype(str))
+    count = int(config.few_shot_user_share * len(user_ids))
+    # A stream of its own: who is few-shot must not move with how many items are cold.
+    return set(np.random.default_rng([config.seed, 1]).choice(user_ids, count, replace=False).tolist())
+
+
+def _few_shots(interactions: pd.DataFrame, code: NDArray[Any], config: SplitConfig) -> NDArray[Any]:
+    """Leave few-shot users their first train rows; their later ones and their validation rows are excluded.
+
+    Their test rows are the same for every number of shots, so that 0, 1, 3 and 5 can be compared.
+    """
+    if not config.few_shot_user_share:
+        return code
+    few = interactions[c.USER_ID].isin(few_shot_users(interactions, config)).to_numpy()
+    order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable").index
+    is_train = pd.Series(code == 0, index=interactions.index).reindex(order)
+    rank = is_train.astype("int64").groupby(interactions[c.USER_ID].reindex(order)).cumsum()
+    beyond = (is_train & (rank > config.num_shots)).reindex(interactions.index).to_numpy()
+    return np.where(few & (beyond | (code == 1)), 3, code)
 
 
 def _per_user(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
@@ -154,4 +179,5 @@ def _facts(interactions: pd.DataFrame, frame: pd.DataFrame, config: SplitConfig)
         "counts": {str(part): int(masks[part].sum()) for part in parts},
         "cold_counts": {str(part): int((masks[part] & frame[c.COLD].to_numpy()).sum()) for part in parts},
         "held_out_items": sorted(_held_out_items(interactions, config)),
+        "few_shot_users": sorted(few_shot_users(interactions, config)),
     }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lorefuse.config import SplitConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.data.split import assert_no_leak, assign, load_split, split
+from lorefuse.data.split import assert_no_leak, assign, few_shot_users, load_split, split
 from lorefuse.errors import ArtifactError, DataError, LeakError
 from tests.unit.data.conftest import Shop
 
@@ -179,3 +179,24 @@ def test_a_split_cut_short_is_refused(shop: Shop, tmp_path: Path, name: str) -> 
     (tmp_path / "split" / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ArtifactError, match="not a whole split"):
         load_split(tmp_path / "split")
+
+
+@pytest.mark.parametrize("strategy", ["per_user_time", "global_time", "leave_last_out"])
+def test_few_shot_users_keep_their_first_rows_and_all_their_test_rows(strategy: str) -> None:
+    rng = np.random.default_rng(0)
+    events = frame([(f"u{n:02}", f"i{rng.integers(40)}", int(rng.integers(900))) for n in range(20) for _ in range(15)])
+    whole = assign(events, config(strategy=strategy))["split"].to_numpy()
+    few = few_shot_users(events, config(few_shot_user_share=0.3))
+    assert len(few) == 6
+    for shots in (0, 1, 3, 5):
+        chosen = config(strategy=strategy, few_shot_user_share=0.3, num_shots=shots)
+        parts = assign(events, chosen)
+        assert_no_leak(events, parts, chosen)
+        part = parts["split"].to_numpy()
+        assert ((part == "test") == (whole == "test")).all()
+        for user, rows in events.groupby("user_id"):
+            ordered = rows.sort_values(["event_timestamp", "item_id"], kind="stable").index
+            train = [row for row in ordered if whole[row] == "train"]
+            kept = [row for row in ordered if part[row] == "train"]
+            assert kept == (train[:shots] if user in few else train)
+            assert user not in few or not (part[rows.index] == "validation").any()
