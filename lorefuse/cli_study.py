@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lorefuse.log import short_log
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ def study(
     loaded = load_config(config)
     variants = make_variants(loaded, vary or [])
     out_path = out or settings().home_path / "study" / loaded.name
-    artifacts = [make_artifacts(variant.config) for variant in variants]
+    with short_log():
+        artifacts = [make_artifacts(variant.config) for variant in variants]
     for folders in {str(made["rows"]): made for made in artifacts}.values():
         facts = check_leaks(folders)
         typer.echo(
             f"leak check: {', '.join(facts['cutoffs'])} know nothing after {facts['data_cutoff']}; "
             f"{facts['num_sampled']} rows counted anew"
         )
-    content = run_study(variants, [made["rows"] for made in artifacts], out_path)
+    with short_log():
+        content = run_study(variants, [made["rows"] for made in artifacts], out_path)
     page_path = write_study_report(content, out_path)
     for entry in content["variants"]:
         typer.echo(f"{entry['name']}")
@@ -69,7 +72,8 @@ def advise(
     from lorefuse.config import load_config
     from lorefuse.study.advise import advise_config, as_text
 
-    content = advise_config(load_config(config))
+    with short_log():
+        content = advise_config(load_config(config))
     if json_out is not None:
         write_json(json_out, content)
     typer.echo(as_text(content))
@@ -91,7 +95,8 @@ def rank(config: ConfigOption) -> None:
 
     loaded = load_config(config)
     section = loaded.retrieval
-    training_set = TrainingSet.load(make_artifacts(loaded)["rows"])
+    with short_log():
+        training_set = TrainingSet.load(make_artifacts(loaded)["rows"])
     threshold = 0.5 if loaded.data.label.kind == "binary" else loaded.data.label.threshold
     judged, validation = (
         from_training_set(training_set, threshold=threshold, judged=part, recency_half_life=section.recency_half_life)
@@ -167,5 +172,6 @@ def _dataset_and_parts(config: PipelineConfig) -> tuple[Path, Path]:
     from lorefuse import steps
 
     content = steps.dump_config(config)
-    dataset = steps.ingest(content).path
-    return dataset, steps.split(content, config.split.strategy, dataset).path
+    with short_log():
+        dataset = steps.ingest(content).path
+        return dataset, steps.split(content, config.split.strategy, dataset).path

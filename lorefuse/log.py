@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO, TypeVar, cast
 
 from lorefuse.errors import LorefuseError
 from lorefuse.workspace import StepResult
@@ -56,3 +59,44 @@ def reported(step: F) -> F:
         return result
 
     return cast(F, wrapper)
+
+
+def step_line(event: dict[str, Any]) -> str:
+    """Return a step's event as one line for people: name, built or reused, seconds, facts."""
+    word = "reused" if event["reused"] else "built"
+    facts = []
+    for name, value in event["summary"].items():
+        if not isinstance(value, dict):
+            is_count = isinstance(value, int) and not isinstance(value, bool)
+            facts.append(f"{name} {value:,}" if is_count else f"{name} {value}")
+    return f"  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {', '.join(facts)[:150]}"
+
+
+@contextlib.contextmanager
+def short_log() -> Iterator[None]:
+    """Show what steps print as one line each, and an error as its message; leave out what libraries print."""
+    terminal, lines = sys.stdout, _Lines()
+    lines.terminal = terminal
+    with contextlib.redirect_stdout(lines), warnings.catch_warnings():
+        # A library that sets filters of its own when it is imported would undo a filter set here.
+        warnings.showwarning = lambda *_, **__: None
+        yield
+
+
+class _Lines(io.TextIOBase):
+    """Takes text as it comes, and looks at whole lines."""
+
+    terminal: TextIO = sys.stdout
+    pending = ""
+
+    def write(self, text: str) -> int:
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            event = parse(line)
+            if event is None:
+                continue
+            if event["event"] == "error":
+                print(event["message"], file=sys.stderr, flush=True)
+            else:
+                print(step_line(event), file=self.terminal, flush=True)
+        return len(text)

@@ -20,7 +20,7 @@ from typing import Any
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
-from lorefuse.log import parse
+from lorefuse.log import parse, step_line
 from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
@@ -70,22 +70,8 @@ class StepLog(io.TextIOBase):
             self.error = event
             return
         self.events.append(event)
-        word = "reused" if event["reused"] else "built"
-        facts = _facts(event["summary"])
         start = "\r\x1b[K" if self.terminal.isatty() else ""
-        line = f"{start}  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {facts}"
-        print(line, file=self.terminal, flush=True)
-
-
-def _facts(summary: dict[str, Any]) -> str:
-    flat = []
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            continue
-        flat.append(
-            f"{name} {value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{name} {value}"
-        )
-    return ", ".join(flat)[:150]
+        print(start + step_line(event), file=self.terminal, flush=True)
 
 
 def run_local(config: PipelineConfig, *, serve: bool) -> int:
