@@ -16,8 +16,8 @@ from tests.pipelines.shop import PROJECT_PATH
 LIBRARY_PATH = PROJECT_PATH / "lorefuse"
 FILES = sorted(LIBRARY_PATH.rglob("*.py"))
 ROOMS = (
-    "data", "embedding", "knowledge", "features", "models", "training", "tuning", "export", "report", "registry",
-    "deploy",
+    "config", "data", "embedding", "enrich", "knowledge", "features", "models", "training", "tuning", "retrieval",
+    "export", "report", "registry", "study", "deploy",
 )  # fmt: skip
 OUTSIDE = {"kfp", "components", "pipelines", "serving", "feature_repo", "tests"}
 ALLOWED_UPWARD = {
