@@ -1,4 +1,4 @@
-"""What a ranker shows when it may choose among all items: coverage and novelty of its top k.
+"""What a ranker shows when it may choose among all items; `retrieval.metrics` says how wide and how novel that is.
 
 Suffixes: ``U`` users, ``N`` items, ``K`` shown.
 """
@@ -56,17 +56,3 @@ def _seen(training_set: TrainingSet, train: NDArray[np.int64], users: NDArray[np
     seen = np.zeros((len(users), len(training_set.item_fields)), dtype=bool)
     seen[place[training_set.user_row[mine]], training_set.item_row[mine]] = True
     return torch.from_numpy(seen)
-
-
-def coverage(shown_UK: NDArray[np.int64], num_items: int) -> float:
-    """Return the share of the catalogue that is shown to anybody."""
-    return len(np.unique(shown_UK)) / max(num_items, 1)
-
-
-def novelty(shown_UK: NDArray[np.int64], train_count: NDArray[np.integer]) -> float:
-    """Return the mean self-information of what is shown, ``−log₂((count + 1) / (rows + items))``, in bits.
-
-    Source: Zhou et al., PNAS 2010, with one pseudo-row for each item, so that cold items have a finite value.
-    """
-    share = (train_count + 1) / (train_count.sum() + len(train_count))
-    return float(-np.log2(share[shown_UK]).mean())

@@ -21,7 +21,7 @@ from lorefuse.training.row_metrics import auc, gauc, logloss, rmse
 from lorefuse.workspace import reuse_or_build
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
-ROOMS = ("features", "models", "training", "tuning", "study")
+ROOMS = ("features", "models", "training", "tuning", "retrieval", "study")
 """Whose code decides a cell's numbers."""
 
 
@@ -72,7 +72,8 @@ def _build(cell: Cell, out_path: Path) -> dict[str, Any]:
     from safetensors.numpy import save_file
 
     from lorefuse.features.history import with_history
-    from lorefuse.study.catalogue import coverage, novelty, top_items
+    from lorefuse.retrieval.metrics import coverage, novelty, self_information
+    from lorefuse.study.catalogue import top_items
     from lorefuse.training.params import apply
     from lorefuse.training.pool import load_training_set
     from lorefuse.training.train import arm_set, score_rows, train
@@ -90,7 +91,7 @@ def _build(cell: Cell, out_path: Path) -> dict[str, Any]:
     metrics = judge_buckets(training_set, scores, study)
     metrics |= {
         f"coverage_at_{study.ndcg_k}": coverage(shown, len(count)),
-        f"novelty_at_{study.ndcg_k}": novelty(shown, count),
+        f"novelty_at_{study.ndcg_k}": novelty(shown, self_information(count, len(training_set.user_fields))),
     }
     result = {
         "metrics": {name: value if np.isfinite(value) else None for name, value in metrics.items()},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,7 @@ from lorefuse.errors import ConfigError, UsageError
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import as_inputs
 from lorefuse.study.buckets import bucket_masks, popularity_zone
-from lorefuse.study.catalogue import coverage, novelty, top_items
+from lorefuse.study.catalogue import top_items
 from lorefuse.study.variants import BASE, make_variants
 from lorefuse.study.verdict import bucket_verdict, direction, holm, p_value
 from tests.unit.training.samples import make_training_set, small_config
@@ -118,11 +116,3 @@ def test_a_catalogue_is_ranked_without_what_was_seen() -> None:
             scores = ranker(**user_side, **every).numpy()
         scores[sorted(seen)] = -np.inf
         assert items.tolist() == np.argsort(-scores, kind="stable")[:4].tolist()
-
-
-def test_coverage_and_novelty_by_hand() -> None:
-    shown = np.array([[0, 1], [1, 2]])
-    assert coverage(shown, 6) == 0.5
-    count = np.array([3, 1, 0, 0])  # shares 4/8, 2/8, 1/8, 1/8
-    assert novelty(shown, count) == pytest.approx((1 + 2 + 2 + 3) / 4)
-    assert math.isfinite(novelty(np.array([[3]]), count))
