@@ -42,14 +42,16 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     return config
 
 
-def ensemble_config(signatures: ServingSignature, version: int) -> Any:
-    """Return the ModelConfig of `recommend`: features → catalogue_ranker → answer, all of one version.
+def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RECOMMEND) -> Any:
+    """Return the ModelConfig of a front: features → catalogue_ranker → answer, all of one version.
+
+    `recommend` is the public front; a rollout has others, under names of their own.
 
     The version is pinned in each step: vectors of one version never meet the graph of another, and a new version
     starts to answer at the moment this one config is loaded.
     """
     config = _base(signatures.recommend, [version])
-    config.platform = "ensemble"
+    config.name, config.platform = name, "ensemble"
     public_inputs = {tensor.name for tensor in signatures.recommend.inputs}
     inner = {tensor.name: f"{s.FEATURES}_{tensor.name}" for tensor in signatures.features.outputs}
     ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in signatures.catalogue_ranker.outputs}

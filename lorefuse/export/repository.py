@@ -97,9 +97,12 @@ def write_configs(signatures: ServingSignature, repository_path: Path, versions:
             write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, versions, gpu=True))
 
 
-def write_active(signatures: ServingSignature, repository_path: Path, version: int) -> None:
-    """Write the config of `recommend`: this version answers once Triton loads it."""
-    write_config(repository_path / s.RECOMMEND / CONFIG_FILE, ensemble_config(signatures, version))
+def write_active(
+    signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND
+) -> None:
+    """Write the config of a front, by default of `recommend`: this version answers once Triton loads it."""
+    (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
+    write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
 
 
 def active_version(repository_path: Path) -> int | None:
