@@ -16,6 +16,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     model: dsl.Input[dsl.Model],
     page: dsl.Input[dsl.Artifact],
+    store: dsl.Input[dsl.Artifact],
 ) -> NamedTuple("Registered", [("version", str), ("promoted", bool)]):  # type: ignore[valid-type]
     """Register in MLflow as challenger; the gate makes it champion where it deserves it.
 
@@ -27,11 +28,14 @@ def register(
         evaluation: Metrics and test scores.
         model: The bundle.
         page: The report.
+        store: Online features, which travel with the version.
 
     Returns:
         The version, and whether it is champion now.
     """
     from lorefuse import steps
 
-    entry = steps.register(config, dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path)
+    entry = steps.register(
+        config, dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path, store.path
+    )
     return entry["version"], entry["promoted"]

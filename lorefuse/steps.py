@@ -299,7 +299,14 @@ def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, eval
 
 @reported
 def register(
-    config: Config, dataset: Folder, parts: Folder, rows: Folder, evaluation: Folder, bundle: Folder, report: Folder
+    config: Config,
+    dataset: Folder,
+    parts: Folder,
+    rows: Folder,
+    evaluation: Folder,
+    bundle: Folder,
+    report: Folder,
+    store: Folder,
 ) -> dict[str, Any]:
     """Bundle → model version with the alias `challenger`; the gate may make it `champion`."""
     import time
@@ -309,7 +316,9 @@ def register(
 
     start_s = time.perf_counter()
     pipeline = parse_config(config)
-    paths = _paths(dataset=dataset, parts=parts, rows=rows, evaluation=evaluation, bundle=bundle, report=report)
+    paths = _paths(
+        dataset=dataset, parts=parts, rows=rows, evaluation=evaluation, bundle=bundle, report=report, store=store
+    )
     entry = run(
         paths["bundle"],
         paths["evaluation"],
@@ -317,6 +326,7 @@ def register(
         pipeline,
         dataset_path=paths["dataset"],
         split_path=paths["parts"],
+        store_path=paths["store"],
     )
     decision = gate(pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"])
     facts = {"version": entry["version"], "champion": decision.promoted, "gate": decision.reason}

@@ -66,7 +66,7 @@ def training(config: dict, strategy: str = "per_user_time", second_strategy: str
         evaluation=evaluation,
     ).outputs["model"]
     version = register(
-        config=config, dataset=data, parts=parts, rows=rows, evaluation=evaluation, model=model, page=page
+        config=config, dataset=data, parts=parts, rows=rows, evaluation=evaluation, model=model, page=page, store=store
     )
     with dsl.If(serve == True, name="serve"):  # noqa: E712  (kfp compares lazily)
         deploy(

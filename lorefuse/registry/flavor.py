@@ -5,6 +5,7 @@
     MLmodel  model.onnx  input_example.json  requirements.txt …   MLflow's own: load with mlflow.onnx or mlflow.pyfunc
     bundle/                                                       everything serving needs, checked by bundle.json
     evaluation/                                                   metrics with controls, the test scores for the gate
+    store/                                                        the online features that the version was made with
 
 `mlflow.models.Model.log` calls `save_model` of whatever module it is given as `flavor`; this is ours.
 """
@@ -22,10 +23,13 @@ from lorefuse.registry.signature import input_example, signature
 
 BUNDLE_FOLDER = "bundle"
 EVALUATION_FOLDER = "evaluation"
+STORE_FOLDER = "store"
 _REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy")
 
 
-def save_model(path: str, mlflow_model: Any, *, bundle_path: Path, evaluation_path: Path) -> None:
+def save_model(
+    path: str, mlflow_model: Any, *, bundle_path: Path, evaluation_path: Path, store_file: Path | None = None
+) -> None:
     """Write a model version's folder.
 
     Args:
@@ -33,6 +37,7 @@ def save_model(path: str, mlflow_model: Any, *, bundle_path: Path, evaluation_pa
         mlflow_model: The `mlflow.models.Model` that is being logged.
         bundle_path: A model bundle (`bundle.json`, `ranker.onnx`, …).
         evaluation_path: An evaluation folder (`metrics.json`, `user_scores.parquet`, …).
+        store_file: Online features as one SQLite file; None where they live in a server.
 
     Raises:
         ArtifactError: The bundle is not whole, or its ranker's inputs differ from its signature.
@@ -54,6 +59,9 @@ def save_model(path: str, mlflow_model: Any, *, bundle_path: Path, evaluation_pa
     )
     shutil.copytree(bundle_path, Path(path) / BUNDLE_FOLDER)
     shutil.copytree(evaluation_path, Path(path) / EVALUATION_FOLDER, ignore=shutil.ignore_patterns(".*"))
+    if store_file is not None:
+        (Path(path) / STORE_FOLDER).mkdir()
+        shutil.copyfile(store_file, Path(path) / STORE_FOLDER / store_file.name)
 
 
 def _load_ranker(bundle: Bundle) -> Any:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from lorefuse.atomic import sha256_file
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Alias
 from lorefuse.export.bundle import EMBEDDING_FILE, Bundle
+from lorefuse.export.repository import STORE_FILE
 from lorefuse.registry import lineage
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
-from lorefuse.registry.version import BUNDLE_TAG, TAG, create_version, find_version, log_model, promote
+from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, TAG, create_version, find_version, log_model, promote
 from lorefuse.report.evaluation import main_split, read_json, verdict_text
 from lorefuse.workspace import read_digest
 
@@ -49,6 +51,7 @@ def register(
     *,
     dataset_path: Path,
     split_path: Path,
+    store_path: Path | None = None,
 ) -> Registration:
     """Register a model bundle as a new version with the alias `challenger`.
 
@@ -63,6 +66,8 @@ def register(
         config: The configuration that made the model.
         dataset_path: Dataset folder, for lineage and for the gate's "same test set".
         split_path: Split folder, likewise.
+        store_path: Feature store folder; its online features travel with the version where they are one file, so that
+            the version can be served on another machine with nothing but what it carries.
 
     Returns:
         Version, run and whether an earlier registration was reused.
@@ -73,6 +78,7 @@ def register(
     """
     bundle = Bundle.load(bundle_path)
     metrics = read_json(evaluation_path, "metrics.json")
+    store_file = None if store_path is None or not (store_path / STORE_FILE).is_file() else store_path / STORE_FILE
     client, name = connect(), config.registry.model_name
     with explained("open the experiment"):
         experiment_id = ensure_experiment(client, config.registry.experiment)
@@ -86,9 +92,13 @@ def register(
     else:
         _end_abandoned_runs(client, experiment_id, bundle.digest)
         tags = _tags(bundle, dataset_path, split_path)
+        if store_file is not None:
+            tags[STORE_TAG] = sha256_file(store_file)
         run_id = _start_run(client, experiment_id, bundle, tags, config)
         try:
-            model_id = log_model(client, run_id, bundle_path=bundle_path, evaluation_path=evaluation_path)
+            model_id = log_model(
+                client, run_id, bundle_path=bundle_path, evaluation_path=evaluation_path, store_file=store_file
+            )
             _log_numbers(client, run_id, model_id, config, metrics, evaluation_path)
             _log_artifacts(client, run_id, config, evaluation_path, report_path, dataset_path, split_path)
             text = verdict_text(metrics, main_split(metrics, config.split.strategy))

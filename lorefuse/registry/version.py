@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG = "lorefuse."
-BUNDLE_TAG = f"{TAG}bundle_sha256"
+BUNDLE_TAG, STORE_TAG = f"{TAG}bundle_sha256", f"{TAG}store_sha256"
 
 
 def aliases(name: str, client: MlflowClient | None = None) -> dict[str, str]:
@@ -91,7 +91,9 @@ def find_version(name: str, bundle_digest: str, client: MlflowClient) -> ModelVe
     return next((entry for entry in versions(name, client) if entry.tags.get(BUNDLE_TAG) == bundle_digest), None)
 
 
-def log_model(client: MlflowClient, run_id: str, *, bundle_path: Path, evaluation_path: Path) -> str:
+def log_model(
+    client: MlflowClient, run_id: str, *, bundle_path: Path, evaluation_path: Path, store_file: Path | None = None
+) -> str:
     """Upload a model with all it carries into a run's experiment; no version exists yet.
 
     Call it before metrics are logged: MLflow copies a run's metrics to its model one by one, which takes seconds.
@@ -112,6 +114,7 @@ def log_model(client: MlflowClient, run_id: str, *, bundle_path: Path, evaluatio
             run_id=run_id,
             bundle_path=bundle_path,
             evaluation_path=evaluation_path,
+            store_file=store_file,
         )
     return str(model.model_id)
 

@@ -41,8 +41,17 @@ class Workbench:
             samples.make_split(split)
         report = self.path / "report.html"
         report.write_text("<p>report</p>")
+        store = self.path / "store"
+        store.mkdir(exist_ok=True)
+        (store / "online_store.db").write_bytes(b"online features")
         return register(
-            paths["bundle"], paths["evaluation"], report, samples.CONFIG, dataset_path=dataset, split_path=split
+            paths["bundle"],
+            paths["evaluation"],
+            report,
+            samples.CONFIG,
+            dataset_path=dataset,
+            split_path=split,
+            store_path=store,
         )
 
     def evaluation(self, name: str) -> Path:

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lorefuse.atomic import sha256_file
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.registry import run as run_module
 from lorefuse.registry import version as version_module
+from lorefuse.registry.flavor import STORE_FOLDER
 from lorefuse.registry.tracking import connect
-from lorefuse.registry.version import aliases, fetch_bundle, get_version, promote, versions
+from lorefuse.registry.version import STORE_TAG, aliases, fetch, fetch_bundle, get_version, promote, versions
 from tests.unit.registry import samples
 from tests.unit.registry.conftest import Workbench
 
@@ -46,6 +48,13 @@ def test_a_version_carries_everything(workbench: Workbench, tmp_path: Path) -> N
     assert entry.tags["lorefuse.embedding_address"] == "af57"
     files = {str(p.relative_to(tmp_path)) for p in (tmp_path / "lorefuse-home").rglob("*")}
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
+
+
+def test_a_version_carries_its_online_features(workbench: Workbench, tmp_path: Path) -> None:
+    entry = get_version(NAME, workbench.register()["version"])
+    store_path = fetch(entry, STORE_FOLDER, tmp_path / "fetched")
+    assert (store_path / "online_store.db").read_bytes() == b"online features"
+    assert entry.tags[STORE_TAG] == sha256_file(store_path / "online_store.db")
 
 
 def test_a_run_holds_params_metrics_curves_data_and_report(workbench: Workbench) -> None:
