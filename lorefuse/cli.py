@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from lorefuse.cli_pipelines import register_pipeline_commands, run_module
 from lorefuse.cli_study import ConfigOption, register_study_commands
-from lorefuse.errors import LorefuseError, UsageError
-from lorefuse.settings import settings
+from lorefuse.errors import LorefuseError
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Inject language-model knowledge into a recommender, prove whether it helped, and serve it with Triton.",
 )
 register_study_commands(app)
+register_pipeline_commands(app)
 
 
 @app.command()
@@ -33,13 +34,13 @@ def run(
 
     load_config(config)  # a mistake in the preset is said before anything starts
     arguments = ["--config", str(config.resolve()), *([] if deploy else ["--no-deploy"])]
-    _run_module("pipelines.run", arguments)
+    run_module("pipelines.run", arguments)
 
 
 @app.command(name="compile")
 def compile_pipeline(out: Annotated[Path, typer.Option(help="Where the YAML goes.")] = Path("training.yaml")) -> None:
     """Write the training pipeline as YAML for a Kubeflow cluster."""
-    _run_module("pipelines.compile", ["--out", str(out.resolve())])
+    run_module("pipelines.compile", ["--out", str(out.resolve())])
 
 
 @app.command()
@@ -147,18 +148,6 @@ def _served_bundle() -> Path:
     from lorefuse.deploy.deploy import served_bundle
 
     return served_bundle()
-
-
-def _run_module(name: str, arguments: list[str]) -> None:
-    """Become the module's process; the pipelines live in the project, not in this package."""
-    project_path = settings().project_path
-    if not (project_path / "pipelines").is_dir():
-        raise UsageError(
-            f"There are no pipelines in {project_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT to one"
-        )
-    os.chdir(project_path)
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", name, *arguments])  # noqa: S606
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Run the training pipeline here with kfp's local runner: ``python -m pipelines.run --config preset.yaml``.
+"""Run a pipeline here with kfp's local runner: ``python -m pipelines.run --config preset.yaml [--pipeline tuning]``.
 
 kfp prints every task's input and log; all of that goes to a file, and the terminal shows one line a step.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -26,6 +27,7 @@ from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 
+PIPELINES = ("training", "tuning")
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
 
@@ -74,12 +76,13 @@ class StepLog(io.TextIOBase):
         print(start + step_line(event), file=self.terminal, flush=True)
 
 
-def run_local(config: PipelineConfig, *, serve: bool) -> int:
-    """Run the pipeline in subprocesses of this machine.
+def run_local(config: PipelineConfig, pipeline: str, arguments: dict[str, Any]) -> int:
+    """Run a pipeline in subprocesses of this machine.
 
     Args:
         config: What to run.
-        serve: Bring a new champion to Triton.
+        pipeline: Its name: `pipelines.<name>.<name>`.
+        arguments: Its parameters beside `config`.
 
     Returns:
         Exit code: 0, or that of the step that failed.
@@ -92,29 +95,34 @@ def run_local(config: PipelineConfig, *, serve: bool) -> int:
     _drop_drafts(home_path / "cache" / "steps")
     _name_terminal()
     os.environ["LOREFUSE_HOME"], os.environ["LOREFUSE_PROJECT"] = str(home_path), str(settings().project_path)
-    print(f"Running {config.name} with kfp's local runner (log: {run_path / 'pipeline.log'})", flush=True)
+    what = config.name if pipeline == "training" else f"{pipeline} of {config.name}"
+    print(f"Running {what} with kfp's local runner (log: {run_path / 'pipeline.log'})", flush=True)
     start_s = time.perf_counter()
     with (run_path / "pipeline.log").open("w", encoding="utf-8") as file:
         log = StepLog(file, sys.stdout)
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(file):
-                _run(config, run_path, serve)
+                _run(pipeline, {"config": dump_config(config), **arguments}, run_path)
         except RuntimeError as error:
             return _failed(log, error, run_path)
-    print(f"Done in {time.perf_counter() - start_s:.0f} s. Report: {home_path / 'report.html'}", flush=True)
+    print(f"Done in {time.perf_counter() - start_s:.0f} s. {_result(pipeline, config, home_path)}", flush=True)
     return 0
 
 
-def _run(config: PipelineConfig, run_path: Path, serve: bool) -> None:
+def _run(pipeline: str, arguments: dict[str, Any], run_path: Path) -> None:
     from kfp import local
-
-    from pipelines.training import training
 
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run_path / "artifacts"), raise_on_error=True
     )
-    strategy = config.split.strategy
-    training(config=dump_config(config), strategy=strategy, second_strategy=SECOND_STRATEGY[strategy], serve=serve)
+    getattr(importlib.import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
+
+
+def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:
+    """Say where the user finds what a pipeline made."""
+    if pipeline == "tuning":
+        return f"To train with what it found: tuning.studies_path: {home_path / 'tuning' / config.name}"
+    return f"Report: {home_path / 'report.html'}"
 
 
 def _failed(log: StepLog, error: RuntimeError, run_path: Path) -> int:
@@ -145,16 +153,25 @@ def _drop_old_runs(runs_path: Path) -> None:
         shutil.rmtree(old_path, ignore_errors=True)
 
 
+def _arguments(config: PipelineConfig, given: argparse.Namespace) -> dict[str, Any]:
+    """Return a pipeline's parameters beside `config`."""
+    strategy = config.split.strategy
+    if given.pipeline == "tuning":
+        return {"strategy": strategy}
+    return {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": not given.no_deploy}
+
+
 def main() -> int:
     """Parse arguments and run; one clear message and exit code 2 for the user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="YAML preset")
+    parser.add_argument("--pipeline", choices=PIPELINES, default="training", help="Which one")
     parser.add_argument("--no-deploy", action="store_true", help="Stop after registration")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     try:
-        config = load_config(arguments.config)
+        config = load_config(given.config)
         probe()
-        return run_local(config, serve=not arguments.no_deploy)
+        return run_local(config, given.pipeline, _arguments(config, given))
     except LorefuseError as error:
         print(error, file=sys.stderr)
         return error.exit_code

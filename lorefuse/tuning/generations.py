@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
+from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.errors import ArtifactError
-from lorefuse.tuning.space import suggest
-from lorefuse.tuning.study import first_point, make_sampler, tell
+from lorefuse.training.params import defaults
+from lorefuse.tuning.space import nearest, suggest
+from lorefuse.tuning.study import STUDY_FILE, first_point, make_sampler, tell
+
+
+def sizes(num_trials: int, num_generations: int) -> list[int]:
+    """Return how many trials each generation has: as equal as can be, the first ones larger.
+
+    A generation is never larger than it must be, since trials of one generation cannot learn from each other.
+    """
+    share, rest = divmod(num_trials, num_generations)
+    return [share + (number < rest) for number in range(num_generations)]
 
 
 def new_study(arm: str = "real") -> str:
@@ -39,7 +51,10 @@ def ask(study_json: str, config: PipelineConfig, num_trials: int) -> list[dict[s
     study = _rebuilt(content, config, seed=config.tuning.seed + len(content["records"]))
     if not content["records"]:
         study.enqueue_trial(first_point(config, content["arm"]))
-    return [suggest(study.ask(), config, content["arm"]) for _ in range(num_trials)]
+    asked = [suggest(study.ask(), config, content["arm"]) for _ in range(num_trials)]
+    if asked and not content["records"] and config.tuning.space == "training":
+        asked[0] = defaults(config)  # as configured, even where that lies outside of the search space
+    return asked
 
 
 def add_results(study_json: str, results: list[dict[str, Any]]) -> str:
@@ -75,6 +90,31 @@ def best(study_json: str) -> dict[str, Any]:
     return copy.deepcopy(max(complete, key=lambda record: (record["value"], -record["number"])))
 
 
+def save_study(study_json: str, folder_path: Path) -> None:
+    """Write `study.json` as `tuning.study.tune` does; without a finished trial it has no best parameters."""
+    content = _read(study_json)
+    written: dict[str, Any] = {"arm": content["arm"], "trials": content["records"]}
+    if any(record["state"] == "COMPLETE" for record in content["records"]):
+        record = best(study_json)
+        written |= {"best_params": record["params"], "best_value": record["value"]}
+    write_json(folder_path / STUDY_FILE, written)
+
+
+def load_study(folder_path: Path) -> str:
+    """Return the study of a folder that `save_study` wrote.
+
+    Raises:
+        ArtifactError: It holds none.
+    """
+    try:
+        content = json.loads((folder_path / STUDY_FILE).read_text("utf-8"))
+        study_json = json.dumps({"arm": content["arm"], "records": content["trials"]})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder_path} holds no study.", got=repr(error), fix="lorefuse tune") from None
+    _read(study_json)
+    return study_json
+
+
 def _read(study_json: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(study_json)
@@ -91,8 +131,10 @@ def _rebuilt(content: dict[str, Any], config: PipelineConfig, seed: int) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=make_sampler(config, seed))
     for record in content["records"]:
-        # `alignment` is the switch that decides whether a weight is drawn; it stands in no model.
-        study.enqueue_trial({**record["params"], "alignment": record["params"].get("alignment_weight", 0) > 0})
+        params = record["params"]
+        # `alignment` is the switch that decides whether a weight is drawn; it stands in no model. The configuration
+        # itself may lie outside of the space: the sampler hears of the point of the space that is nearest to it.
+        study.enqueue_trial({**params, **nearest(params), "alignment": params.get("alignment_weight", 0) > 0})
         trial = study.ask()
         suggest(trial, config, content["arm"])
         tell(study, trial, record)

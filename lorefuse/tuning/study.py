@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.errors import ArtifactError, DivergedError
+from lorefuse.errors import ArtifactError, ConfigError, DivergedError
 from lorefuse.progress import track
 from lorefuse.training.params import apply, defaults
 from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
@@ -27,7 +27,9 @@ TRIALS_AT_A_TIME = 2
 
 
 @dataclass(frozen=True)
-class _Task:
+class TrialTask:
+    """One trial, picklable: where the rows are, what to try, and the curves of finished trials (for pruning)."""
+
     training_set_path: str
     config: PipelineConfig
     arm: Arm
@@ -75,15 +77,15 @@ def tune(
             finished = known[start : start + len(trials)]
             if [record["params"] for record in finished] != params:
                 curves = tuple(tuple(record["curve"]) for record in records if record["state"] == "COMPLETE")
-                tasks = [_Task(str(training_set_path), config, arm, p, curves) for p in params]
-                results = run_parallel(_run, tasks, TRIALS_AT_A_TIME)
+                tasks = [TrialTask(str(training_set_path), config, arm, p, curves) for p in params]
+                results = run_parallel(run_task, tasks, TRIALS_AT_A_TIME)
                 finished = [{"number": trial.number, **result} for trial, result in zip(trials, results, strict=True)]
             for trial, record in zip(trials, finished, strict=True):
                 tell(study, trial, record)
                 records.append(record)
             if journal_path is not None:
                 write_json(journal_path, records)
-    best = _best(records)
+    best = best_record(records)
     content = {"arm": arm, "best_params": best["params"], "best_value": best["value"], "trials": records}
     write_json(out_path / STUDY_FILE, content)
     return {
@@ -105,6 +107,35 @@ def read_study(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} holds no whole study.", got=str(error), fix="lorefuse run") from None
     return content
+
+
+def adopt_study(studies_path: Path, arm: Arm, out_path: Path) -> dict[str, Any]:
+    """Take over what `lorefuse tune` found for an arm, in place of a search; return what `tune` returns.
+
+    Args:
+        studies_path: Folder with a study folder for each arm.
+        arm: Knowledge given to the model.
+        out_path: Empty folder to fill.
+
+    Raises:
+        ConfigError: There is no finished study of this arm, or it searched something that no model has.
+    """
+    path = studies_path / arm
+    try:
+        content = read_study(path)
+        apply(PipelineConfig(), content["best_params"])
+        if content["arm"] != arm:
+            raise ValueError(f"a study of arm {content['arm']}")
+    except (ArtifactError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"tuning.studies_path holds no finished study of arm {arm}.",
+            expected=f"{path / STUDY_FILE}",
+            got=str(error)[:200],
+            fix="lorefuse tune --config …, or leave tuning.studies_path out",
+        ) from None
+    write_json(out_path / STUDY_FILE, content)
+    best = {"best_value": round(content["best_value"], 5), "best_params": content["best_params"]}
+    return {"arm": arm, "num_trials": len(content["trials"]), **best, "adopted": str(path)}
 
 
 def make_sampler(config: PipelineConfig, seed: int) -> optuna.samplers.BaseSampler:
@@ -138,7 +169,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, record: dict[str, Any]) -> No
     study.tell(trial, record["value"] if state == optuna.trial.TrialState.COMPLETE else None, state=state)
 
 
-def run_trial(training_set: TrainingSet, task: _Task) -> dict[str, Any]:
+def run_trial(training_set: TrainingSet, task: TrialTask) -> dict[str, Any]:
     """Train a trial on each fold and return its state, value, number of epochs and curve (of the first fold)."""
     from lorefuse.training.train import train
     from lorefuse.tuning.folds import rolling_folds
@@ -164,7 +195,8 @@ def run_trial(training_set: TrainingSet, task: _Task) -> dict[str, Any]:
     return {"state": "COMPLETE", "value": sum(values) / len(values), "num_epochs": num_epochs, "curve": shown}
 
 
-def _run(task: _Task) -> dict[str, Any]:
+def run_task(task: TrialTask) -> dict[str, Any]:
+    """Read the rows, give them the arm's knowledge, and run the trial; returns its record without a number."""
     from lorefuse.training.train import arm_set
 
     start_s = time.perf_counter()
@@ -173,7 +205,12 @@ def _run(task: _Task) -> dict[str, Any]:
     return {"params": task.params, **result, "duration_s": round(time.perf_counter() - start_s, 2)}
 
 
-def _best(records: list[dict[str, Any]]) -> dict[str, Any]:
+def best_record(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the finished trial with the highest value, the first of several.
+
+    Raises:
+        DivergedError: None is finished.
+    """
     complete = [record for record in records if record["state"] == "COMPLETE"]
     if not complete:
         raise DivergedError(

@@ -1,0 +1,41 @@
+"""Commands that run the other pipelines here: tune."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from lorefuse.cli_study import ConfigOption
+from lorefuse.errors import UsageError
+from lorefuse.settings import settings
+
+
+def register_pipeline_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command(name="tune")(tune)
+
+
+def tune(config: ConfigOption) -> None:
+    """Search hyper-parameters with and without knowledge, in generations of trials side by side."""
+    from lorefuse.config import load_config
+
+    load_config(config)  # a mistake in the preset is said before anything starts
+    run_module("pipelines.run", ["--pipeline", "tuning", "--config", str(config.resolve())])
+
+
+def run_module(name: str, arguments: list[str]) -> None:
+    """Become the module's process; the pipelines live in the project, not in this package.
+
+    Raises:
+        UsageError: There are no pipelines in the project's folder.
+    """
+    project_path = settings().project_path
+    if not (project_path / "pipelines").is_dir():
+        raise UsageError(
+            f"There are no pipelines in {project_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT to one"
+        )
+    os.chdir(project_path)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", name, *arguments])  # noqa: S606
