@@ -187,12 +187,29 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
     address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
     journal = settings().cache_path / "journals" / f"{address[:24]}.json"
 
+    studies = pipeline.tuning.studies_path
+    if studies is not None:
+        return _adopt(studies, cast(Arm, arm))
+
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.tuning.study import tune as run
 
         return run(paths["rows"], pipeline, cast(Arm, arm), out_path, journal)
 
     return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
+
+
+def _adopt(studies_path: Path, arm: Arm) -> StepResult:
+    """Studies that `lorefuse tune` made in place of a search."""
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.tuning.study import adopt_study
+
+        return adopt_study(studies_path, arm, out_path)
+
+    study = studies_path / arm / "study.json"
+    key = {"arm": arm, "study": sha256_file(study) if study.is_file() else None}
+    return reuse_or_build("tune", config=key, inputs={}, rooms=("tuning",), build=build)
 
 
 @reported
@@ -350,6 +367,16 @@ def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: 
     shown = {name: facts[name] for name in ("url", "version", "latency_ms", "max_score_difference") if name in facts}
     elapsed_s = round(time.perf_counter() - start_s, 2)
     say("step", step="deploy", reused=False, elapsed_s=elapsed_s, summary={**shown, "promoted": promoted})
+    return facts
+
+
+@reported
+def report_failure(pipeline: str, run_name: str, run_id: str, state: str, message: str = "") -> dict[str, Any]:
+    """End of a run on a cluster → word of its failure, in the log and to a webhook."""
+    from lorefuse.failure import report_failure as run
+
+    facts = run(pipeline, run_name, run_id, state, message)
+    say("step", step="report_failure", reused=False, elapsed_s=0.0, summary=facts)
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -44,6 +45,9 @@ class TuningConfig(Section):
     pruning: bool = Field(False, description="Stop trials that fall behind the median of the finished ones.")
     num_folds: int = Field(1, ge=1, le=10, description="Rolling folds in time; 1: the validation part alone.")
     seed: int = Field(0, ge=0, description="Sampler's seed.")
+    studies_path: Path | None = Field(
+        None, description="Folder of studies that `lorefuse tune` made, used in place of a search; null: search."
+    )
 
 
 Arm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]

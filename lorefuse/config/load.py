@@ -1,4 +1,4 @@
-"""YAML or a plain dict → `PipelineConfig`, with every mistake named."""
+"""YAML or a plain dict → configuration, with every mistake named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from lorefuse.config.deployment import DeploymentConfig
 from lorefuse.config.pipeline import PipelineConfig
 from lorefuse.errors import ConfigError
 
@@ -34,23 +35,50 @@ def load_config(path: Path) -> PipelineConfig:
     Raises:
         ConfigError: The file is missing, not UTF-8, not YAML, or does not validate.
     """
+    content = _read_mapping(path, "pipelines/configs/movielens_100k.yaml")
+    return parse_config(_absolute_paths(content, path.resolve().parent), origin=str(path))
+
+
+def load_deployment(path: Path | None) -> DeploymentConfig:
+    """Read the reconciler's YAML file; without one, the defaults.
+
+    Raises:
+        ConfigError: The file is missing, not UTF-8, not YAML, or does not validate.
+    """
+    if path is None:
+        return DeploymentConfig()
+    content = _read_mapping(path, "pipelines/deployment.yaml")
+    try:
+        config = DeploymentConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{path} cannot be used.\n" + _explain(error)) from None
+    folder_path = path.resolve().parent
+    replicas = tuple(
+        replica.model_copy(update={"repository_path": folder_path / replica.repository_path.expanduser()})
+        for replica in config.replicas
+    )
+    return config.model_copy(update={"replicas": replicas})
+
+
+def _read_mapping(path: Path, example: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(
-            f"There is no configuration {path}.",
-            fix="name a YAML file, e.g. pipelines/configs/movielens_100k.yaml",
-        ) from None
+        raise ConfigError(f"There is no configuration {path}.", fix=f"name a YAML file, e.g. {example}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} could not be read.", expected="a YAML file in UTF-8", got=str(error)) from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} could not be used.", expected="a mapping of sections", got=type(content).__name__)
-    return parse_config(_absolute_paths(content, path.resolve().parent), origin=str(path))
+    return content
 
 
 def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any]:
+    tuning = content.get("tuning")
+    if isinstance(tuning, dict) and isinstance(tuning.get("studies_path"), str):
+        tuning = {**tuning, "studies_path": str(folder_path / Path(tuning["studies_path"]).expanduser())}
+        content = {**content, "tuning": tuning}
     data = content.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if not isinstance(source, dict):
