@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorefuse.profiles import PROFILE_VARIABLE, VARIABLES, profile_values
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,17 +23,26 @@ class Settings:
         offline: Never ask a model or data hub (`LOREFUSE_OFFLINE=1`).
         llm_url: Base URL of an OpenAI-compatible endpoint, e.g. ``http://127.0.0.1:8000/v1`` (`LOREFUSE_LLM_URL`).
         llm_key: Its key (`LOREFUSE_LLM_KEY`); never printed.
+        profile: Named set of stores (`LOREFUSE_PROFILE`, or ``--profile``); see `lorefuse.profiles`.
+        artifacts_uri: Where MLflow keeps artifacts when `tracking_uri` is a database, e.g. ``s3://bucket/mlflow``
+            (`LOREFUSE_ARTIFACTS_URI`); empty: the home.
+        feast_registry_url: Feast's registry, ``postgresql://…`` (`LOREFUSE_FEAST_REGISTRY_URL`); empty: a file.
+        online_store_url: Feast's online store, ``redis://…`` (`LOREFUSE_ONLINE_STORE_URL`); empty: a SQLite file.
     """
 
     home_path: Path
     project_path: Path
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)
     triton_url: str
     image: str
     serve_python_path: Path
     offline: bool
     llm_url: str = ""
     llm_key: str = field(default="", repr=False)
+    profile: str = ""
+    artifacts_uri: str = ""
+    feast_registry_url: str = field(default="", repr=False)
+    online_store_url: str = field(default="", repr=False)
 
     @property
     def cache_path(self) -> Path:
@@ -45,18 +56,29 @@ class Settings:
 
 
 def settings() -> Settings:
-    """Return the settings of this process, read from the environment at each call."""
+    """Return the settings of this process, read from the environment at each call.
+
+    Raises:
+        ConfigError: `LOREFUSE_PROFILE` names no profile, or one whose variables are not set.
+    """
     env = os.environ
     project_path = Path(env.get("LOREFUSE_PROJECT", ".")).resolve()
     home_path = Path(env.get("LOREFUSE_HOME", project_path / ".lorefuse")).resolve()
+    profile = env.get(PROFILE_VARIABLE, "")
+    stores = profile_values(profile, project_path, env) if profile else {}
+    stores |= {key: env[variable] for key, variable in VARIABLES.items() if env.get(variable)}
     return Settings(
         home_path=home_path,
         project_path=project_path,
-        tracking_uri=env.get("MLFLOW_TRACKING_URI", f"sqlite:///{home_path / 'mlflow' / 'mlflow.db'}"),
+        tracking_uri=stores.get("tracking_uri", f"sqlite:///{home_path / 'mlflow' / 'mlflow.db'}"),
         triton_url=env.get("LOREFUSE_TRITON_URL", "127.0.0.1:8601"),
         image=env.get("LOREFUSE_IMAGE", "lorefuse-python:dev"),
         serve_python_path=Path(env.get("LOREFUSE_SERVE_PYTHON", project_path / ".venv-serve/bin/python")),
         offline=env.get("LOREFUSE_OFFLINE", "0") not in ("", "0"),
         llm_url=env.get("LOREFUSE_LLM_URL", ""),
         llm_key=env.get("LOREFUSE_LLM_KEY", ""),
+        profile=profile,
+        artifacts_uri=stores.get("artifacts_uri", ""),
+        feast_registry_url=stores.get("feast_registry_url", ""),
+        online_store_url=stores.get("online_store_url", ""),
     )

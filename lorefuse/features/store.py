@@ -1,18 +1,15 @@
 """Feast: apply the definitions, fill the online store, join point in time.
 
-A feature store is a folder with ``registry.db`` and ``online_store.db``, made whole in one rename; its sources are the
-Parquet files of a feature data folder. Layout of ``online_store.db``, which the served feature model reads directly:
-one table per view, named ``lorefuse_<view>``, with the columns ``entity_key`` (Feast's key bytes, serialization version
-3), ``feature_name`` and ``value`` (a serialized ``feast.types.Value``).
+A feature store is a folder, made whole in one rename, with ``registry.db`` and ``online_store.db``; or, where the
+settings name servers, with a ``store.json`` that names its project in PostgreSQL and Redis (`features.online`). Its
+sources are the Parquet files of a feature data folder. Layout of ``online_store.db``, which the served feature model
+reads directly: one table per view, named ``lorefuse_<view>``, with the columns ``entity_key`` (Feast's key bytes,
+serialization version 3), ``feature_name`` and ``value`` (a serialized ``feast.types.Value``).
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,48 +18,42 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse import contract as c
+from lorefuse.atomic import write_json
 from lorefuse.contract import View
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
-from lorefuse.errors import ArtifactError, DataError, UsageError
+from lorefuse.errors import ArtifactError, DataError
 from lorefuse.features import aggregates as a
-from lorefuse.features.build import TABLES_FILE, history_of, read_views
+from lorefuse.features import online
+from lorefuse.features.build import TABLES_FILE, history_of
+from lorefuse.features.fill import definitions_path, fill, open_config
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now
 from lorefuse.features.spec import FeatureSpec, InterestFacet
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ItemVectors
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
 
-PROJECT = "lorefuse"
-REGISTRY_FILE, ONLINE_FILE = "registry.db", "online_store.db"
-
 
 def open_store(store_path: Path) -> FeatureStore:
-    """Open a feature store folder with Feast's SDK."""
-    import feast
+    """Open a feature store folder with Feast's SDK.
 
-    os.environ.setdefault("FEAST_USAGE", "False")
-    config = feast.RepoConfig(
-        project=PROJECT,
-        provider="local",
-        registry=str(store_path / REGISTRY_FILE),
-        online_store={"type": "sqlite", "path": str(store_path / ONLINE_FILE)},
-        offline_store={"type": "lorefuse.features.asof_store.AsofOfflineStore"},
-        entity_key_serialization_version=3,
-        repo_path=str(settings().project_path / "feature_repo"),
-    )
-    return feast.FeatureStore(config=config)
+    Raises:
+        UsageError: The store lies on servers that the settings do not name.
+        UnreachableError: A server does not answer.
+    """
+    return open_config(online.repo_config(store_path))
 
 
 def apply_and_materialize(feature_data_path: Path, store_path: Path) -> dict[str, Any]:
-    """Apply `feature_repo/` to a new registry and fill a new online store with the latest snapshots.
+    """Apply `feature_repo/` to a registry and fill an online store with the latest snapshots.
+
+    Both are new files in the folder or, where the settings name servers, a project of its own on them.
 
     Args:
         feature_data_path: Feature data folder; its place is written into the registry, so it must stay.
@@ -74,42 +65,40 @@ def apply_and_materialize(feature_data_path: Path, store_path: Path) -> dict[str
     Raises:
         UsageError: There is no `feature_repo/` in the project.
         ArtifactError: The feature data folder holds no views.
+        UnreachableError: A server does not answer; run again to go on.
     """
-    repo_path = settings().project_path / "feature_repo"
-    if not (repo_path / "rec_views.py").is_file():
-        raise UsageError(
-            f"There are no feature definitions in {repo_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT"
-        )
-    cutoff = pd.Timestamp(read_views(feature_data_path)["data_cutoff"])
-    store = open_store(store_path)
-    with _definitions(repo_path, feature_data_path) as modules:
-        services = [modules["rec_services"].training, modules["rec_services"].serving_user]
-        views = modules["rec_views"].feature_views
-        entities = [modules["rec_entities"].user, modules["rec_entities"].item]
-        store.apply([*entities, *views.values(), *services])
-    # The first snapshots stand at the epoch itself, the last ones a microsecond after the cutoff.
-    start, end = pd.Timestamp("1969-12-31", tz="UTC"), cutoff + pd.Timedelta(seconds=1)
-    store.materialize(start.to_pydatetime(), end.to_pydatetime())
-    return {"views": sorted(views)}
+    repo_path = definitions_path()
+    if not online.on_servers():
+        return {"views": fill(online.repo_config(store_path), repo_path, feature_data_path)}
+    project = online.project_name(feature_data_path, repo_path)
+    views = _fill_servers(project, store_path, repo_path, feature_data_path)
+    facts = {"project": project, "registry": "postgresql", "online_store": online.REDIS, "views": views}
+    write_json(store_path / online.SERVERS_FILE, facts)
+    return {"views": views, "project": project}
 
 
-@contextmanager
-def _definitions(repo_path: Path, feature_data_path: Path) -> Iterator[dict[str, Any]]:
-    """Import the repository's modules afresh for this feature data folder, as `feast apply` would."""
-    names = ("rec_entities", "rec_sources", "rec_views", "rec_services")
-    before = os.environ.get("LOREFUSE_FEATURE_DATA")
-    os.environ["LOREFUSE_FEATURE_DATA"] = str(feature_data_path)
-    sys.path.insert(0, str(repo_path))
-    try:
-        for name in names:
-            sys.modules.pop(name, None)
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(repo_path))
-        if before is None:
-            del os.environ["LOREFUSE_FEATURE_DATA"]
-        else:
-            os.environ["LOREFUSE_FEATURE_DATA"] = before
+def ensure_filled(feature_data_path: Path, store_path: Path) -> bool:
+    """Fill a store's project again where the servers have lost it; returns whether they had.
+
+    A finished step is reused because of its files. The rows of a store on servers are elsewhere: Redis may have been
+    emptied since, or be another one.
+
+    Raises:
+        UnreachableError: A server does not answer.
+    """
+    facts = online.server_facts(store_path)
+    if facts is None or online.filled_from(facts["project"]) == feature_data_path:
+        return False
+    _fill_servers(facts["project"], store_path, definitions_path(), feature_data_path)
+    return True
+
+
+def _fill_servers(project: str, store_path: Path, repo_path: Path, feature_data_path: Path) -> list[str]:
+    online.set_filled(project, None)
+    with online.explained_servers():
+        views = fill(online.repo_config(store_path, project), repo_path, feature_data_path)
+    online.set_filled(project, feature_data_path)
+    return views
 
 
 def retrieve_training_set(
@@ -216,10 +205,11 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
     Raises:
         DataError: A row was lost, repeated, re-ordered, or has no features.
     """
-    store = open_store(store_path)
     entities = interactions[[c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]]
-    wanted = features if features is not None else store.get_feature_service("training")
-    joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
+    store = open_store(store_path)
+    with online.explained_servers():
+        wanted = features if features is not None else store.get_feature_service("training")
+        joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
     found = joined[c.ROW_ID].to_numpy()
     if not np.array_equal(found, entities[c.ROW_ID].to_numpy()):
         raise DataError(
@@ -238,10 +228,17 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
 
 
 def online_features(store_path: Path, view: View, features: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
-    """Return features of some users or items from the online store, through Feast's SDK."""
+    """Return features of some users or items from the online store, through Feast's SDK.
+
+    Raises:
+        ArtifactError: The folder holds no online store.
+        UnreachableError: The online store is a server that does not answer.
+    """
+    if online.server_facts(store_path) is None and not (store_path / online.ONLINE_FILE).is_file():
+        raise ArtifactError(f"{store_path} has no online store.", fix="run again: lorefuse run")
     store = open_store(store_path)
     key = c.USER_ID if view.value.startswith("user") else c.ITEM_ID
-    if not (store_path / ONLINE_FILE).is_file():
-        raise ArtifactError(f"{store_path} has no online store.", fix="run again: lorefuse run")
-    answer = store.get_online_features([f"{view}:{name}" for name in features], [{key: entity_id} for entity_id in ids])
+    wanted = [f"{view}:{name}" for name in features]
+    with online.explained_servers():
+        answer = store.get_online_features(wanted, [{key: entity_id} for entity_id in ids])
     return pd.DataFrame(answer.to_dict())

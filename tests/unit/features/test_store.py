@@ -200,14 +200,15 @@ def test_an_offline_store_that_loses_rows_is_an_error(
     """Feast's own file store, given the same definitions and rows, drops the repeated ones without a word."""
     import feast
 
+    from lorefuse.features import online
     from lorefuse.features import store as module
 
     def open_with_dask(path: Path) -> feast.FeatureStore:
         config = feast.RepoConfig(
-            project=module.PROJECT,
+            project=online.LOCAL_PROJECT,
             provider="local",
-            registry=str(path / module.REGISTRY_FILE),
-            online_store={"type": "sqlite", "path": str(path / module.ONLINE_FILE)},
+            registry=str(path / online.REGISTRY_FILE),
+            online_store={"type": "sqlite", "path": str(path / online.ONLINE_FILE)},
             offline_store={"type": "dask"},
             entity_key_serialization_version=3,
             repo_path=str(path),
