@@ -9,10 +9,11 @@ from lorefuse.config.data import (
     NegativesConfig,
     SplitConfig,
 )
+from lorefuse.config.deployment import DeploymentConfig, GuardConfig, ReplicaConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
-from lorefuse.config.load import load_config, parse_config
+from lorefuse.config.load import load_config, load_deployment, parse_config
 from lorefuse.config.models import (
     DCNV2Config,
     DeepFMConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "DINConfig",
     "DataConfig",
     "DeepFMConfig",
+    "DeploymentConfig",
     "EmbeddingConfig",
     "EnrichConfig",
     "EvaluationConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "FileSource",
     "FinalMLPConfig",
     "FineTuneConfig",
+    "GuardConfig",
     "KnowledgeConfig",
     "LabelConfig",
     "LightGCNConfig",
@@ -54,6 +57,7 @@ __all__ = [
     "NegativesConfig",
     "PipelineConfig",
     "RegistryConfig",
+    "ReplicaConfig",
     "RetrievalConfig",
     "Section",
     "ServingConfig",
@@ -64,5 +68,6 @@ __all__ = [
     "TwoTowerConfig",
     "WideDeepConfig",
     "load_config",
+    "load_deployment",
     "parse_config",
 ]

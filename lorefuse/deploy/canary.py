@@ -6,6 +6,7 @@ A dead Python stub leaves Triton's readiness true; only an inference tells.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,20 @@ TOLERANCE = 1e-5
 NOBODY = "\x00nobody"
 """A user_id that no data set can hold."""
 NUM_TIMINGS = 10
+PROBE_TIMEOUT_S = 2.0
 
 
-def verify_ready(url: str, repository_path: Path, version: int, *, active: bool = True) -> dict[str, Any]:
+def verify_ready(url: str, repository_path: Path, version: int, *, front: str | None = s.RECOMMEND) -> dict[str, Any]:
     """Ask every model of a version for answers that are known.
 
     Args:
         url: gRPC address of Triton.
         repository_path: Model repository; the references travel with each version.
         version: The version to check.
-        active: Also check `recommend`, which must answer with this version.
+        front: Also check this front, which must answer with this version; None checks the parts alone.
 
     Returns:
-        max_score_difference and, where `active`, latency_ms (median of ten recommendations).
+        max_score_difference and, where there is a front, latency_ms (median of ten recommendations).
 
     Raises:
         DeployError: A model does not answer, or answers wrongly; the message names it.
@@ -48,9 +50,39 @@ def verify_ready(url: str, repository_path: Path, version: int, *, active: bool 
     features = _check_features(control, version)
     _check_answer(control, repository_path, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
     report: dict[str, Any] = {"max_score_difference": difference}
-    if active:
-        report["latency_ms"] = _check_recommend(control, features, version)
+    if front is not None:
+        report["latency_ms"] = _check_front(control, front, features, version)
     return report
+
+
+def probe(url: str, versions: Collection[int]) -> float:
+    """Ask `recommend` once; it must answer with one of these versions.
+
+    Returns:
+        The milliseconds it took.
+
+    Raises:
+        DeployError: It does not answer, or with another version.
+    """
+    start_s = time.perf_counter()
+    got = Control(url).infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
+    elapsed_ms = (time.perf_counter() - start_s) * 1000
+    version = got[s.MODEL_VERSION][0, 0].decode()
+    if version not in {str(number) for number in versions}:
+        raise DeployError(
+            f"{s.RECOMMEND} answers with another version.", expected=" or ".join(map(str, versions)), got=version
+        )
+    return elapsed_ms
+
+
+def median_latency_ms(control: Control, front: str) -> float:
+    """Return the median of ten recommendations to somebody without a history, in milliseconds."""
+    timings = []
+    for _ in range(NUM_TIMINGS):
+        start_s = time.perf_counter()
+        control.infer(front, {c.USER_ID: text_array(NOBODY)})
+        timings.append((time.perf_counter() - start_s) * 1000)
+    return round(float(np.median(timings)), 2)
 
 
 def _reference(repository_path: Path, name: str, version: int) -> dict[str, NDArray[Any]]:
@@ -103,21 +135,17 @@ def _check_answer(control: Control, repository_path: Path, version: int, num_ret
         raise DeployError(f"{s.ANSWER} {version} names other items than the catalogue.", got=str(ids[:5]))
 
 
-def _check_recommend(control: Control, features: dict[str, NDArray[Any]], version: int) -> float:
+def _check_front(control: Control, front: str, features: dict[str, NDArray[Any]], version: int) -> float:
     inputs = {name: array for name, array in features.items() if name not in (s.K, s.LIKED_ITEM_ID)}
     best = control.infer(s.CATALOGUE_RANKER, inputs, version)[Tensor.SCORE.value]
-    timings = []
-    for _ in range(NUM_TIMINGS):
-        start_s = time.perf_counter()
-        got = control.infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)})
-        timings.append((time.perf_counter() - start_s) * 1000)
+    got = control.infer(front, {c.USER_ID: text_array(NOBODY)})
     if got[s.MODEL_VERSION][0, 0].decode() != str(version):
         raise DeployError(
-            f"{s.RECOMMEND} answers with another version.", expected=str(version), got=str(got[s.MODEL_VERSION])
+            f"{front} answers with another version.", expected=str(version), got=str(got[s.MODEL_VERSION])
         )
     scores = got[Tensor.SCORE.value]
-    _hold(s.RECOMMEND, version, best[:, : scores.shape[1]], scores)
-    return round(float(np.median(timings)), 2)
+    _hold(front, version, best[:, : scores.shape[1]], scores)
+    return median_latency_ms(control, front)
 
 
 def _hold(name: str, version: int, expected: NDArray[Any], got: NDArray[Any]) -> float:

@@ -72,8 +72,21 @@ class Control:
         except InferenceServerException as error:
             raise DeployError(f"Triton could not unload {name}.", got=short(error.message())) from None
 
+    def triton_version(self) -> str:
+        """Return the server's version, e.g. ``2.51.0``; empty where it does not answer."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            return str(self._triton.get_server_metadata(client_timeout=2.0).version)
+        except InferenceServerException:
+            return ""
+
     def infer(
-        self, name: str, inputs: Mapping[str, NDArray[Any]], version: int | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, NDArray[Any]],
+        version: int | None = None,
+        timeout_s: float = INFER_TIMEOUT_S,
     ) -> dict[str, NDArray[Any]]:
         """Run one inference of one version.
 
@@ -90,7 +103,7 @@ class Control:
                 name,
                 [to_infer_input(key, array) for key, array in inputs.items()],
                 model_version=str(version) if version else "",
-                client_timeout=INFER_TIMEOUT_S,
+                client_timeout=timeout_s,
             )
         except InferenceServerException as error:
             raise DeployError(f"{name} {version or ''} gave no answer.", got=short(error.message())) from None

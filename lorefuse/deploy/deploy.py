@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,16 @@ from typing import Any
 from lorefuse.atomic import write_json
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
+from lorefuse.deploy.remote import Server
+from lorefuse.deploy.rollout import Rollout, deploying, drop_trial
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import repository as r
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.config_pbtxt import CONFIG_FILE
-from lorefuse.export.signature import RECOMMEND, ServingSignature
+from lorefuse.export.router import read_trial
+from lorefuse.export.signature import RECOMMEND
 
 DEPLOYED_FILE = "deployed.json"
-KEPT_VERSIONS = 3
-"""Versions kept on disk for a quick return."""
 
 
 def deploy(
@@ -29,10 +27,11 @@ def deploy(
 ) -> dict[str, Any]:
     """Write a version into the model repository, load it beside the one that answers, check it, then switch.
 
-    Where the new version asks for the same tensors, both are loaded until the new one has passed its canary, and the
-    switch is one reload of `recommend`. Where its tensors differ, it replaces the old one, which is brought back if
-    the canary fails; the gap lasts as long as the load. A number that was deployed before with other content (a
-    registry that was begun anew) is replaced in place. The version that already answers is only checked.
+    Where the new version asks for the same tensors, both are loaded until the new one has passed its canary, the
+    switch is one reload of `recommend`, and the old one stays loaded for an instant return. Where its tensors differ,
+    it replaces the old one, which is brought back if the canary fails; the gap lasts as long as the load. A number
+    that was deployed before with other content (a registry that was begun anew) is replaced in place. The version
+    that already answers is only checked.
 
     Args:
         bundle_path: Model bundle.
@@ -47,47 +46,45 @@ def deploy(
         ArtifactError: The bundle or the store is not whole; nothing was touched.
         DeployError: The version could not be brought to serve; the one before still answers.
     """
-    start_s = time.perf_counter()
     supervisor = supervisor or Supervisor()
+    with deploying(supervisor.repository_path):
+        return _deploy(bundle_path, store_path, version, supervisor)
+
+
+def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Supervisor) -> dict[str, Any]:
+    start_s = time.perf_counter()
     repository_path = supervisor.repository_path
     signatures = Bundle.load(bundle_path).signatures()
     previous = r.active_version(repository_path)
     built = r.build_repository(bundle_path, store_path, repository_path, version)
     started = supervisor.start()
-    control = Control(supervisor.url)
-    if built["reused"] and previous == version:
-        report = _verify_or_restart(supervisor, version)
-        _note(supervisor, bundle_path, store_path, version)
-        return _report(supervisor, version, previous, started, report, start_s, side_by_side=True)
-    side_by_side = previous not in (None, version) and r.same_signature(signatures, repository_path)
-    before = _read_configs(repository_path)
+    rollout = Rollout(supervisor, signatures, version)
+    if read_trial(repository_path) is not None:  # what is deployed by hand ends a trial
+        r.write_active(signatures, repository_path, previous or version)
+        rollout.control.load(RECOMMEND)
+        drop_trial(supervisor)
+    side_by_side = previous not in (None, version) and rollout.fits_beside()
     try:
-        report = _bring_up(control, signatures, repository_path, previous if side_by_side else None, version)
+        if built["reused"] and previous == version:
+            report, side_by_side = _verify_or_restart(supervisor, version), True
+        elif rollout.fits_beside():
+            report = _bring_up(rollout, previous)
+        else:
+            report = rollout.replace()
     except LorefuseError as error:
-        _restore(control, repository_path, before, previous, version)
         still = f"version {previous} still answers" if previous not in (None, version) else "nothing is served"
         raise DeployError(f"Version {version} could not be brought to serve; {still}.", got=str(error)) from error
-    _prune(repository_path, version)
-    _note(supervisor, bundle_path, store_path, version)
+    note_sources(supervisor, bundle_path, store_path, version)
     return _report(supervisor, version, previous, started, report, start_s, side_by_side=side_by_side)
 
 
-def _bring_up(
-    control: Control, signatures: ServingSignature, repository_path: Path, beside: int | None, version: int
-) -> dict[str, Any]:
-    versions = [version] if beside is None else [beside, version]
-    r.write_configs(signatures, repository_path, versions)
-    for name in r.PART_MODELS:
-        control.load(name)
-    verify_ready(control.url, repository_path, version, active=False)
-    r.write_active(signatures, repository_path, version)
-    control.load(RECOMMEND)
-    report = verify_ready(control.url, repository_path, version)
-    if beside is not None:
-        r.write_configs(signatures, repository_path, [version])
-        for name in r.PART_MODELS:
-            control.load(name)
-    return report
+def _bring_up(rollout: Rollout, previous: int | None) -> dict[str, Any]:
+    try:
+        rollout.bring_beside()
+        return rollout.switch()
+    except LorefuseError:
+        rollout.withdraw(previous)
+        raise
 
 
 def _verify_or_restart(supervisor: Supervisor, version: int) -> dict[str, Any]:
@@ -95,39 +92,8 @@ def _verify_or_restart(supervisor: Supervisor, version: int) -> dict[str, Any]:
     try:
         return verify_ready(supervisor.url, supervisor.repository_path, version)
     except DeployError:
-        supervisor.stop()
-        supervisor.start()
+        supervisor.restart()
         return verify_ready(supervisor.url, supervisor.repository_path, version)
-
-
-def _read_configs(repository_path: Path) -> dict[Path, str]:
-    return {path: path.read_text("utf-8") for path in repository_path.glob(f"*/{CONFIG_FILE}")}
-
-
-def _restore(
-    control: Control, repository_path: Path, before: dict[Path, str], previous: int | None, version: int
-) -> None:
-    """Bring the configs and the loaded versions back to what they were."""
-    if previous is None or previous == version:
-        for path in repository_path.glob(f"*/{CONFIG_FILE}"):
-            path.unlink()
-            with contextlib.suppress(DeployError):
-                control.unload(path.parent.name)
-        r.remove_version(repository_path, version)
-        return
-    r.remove_version(repository_path, version)
-    for path, text in before.items():
-        path.write_text(text, "utf-8")
-    for name in (*r.PART_MODELS, RECOMMEND):
-        control.load(name)
-    verify_ready(control.url, repository_path, previous)
-
-
-def _prune(repository_path: Path, version: int) -> None:
-    folder_path = repository_path / RECOMMEND
-    there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
-    for old in [number for number in there if number != version][: -(KEPT_VERSIONS - 1)]:
-        r.remove_version(repository_path, old)
 
 
 def _report(
@@ -151,9 +117,10 @@ def _report(
     }
 
 
-def _note(supervisor: Supervisor, bundle_path: Path, store_path: Path, version: int) -> None:
+def note_sources(server: Server, bundle_path: Path, store_path: Path, version: int) -> None:
+    """Write down where the deployed version came from, for whoever needs more of it than is served."""
     content = {"version": version, "bundle_path": str(bundle_path.resolve()), "store_path": str(store_path.resolve())}
-    write_json(supervisor.repository_path.parent / DEPLOYED_FILE, content)
+    write_json(server.repository_path.parent / DEPLOYED_FILE, content)
 
 
 def served_bundle(supervisor: Supervisor | None = None) -> Path:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lorefuse.atomic import write_json
 from lorefuse.deploy.runtime import find_runtime
 from lorefuse.errors import DeployError, UsageError
+from lorefuse.export.router import CANARY, STABLE
 from lorefuse.export.signature import RANKER, RECOMMEND
 from lorefuse.settings import settings
 
@@ -77,11 +78,13 @@ class Supervisor:
         serve_path: Holds `model_repository/`, `runtime/`, `triton.log` and `triton.json` (the pid file).
         ports: Where it listens.
         python_path: Interpreter of the serving environment.
+        name: What `lorefuse status` calls it.
     """
 
     serve_path: Path = field(default_factory=lambda: settings().serve_path)
     ports: Ports = field(default_factory=_default_ports)
     python_path: Path = field(default_factory=lambda: settings().serve_python_path)
+    name: str = "local"
 
     @property
     def repository_path(self) -> Path:
@@ -97,6 +100,16 @@ class Supervisor:
     def url(self) -> str:
         """Address for gRPC clients."""
         return f"{HOST}:{self.ports.grpc}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of its metrics page."""
+        return f"http://{HOST}:{self.ports.metrics}/metrics"
+
+    def restart(self) -> dict[str, Any]:
+        """Stop the server, if it runs, and start it again with what the repository says; returns what `start` does."""
+        self.stop()
+        return self.start()
 
     def start(self) -> dict[str, Any]:
         """Start the server with the deployed models, or adopt the one that already runs, and wait until it answers.
@@ -225,7 +238,8 @@ class Supervisor:
 
         runtime = find_runtime(self.python_path, self.serve_path / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
-        loaded = [name for name in (RANKER, RECOMMEND) if (self.repository_path / name / "config.pbtxt").is_file()]
+        names = (RANKER, STABLE, CANARY, RECOMMEND)
+        loaded = [name for name in names if (self.repository_path / name / "config.pbtxt").is_file()]
         command = [
             str(runtime.server_path),
             f"--model-repository={self.repository_path}",

@@ -15,10 +15,10 @@ import pytest
 
 from lorefuse.atomic import sha256_file
 from lorefuse.client import Client
-from lorefuse.deploy import deploy as deploy_module
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
+from lorefuse.deploy.rollout import KEPT_VERSIONS
 from lorefuse.deploy.supervisor import Ports, Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.repository import active_version, build_repository
@@ -77,7 +77,9 @@ def test_versions_switch_under_load_without_an_error_or_a_mixed_answer(
     assert changes == ["1", "2", "3", "2"]
     assert all(len(answers) == 1 for answers in caller.answers.values())
     assert caller.answers["1"] == caller.answers["3"] != caller.answers["2"]
-    assert {tuple(v) for v in Control(supervisor.url).versions().values()} == {(2,)}
+    loaded = Control(supervisor.url).versions()
+    assert loaded.pop("recommend") == [2]
+    assert {tuple(numbers) for numbers in loaded.values()} == {(2, 3)}, "the version before stays for an instant return"
 
 
 @pytest.mark.parametrize("damage", ["no graph", "other weights"])
@@ -252,4 +254,4 @@ def test_old_versions_are_pruned(supervisor: Supervisor, bundles: tuple[Path, Pa
         deploy(bundles[version % 2], world.store_path, version, supervisor=supervisor)
     kept = sorted(path.name for path in (supervisor.repository_path / "ranker").iterdir() if path.name.isdigit())
     assert kept == ["2", "3", "4"]
-    assert deploy_module.KEPT_VERSIONS == 3
+    assert KEPT_VERSIONS == 3

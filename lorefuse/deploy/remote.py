@@ -1,0 +1,108 @@
+"""A Triton server that somebody else starts and stops, e.g. a pod: asked and told over gRPC alone."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lorefuse.config import ReplicaConfig
+from lorefuse.deploy.control import Control
+from lorefuse.errors import DeployError, UnreachableError
+from lorefuse.export.config_pbtxt import CONFIG_FILE
+from lorefuse.export.repository import PART_MODELS
+from lorefuse.export.router import CANARY, STABLE
+from lorefuse.export.signature import RECOMMEND
+
+FRONTS = (STABLE, CANARY, RECOMMEND)
+
+
+class Server(Protocol):
+    """What a roll-out needs of a Triton server; `Supervisor` is one that this project runs itself."""
+
+    @property
+    def name(self) -> str:
+        """What `lorefuse status` calls it."""
+
+    @property
+    def url(self) -> str:
+        """Its gRPC address."""
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of its metrics page."""
+
+    @property
+    def repository_path(self) -> Path:
+        """Its model repository."""
+
+    def start(self) -> dict[str, Any]:
+        """Make sure that it runs; `adopted` tells whether it ran before."""
+
+    def restart(self) -> dict[str, Any]:
+        """Bring it back to what the repository says, whatever state it is in."""
+
+    def log_tail(self) -> str:
+        """Return the end of its log, where that is within reach."""
+
+
+@dataclass(frozen=True)
+class RemoteServer:
+    """One replica of the configuration.
+
+    Attributes:
+        name: What `lorefuse status` calls it.
+        url: gRPC address.
+        metrics_url: Address of its metrics page.
+        repository_path: Its model repository, a folder that both sides see.
+    """
+
+    name: str
+    url: str
+    metrics_url: str
+    repository_path: Path
+
+    @classmethod
+    def of(cls, config: ReplicaConfig) -> RemoteServer:
+        """Make one from its section of the configuration."""
+        return cls(config.name, config.url, config.metrics_url, config.repository_path)
+
+    def start(self) -> dict[str, Any]:
+        """Make sure that it answers, and has loaded what the repository says (one that has just come back has not).
+
+        Raises:
+            UnreachableError: It does not answer; whoever runs it has to bring it back.
+        """
+        control = Control(self.url)
+        if not control.is_live():
+            raise UnreachableError(
+                f"Replica {self.name} does not answer.", expected=f"Triton at {self.url}", fix="start it, or remove it"
+            )
+        wanted = self._configured()
+        missing = [name for name in wanted if name not in control.versions()] if wanted else []
+        for name in missing:
+            control.load(name)
+        return {"url": self.url, "adopted": not missing}
+
+    def restart(self) -> dict[str, Any]:
+        """Unload and load all models: new processes for all Python stubs, and a gap of as long as they take to load.
+
+        Raises:
+            UnreachableError: It does not answer.
+            DeployError: A model does not load.
+        """
+        control = Control(self.url)
+        for name in reversed(self._configured()):
+            with contextlib.suppress(DeployError):  # what is not loaded cannot be unloaded
+                control.unload(name)
+        return self.start()
+
+    def log_tail(self) -> str:
+        """Its log is where it runs."""
+        return f"(the log of replica {self.name} is where it runs)"
+
+    def _configured(self) -> list[str]:
+        """Models that the repository has a config for, the parts before the fronts that need them."""
+        names = (*PART_MODELS, *FRONTS)
+        return [name for name in names if (self.repository_path / name / CONFIG_FILE).is_file()]

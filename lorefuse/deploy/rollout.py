@@ -1,0 +1,225 @@
+"""Move one Triton server from the version that answers to another, in steps that can each be repeated.
+
+::
+
+    bring_beside   parts of the new version loaded beside the old ones, a front of its own, answers verified
+    start_trial    the router takes over `recommend`: shadow, or a share of the users
+    switch         `recommend` becomes the front of the new version; the old one stays loaded for an instant return
+    withdraw       `recommend` is the front of the old version again, and nothing of the trial is left
+
+Only versions that ask for the same tensors can stand side by side; where they differ, `replace` swaps them with a gap
+as long as the load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorefuse.deploy.canary import median_latency_ms, verify_ready
+from lorefuse.deploy.control import Control
+from lorefuse.deploy.remote import Server
+from lorefuse.errors import DeployError, LorefuseError
+from lorefuse.export import repository as r
+from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
+from lorefuse.export.router import CANARY, STABLE, Trial, remove_router, write_router
+from lorefuse.export.signature import RECOMMEND, ServingSignature
+
+KEPT_VERSIONS = 3
+"""Versions kept on disk for a quick return."""
+
+
+@contextlib.contextmanager
+def deploying(repository_path: Path) -> Iterator[None]:
+    """Hold the lock of a model repository: two processes must not move one server at once."""
+    repository_path.parent.mkdir(parents=True, exist_ok=True)
+    with (repository_path.parent / "deploy.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One version on its way to one server.
+
+    Attributes:
+        server: Where to.
+        signatures: The version's tensors.
+        version: Its number.
+        max_latency_ratio: Largest median latency, as a multiple of the version's that answers now.
+        latency_slack_ms: Milliseconds that it may always take more.
+    """
+
+    server: Server
+    signatures: ServingSignature
+    version: int
+    max_latency_ratio: float = 5.0
+    latency_slack_ms: float = 10.0
+
+    @property
+    def control(self) -> Control:
+        """A connection to the server."""
+        return Control(self.server.url)
+
+    @property
+    def repository_path(self) -> Path:
+        """The server's model repository."""
+        return self.server.repository_path
+
+    @property
+    def stable(self) -> int | None:
+        """The version that answers now."""
+        return r.active_version(self.repository_path)
+
+    def fits_beside(self) -> bool:
+        """Tell whether the version can be loaded beside the one that answers, or there is none yet."""
+        stable = self.stable
+        return stable is None or (stable != self.version and r.same_signature(self.signatures, self.repository_path))
+
+    def bring_beside(self) -> dict[str, Any]:
+        """Load the version beside what is there, give it a front of its own, and hold its answers to the references.
+
+        Returns:
+            The canary's report: max_score_difference, latency_ms.
+
+        Raises:
+            DeployError: It does not load, answers wrongly or too slowly; nothing that answers users was touched.
+        """
+        stable = self.stable
+        loaded = [number for number in loaded_versions(self.repository_path) if number != self.version]
+        beside = [stable] if stable is not None else []
+        # A version that is already loaded beside (an instant return) changes nothing here.
+        keep = loaded if self.version in loaded_versions(self.repository_path) else beside
+        self._load_parts([*keep, self.version])
+        r.write_active(self.signatures, self.repository_path, self.version, name=CANARY)
+        self.control.load(CANARY)
+        report = verify_ready(self.server.url, self.repository_path, self.version, front=CANARY)
+        if stable is not None:
+            self._hold_latency(report["latency_ms"])
+        return report
+
+    def start_trial(self, share: float, shadow_path: Path | None = None) -> None:
+        """Let the router answer in place of the old front, which goes on under another name behind it."""
+        stable = self.stable
+        if stable is None:
+            raise DeployError("A trial needs a version to compare with.", got="nothing is deployed")
+        r.write_active(self.signatures, self.repository_path, stable, name=STABLE)
+        self.control.load(STABLE)
+        write_router(self.signatures, self.repository_path, Trial(stable, self.version, share, shadow_path))
+        self.control.load(RECOMMEND)
+
+    def switch(self) -> dict[str, Any]:
+        """Let the version, which stands beside, answer everybody.
+
+        Returns:
+            The canary's report of what answers now.
+
+        Raises:
+            DeployError: It does not answer as it did; `withdraw` brings the old one back.
+        """
+        stable = self.stable
+        r.write_active(self.signatures, self.repository_path, self.version)
+        self.control.load(RECOMMEND)
+        report = verify_ready(self.server.url, self.repository_path, self.version)
+        drop_trial(self.server)
+        keep = [stable] if stable not in (None, self.version) else []
+        self._load_parts([*keep, self.version])
+        _prune(self.repository_path, [*keep, self.version])
+        return report
+
+    def withdraw(self, stable: int | None) -> None:
+        """Make `stable` answer everybody again, and remove the version; where there was none, leave nothing loaded."""
+        if stable is None:
+            for path in self.repository_path.glob(f"*/{CONFIG_FILE}"):
+                path.unlink()
+                with contextlib.suppress(DeployError):
+                    self.control.unload(path.parent.name)
+            r.remove_version(self.repository_path, self.version)
+            shutil.rmtree(self.repository_path / CANARY, ignore_errors=True)
+            return
+        r.write_active(self.signatures, self.repository_path, stable)
+        self.control.load(RECOMMEND)
+        drop_trial(self.server)
+        keep = [number for number in loaded_versions(self.repository_path) if number != self.version]
+        self._load_parts(sorted({*keep, stable}))
+        r.remove_version(self.repository_path, self.version)
+        verify_ready(self.server.url, self.repository_path, stable)
+
+    def replace(self) -> dict[str, Any]:
+        """Swap in a version whose tensors are others; nobody is answered while it loads.
+
+        Raises:
+            DeployError: It does not load or answers wrongly; the version before was brought back.
+        """
+        before = {path: path.read_text("utf-8") for path in self.repository_path.glob(f"*/{CONFIG_FILE}")}
+        stable = self.stable
+        try:
+            self._load_parts([self.version])
+            verify_ready(self.server.url, self.repository_path, self.version, front=None)
+            r.write_active(self.signatures, self.repository_path, self.version)
+            self.control.load(RECOMMEND)
+            report = verify_ready(self.server.url, self.repository_path, self.version)
+        except LorefuseError:
+            self._restore(before, stable)
+            raise
+        _prune(self.repository_path, [self.version])
+        return report
+
+    def _restore(self, before: dict[Path, str], stable: int | None) -> None:
+        if stable is None or stable == self.version:
+            self.withdraw(None)
+            return
+        r.remove_version(self.repository_path, self.version)
+        for path, text in before.items():
+            path.write_text(text, "utf-8")
+        for name in (*r.PART_MODELS, RECOMMEND):
+            self.control.load(name)
+        verify_ready(self.server.url, self.repository_path, stable)
+
+    def _load_parts(self, versions: list[int]) -> None:
+        r.write_configs(self.signatures, self.repository_path, versions)
+        for name in r.PART_MODELS:
+            self.control.load(name)
+
+    def _hold_latency(self, latency_ms: float) -> None:
+        running_ms = median_latency_ms(self.control, RECOMMEND)
+        limit_ms = running_ms * self.max_latency_ratio + self.latency_slack_ms
+        if latency_ms > limit_ms:
+            raise DeployError(
+                f"Version {self.version} is too slow.",
+                expected=f"at most {limit_ms:.1f} ms (the running version takes {running_ms:.1f})",
+                got=f"{latency_ms:.1f} ms",
+                fix="make it smaller, or raise max_latency_ratio",
+            )
+
+
+def loaded_versions(repository_path: Path) -> list[int]:
+    """Return the versions that the parts' configs name, the active one among them."""
+    path = repository_path / r.PART_MODELS[0] / CONFIG_FILE
+    return [int(number) for number in read_config(path).version_policy.specific.versions] if path.is_file() else []
+
+
+def drop_trial(server: Server) -> None:
+    """Remove the fronts of a trial; `recommend` must be an ordinary front by now."""
+    control = Control(server.url)
+    for name in (STABLE, CANARY):
+        folder_path = server.repository_path / name
+        if folder_path.is_dir():
+            with contextlib.suppress(DeployError):  # it may never have been loaded
+                control.unload(name)
+            shutil.rmtree(folder_path, ignore_errors=True)
+    remove_router(server.repository_path)
+
+
+def _prune(repository_path: Path, loaded: list[int]) -> None:
+    folder_path = repository_path / RECOMMEND
+    there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
+    spare = [number for number in there if number not in loaded]
+    for old in spare[: max(0, len(spare) - (KEPT_VERSIONS - len(loaded)))]:
+        r.remove_version(repository_path, old)
