@@ -68,6 +68,48 @@ def server_facts(store_path: Path) -> dict[str, Any] | None:
     return content
 
 
+def store_project(store_path: Path) -> str:
+    """Return the Feast project of a store folder."""
+    facts = server_facts(store_path)
+    return str(facts["project"]) if facts else LOCAL_PROJECT
+
+
+def store_file(store_path: Path) -> Path:
+    """Return the file that stands for a folder's online features: `online_store.db`, or a whole project's `store.json`.
+
+    Raises:
+        ArtifactError: There is none, or the online store has lost the project.
+        UnreachableError: The online store does not answer.
+        UsageError: The features are on servers that the settings do not name.
+    """
+    facts = server_facts(store_path)
+    if facts is None:
+        path = store_path / ONLINE_FILE
+        if not path.is_file():
+            raise ArtifactError(
+                f"{store_path} has no online store.", expected=ONLINE_FILE, fix="run again: lorefuse run"
+            )
+        return path
+    _need_servers()
+    if filled_from(facts["project"]) is None:
+        raise ArtifactError(
+            "The online store does not hold the features of this model.",
+            expected=f"project {facts['project']} in {mask(settings().online_store_url)}",
+            got="nothing, or a store that was not filled to its end",
+            fix="run again: lorefuse run",
+        )
+    return store_path / SERVERS_FILE
+
+
+def _need_servers() -> None:
+    if not (settings().online_store_url and settings().feast_registry_url):
+        raise UsageError(
+            "These features lie on servers, and the settings name none.",
+            expected="LOREFUSE_ONLINE_STORE_URL and LOREFUSE_FEAST_REGISTRY_URL",
+            fix="name the profile it was made with: LOREFUSE_PROFILE=production-local",
+        )
+
+
 def repo_config(store_path: Path, project: str | None = None) -> RepoConfig:
     """Return Feast's configuration of a store folder.
 
@@ -100,13 +142,8 @@ def repo_config(store_path: Path, project: str | None = None) -> RepoConfig:
 def _production(path: Path, project: str) -> dict[str, Any]:
     import yaml
 
+    _need_servers()
     current = settings()
-    if not (current.online_store_url and current.feast_registry_url):
-        raise UsageError(
-            "These features lie on servers, and the settings name none.",
-            expected="LOREFUSE_ONLINE_STORE_URL and LOREFUSE_FEAST_REGISTRY_URL",
-            fix="name the profile it was made with: LOREFUSE_PROFILE=production-local",
-        )
     if not is_postgres(current.feast_registry_url):
         got = mask(current.feast_registry_url)
         raise ConfigError("Feast's registry is not a PostgreSQL URL.", expected="postgresql://…", got=got)

@@ -37,7 +37,7 @@ def save_model(
         mlflow_model: The `mlflow.models.Model` that is being logged.
         bundle_path: A model bundle (`bundle.json`, `ranker.onnx`, …).
         evaluation_path: An evaluation folder (`metrics.json`, `user_scores.parquet`, …).
-        store_file: Online features as one SQLite file; None where they live in a server.
+        store_file: Online features as one SQLite file, or the `store.json` that names their project on servers.
 
     Raises:
         ArtifactError: The bundle is not whole, or its ranker's inputs differ from its signature.

@@ -12,7 +12,7 @@ from lorefuse.atomic import sha256_file
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Alias
 from lorefuse.export.bundle import EMBEDDING_FILE, Bundle
-from lorefuse.export.repository import STORE_FILE
+from lorefuse.features.online import store_file as find_store_file
 from lorefuse.registry import lineage
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, TAG, create_version, find_version, log_model, promote
@@ -67,7 +67,8 @@ def register(
         dataset_path: Dataset folder, for lineage and for the gate's "same test set".
         split_path: Split folder, likewise.
         store_path: Feature store folder; its online features travel with the version where they are one file, so that
-            the version can be served on another machine with nothing but what it carries.
+            the version can be served on another machine with nothing but what it carries. Of features on servers the
+            name of their project travels.
 
     Returns:
         Version, run and whether an earlier registration was reused.
@@ -78,7 +79,7 @@ def register(
     """
     bundle = Bundle.load(bundle_path)
     metrics = read_json(evaluation_path, "metrics.json")
-    store_file = None if store_path is None or not (store_path / STORE_FILE).is_file() else store_path / STORE_FILE
+    store_file = None if store_path is None else find_store_file(store_path)
     client, name = connect(), config.registry.model_name
     with explained("open the experiment"):
         experiment_id = ensure_experiment(client, config.registry.experiment)

@@ -1,7 +1,8 @@
-"""Reads Feast's SQLite online store without Feast, whose import takes seconds and hundreds of megabytes.
+"""Reads Feast's online store without Feast, whose import takes seconds and hundreds of megabytes.
 
-One table per view, ``<project>_<view>``, with a row per entity and feature: ``entity_key`` (Feast's key, serialization
-version 3), ``feature_name`` and ``value`` (a serialized ``feast.types.Value``). A test holds every answer to the SDK's.
+SQLite here, Redis in redis_store.py. SQLite holds one table per view, ``<project>_<view>``, with a row per entity and
+feature: ``entity_key`` (Feast's key, serialization version 3), ``feature_name`` and ``value`` (a serialized
+``feast.types.Value``). Tests hold every answer of both to the SDK's.
 """
 
 import sqlite3
@@ -18,8 +19,25 @@ class OnlineStoreError(Exception):
     """The store is missing, is not a store, or holds a value of an unknown type."""
 
 
+class OnlineStoreUnavailableError(OnlineStoreError):
+    """The store is a server that does not answer now, or has lost its features; a later try may succeed."""
+
+
+def open_store(path: str, project: str, views: dict[str, list[str]]):
+    """Open what was deployed: a SQLite file or, where `path` is a ``store.json``, Redis at its usual address.
+
+    Raises:
+        OnlineStoreError: The file is missing or no store, or nobody said where Redis is.
+    """
+    if path.endswith(".json"):
+        from redis_store import RedisStore  # a deployment on files needs no Redis client
+
+        return RedisStore(project, views)
+    return OnlineStore(path, project, views)
+
+
 class OnlineStore:
-    """An online store, opened read-only.
+    """An online store in SQLite, opened read-only.
 
     Args:
         path: The SQLite file.
@@ -40,6 +58,10 @@ class OnlineStore:
         missing = sorted(f"{project}_{view}" for view in views if f"{project}_{view}" not in found)
         if missing:
             raise OnlineStoreError(f"the online store {path} lacks the tables {', '.join(missing)}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
 
     def read(self, key: str, entity_ids: list[str]) -> list[dict[str, object]]:
         """Return the features of some entities; a feature that the store does not have is absent.
