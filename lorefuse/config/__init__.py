@@ -10,6 +10,7 @@ from lorefuse.config.data import (
     SplitConfig,
 )
 from lorefuse.config.deployment import DeploymentConfig, GuardConfig, ReplicaConfig
+from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
@@ -37,6 +38,7 @@ __all__ = [
     "DataConfig",
     "DeepFMConfig",
     "DeploymentConfig",
+    "DriftConfig",
     "EmbeddingConfig",
     "EnrichConfig",
     "EvaluationConfig",

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 from lorefuse.config.data import DataConfig, SplitConfig
+from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
@@ -33,6 +34,7 @@ class PipelineConfig(Section):
     enrich: EnrichConfig | None = Field(None, description="A language model that writes about items and users.")
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
+    drift: DriftConfig = DriftConfig()
 
     @model_validator(mode="after")
     def _history_is_kept(self) -> PipelineConfig:
