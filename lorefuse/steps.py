@@ -6,6 +6,7 @@ reused where nothing it depends on has changed. Imports are inside, so that a re
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -140,13 +141,21 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
     paths = _paths(feature_data=feature_data)
     repo_path = settings().project_path / "feature_repo"
     definitions = {file.name: sha256_file(file) for file in sorted(repo_path.glob("*.py"))}
+    servers = bool(settings().online_store_url)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.features.store import apply_and_materialize
 
         return apply_and_materialize(paths["feature_data"], out_path)
 
-    return reuse_or_build("materialize", config=definitions, inputs=paths, rooms=("features",), build=build)
+    key = [definitions, servers]
+    result = reuse_or_build("materialize", config=key, inputs=paths, rooms=("features",), build=build)
+    if servers and result.reused:
+        from lorefuse.features.store import ensure_filled
+
+        refilled = ensure_filled(paths["feature_data"], result.path)  # servers forget what files do not
+        return replace(result, reused=not refilled, summary={**result.summary, "refilled": refilled})
+    return result
 
 
 @reported
