@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lorefuse.atomic import atomic_file
 from lorefuse.errors import DeployError
+from lorefuse.profiles import VARIABLES
 from lorefuse.settings import settings
 
 _PROBE = """
@@ -136,4 +137,6 @@ def _environment(python_path: Path, library_paths: list[Path]) -> dict[str, str]
         # The stub takes its environment from the python3 it finds first.
         "PATH": f"{python_path.parent}:{os.environ.get('PATH', '')}",
         "OMP_NUM_THREADS": "1",
+        # The feature model knows no profile: it is told where Redis is.
+        **({VARIABLES["online_store_url"]: settings().online_store_url} if settings().online_store_url else {}),
     }
