@@ -149,6 +149,14 @@ def check_bucket(uri: str) -> None:
         ) from None
 
 
+def s3_errors(uri: str) -> tuple[type[BaseException], ...]:
+    """Return what the S3 client raises where artifacts go to S3; nothing where they do not."""
+    if not uri.startswith("s3://"):
+        return ()
+    botocore, boto3 = _driver("botocore.exceptions"), _driver("boto3.exceptions")
+    return botocore.BotoCoreError, botocore.ClientError, boto3.Boto3Error
+
+
 def _driver(name: str) -> Any:
     try:
         return importlib.import_module(name)

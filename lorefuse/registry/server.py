@@ -134,15 +134,14 @@ def _launch(uri: str, port: int) -> ServerStatus:
 
 
 def _environment(uri: str) -> dict[str, str]:
-    root = artifacts_path()
-    root.mkdir(parents=True, exist_ok=True)
+    artifacts_path().mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         "_MLFLOW_SERVER_FILE_STORE": uri,
         "_MLFLOW_SERVER_REGISTRY_STORE": uri,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(root),
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": settings().artifacts_uri or str(artifacts_path()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 

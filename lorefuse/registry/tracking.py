@@ -1,4 +1,7 @@
-"""The way to MLflow: a SQLite file in the home on a laptop, a server where `MLFLOW_TRACKING_URI` names one."""
+"""The way to MLflow: a SQLite file in the home on a laptop, a server or PostgreSQL where the settings name one.
+
+With a database, this process writes artifacts itself: to `settings().artifacts_uri` (S3, say), else into the home.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_file
 from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError
+from lorefuse.profiles import mask
 from lorefuse.settings import settings
+from lorefuse.stores import check_postgres, check_stores, is_postgres, s3_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +40,11 @@ def artifacts_path() -> Path:
     return settings().home_path / "mlflow" / "artifacts"
 
 
+def artifacts_root() -> str:
+    """Return where artifacts of a store without a server of its own go: S3 where the settings say so, else the home."""
+    return settings().artifacts_uri or artifacts_path().as_uri()
+
+
 def is_server(uri: str) -> bool:
     """Return whether a tracking URI names a server (and not a file)."""
     return uri.startswith(("http://", "https://"))
@@ -47,7 +57,7 @@ def connect() -> MlflowClient:
     MLflow to unpickle anything. The first use of a local store takes several seconds (its tables are made).
 
     Raises:
-        UnreachableError: The tracking server does not answer within five seconds.
+        UnreachableError: The tracking server or database does not answer within five seconds.
         ArtifactError: The local store is damaged, or cannot be created.
     """
     uri = settings().tracking_uri
@@ -55,6 +65,8 @@ def connect() -> MlflowClient:
         os.environ.setdefault(name, value)
     if is_server(uri):
         _probe(uri)
+    elif is_postgres(uri):
+        check_postgres(uri, "MLflow's database")  # MLflow itself would try for minutes
     import mlflow
 
     if uri.startswith(_SQLITE):
@@ -96,8 +108,8 @@ def ensure_experiment(client: MlflowClient, name: str) -> str:
     """Return the id of an experiment, creating it where it is missing; a deleted one is restored."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        local = client.tracking_uri.startswith(_SQLITE)
-        return str(client.create_experiment(name, artifact_location=artifacts_path().as_uri() if local else None))
+        own = is_server(client.tracking_uri)
+        return str(client.create_experiment(name, artifact_location=None if own else artifacts_root()))
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
@@ -124,8 +136,14 @@ def explained(action: str) -> Iterator[None]:
         text = str(error)
         if "API request to" in text or "Max retries exceeded" in text:
             raise _unreachable(settings().tracking_uri, text) from error
-        raise LorefuseError(f"MLflow could not {action}.", got=text[:500]) from error
+        if is_postgres(settings().tracking_uri) and "psycopg.OperationalError" in text:
+            raise _unreachable(mask(settings().tracking_uri), mask(text)) from error
+        raise LorefuseError(f"MLflow could not {action}.", got=mask(text)[:500]) from error
+    except s3_errors(settings().artifacts_uri) as error:
+        raise _bucket_lost(action, error) from error
     except (OSError, SQLAlchemyError) as error:
+        if is_postgres(settings().tracking_uri) and isinstance(error, SQLAlchemyError):
+            raise _unreachable(mask(settings().tracking_uri), mask(str(error))) from error
         raise _unusable(action, error) from error
 
 
@@ -138,14 +156,16 @@ def run_url(client: MlflowClient, experiment_id: str, run_id: str) -> str:
 
 
 def probe() -> None:
-    """Ask the tracking server whether it is there, before hours of work are to be registered with it.
+    """Ask MLflow and all other stores that are servers whether they are there, before hours of work are to go there.
 
     Raises:
-        UnreachableError: It does not answer. A file or database needs no asking.
+        ConfigError: The settings of the stores do not fit together.
+        UnreachableError: One does not answer. A file needs no asking.
     """
     uri = settings().tracking_uri
     if is_server(uri):
         _probe(uri)
+    check_stores()
 
 
 def _probe(uri: str) -> None:
@@ -167,9 +187,18 @@ def _unusable(action: str, error: Exception) -> ArtifactError:
     )
 
 
+def _bucket_lost(action: str, error: BaseException) -> UnreachableError:
+    return UnreachableError(
+        f"MLflow could not {action}: the artifacts' bucket does not answer, or refuses.",
+        expected=settings().artifacts_uri,
+        got=str(error)[:300],
+        fix="start the object storage, or correct MLFLOW_S3_ENDPOINT_URL and the keys; then run again",
+    )
+
+
 def _unreachable(uri: str, got: Any) -> UnreachableError:
     return UnreachableError(
-        f"The MLflow server {uri} does not answer.",
+        f"The MLflow {'server' if is_server(uri) else 'database'} {uri} does not answer.",
         expected=f"an answer from {uri}",
         got=str(got)[:300],
         fix="start it (lorefuse up), correct MLFLOW_TRACKING_URI, or unset it to use the local store",
