@@ -7,7 +7,7 @@
     feature_spec.json                 names and widths of the inputs
     vocabularies.json views.json      raw values → indices; views and columns of the feature store
     item_tables.safetensors           item tensors of the whole catalogue, by name, as serving sees them
-    catalogue.parquet                 catalogue_row, item_id, title
+    catalogue.parquet                 catalogue_row, item_id, title; lists of texts to filter by
     embedding.json reducer.safetensors item_prior.safetensors   how the text of a new item becomes its features
     serving.json                      bounds, and the numbers of a user or item without history
     reference.safetensors             ranker inputs of some test rows, by name, with `score`
@@ -47,11 +47,12 @@ RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
 MODEL_FILES = ("model.safetensors", "model.json")
 FEATURE_FILES = ("vocabularies.json", "views.json", "item_prior.safetensors")
 EMBEDDING_FILE, REDUCER_FILE = "embedding.json", "reducer.safetensors"
-FORMAT = 1
+FORMAT = 2
 _REQUIRED = (
     *MODEL_FILES, CONFIG_FILE, SPEC_FILE, *FEATURE_FILES, TABLES_FILE, CATALOGUE_FILE, EMBEDDING_FILE, SERVING_FILE,
     REFERENCE_FILE, CATALOGUE_REFERENCE_FILE, METRICS_FILE, RANKER_FILE, CATALOGUE_RANKER_FILE,
 )  # fmt: skip
+_FILTER_PREFIX = "filter:"
 _FIX = "train and export the model again: lorefuse run"
 
 
@@ -131,6 +132,21 @@ class Bundle:
 
         table = pq.read_table(self.path / CATALOGUE_FILE)
         return table[c.ITEM_ID].to_pylist(), table["title"].to_pylist()
+
+    def filters(self) -> dict[str, dict[str, list[int]]]:
+        """Return what a catalogue can be filtered by: column → value → rows of the items that have it."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.path / CATALOGUE_FILE)
+        result: dict[str, dict[str, list[int]]] = {}
+        for name in table.column_names:
+            if not name.startswith(_FILTER_PREFIX):
+                continue
+            rows_of = result.setdefault(name.removeprefix(_FILTER_PREFIX), {})
+            for row, values in enumerate(table[name].to_pylist()):
+                for value in values:
+                    rows_of.setdefault(value, []).append(row)
+        return result
 
     def signatures(self) -> ServingSignature:
         """Return inputs and outputs of the served models."""
@@ -236,6 +252,11 @@ def _write_catalogue(dataset_path: Path, out_path: Path) -> int:
             "title": items[dataset.roles.item_title].fillna("").astype(str),
         }
     )
+    # The raw values: a new category that training has not seen can still be filtered by.
+    for name in dataset.roles.item_categories:
+        frame[_FILTER_PREFIX + name] = [[value] if value else [] for value in items[name].fillna("").astype(str)]
+    for name in dataset.roles.item_multi_categories:
+        frame[_FILTER_PREFIX + name] = [sorted({str(value) for value in values if value}) for values in items[name]]
     frame.to_parquet(out_path / CATALOGUE_FILE, index=False)
     return len(frame)
 

@@ -4,12 +4,13 @@
 
     ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
     catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
-    features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db}
+    features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
     answer/            config.pbtxt <version>/{model.py, answer.json}
     recommend/         config.pbtxt <version>/
 
 Every version folder appears by one rename and needs nothing outside it. The online store is copied in because its
-interest vectors live in the space of this version's knowledge vectors: a rollback must bring its own back.
+interest vectors live in the space of this version's knowledge vectors: a rollback must bring its own back. Features in
+Redis stay there, in a project of this version's own (`features.online`), and only its name is copied.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.atomic import atomic_folder, sha256_file, write_json
-from lorefuse.contract import View
+from lorefuse.contract import Alias, View
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
@@ -35,27 +36,29 @@ from lorefuse.export.config_pbtxt import (
     read_config,
     write_config,
 )
-from lorefuse.export.signature import ServingSignature, num_excluded
+from lorefuse.export.signature import ServingSignature
+from lorefuse.features import online
 from lorefuse.settings import settings
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
-STORE_FILE = "online_store.db"
-STORE_PROJECT = "lorefuse"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER)
 _USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
 
 
-def build_repository(bundle_path: Path, store_path: Path, repository_path: Path, version: int) -> dict[str, Any]:
+def build_repository(
+    bundle_path: Path, store_path: Path, repository_path: Path, version: int, *, alias: str = Alias.CHAMPION
+) -> dict[str, Any]:
     """Write one version of all five models; configs are left alone, so nothing changes for a running server.
 
     Args:
         bundle_path: Model bundle.
-        store_path: Feature store folder with `online_store.db`.
+        store_path: Feature store folder with `online_store.db`, or `store.json` where the features are in Redis.
         repository_path: Triton's model repository; made where there is none.
         version: Number of the version, 1 or more.
+        alias: Alias in the registry that asked for this deployment; answers carry it.
 
     Returns:
-        bundle_digest, store_digest and reused (True where this very version already stood there).
+        bundle_digest, store_digest, alias and reused (True where this very version already stood there).
 
     Raises:
         ArtifactError: The bundle or the store is not whole.
@@ -64,10 +67,8 @@ def build_repository(bundle_path: Path, store_path: Path, repository_path: Path,
     if version < 1:
         raise UsageError("A model version is a positive number.", got=str(version))
     bundle = Bundle.load(bundle_path)
-    store_file = store_path / STORE_FILE
-    if not store_file.is_file():
-        raise ArtifactError(f"{store_path} has no online store.", expected=STORE_FILE, fix="run again: lorefuse run")
-    digests = {"bundle_digest": bundle.digest, "store_digest": sha256_file(store_file)}
+    store_file = online.store_file(store_path)
+    digests = {"bundle_digest": bundle.digest, "store_digest": sha256_file(store_file), "alias": str(alias)}
     if all((repository_path / name / str(version)).is_dir() for name in (*PART_MODELS, s.RECOMMEND)):
         answer = read_answer(repository_path, version)
         if {name: answer.get(name) for name in digests} == digests:
@@ -97,9 +98,7 @@ def write_configs(signatures: ServingSignature, repository_path: Path, versions:
             write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, versions, gpu=True))
 
 
-def write_active(
-    signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND
-) -> None:
+def write_active(signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:
     """Write the config of a front, by default of `recommend`: this version answers once Triton loads it."""
     (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
     write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
@@ -133,7 +132,7 @@ def remove_version(repository_path: Path, version: int) -> None:
 
 
 def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
-    """Return what the answer model of a version holds: item_ids, titles, data_cutoff, limits, digests.
+    """Return what the answer model of a version holds: ids, titles, where it comes from, limits and digests.
 
     Raises:
         ArtifactError: The version is not there.
@@ -153,22 +152,23 @@ def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path
 
 def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
     _copy_template(s.FEATURES, path)
-    shutil.copyfile(store_file, path / STORE_FILE)
+    shutil.copyfile(store_file, path / store_file.name)
     spec, facts = bundle.spec(), bundle.read_json(b.SERVING_FILE)
     config, vocabularies = bundle.config(), bundle.read_json("vocabularies.json")
     views = bundle.read_json("views.json")["views"]
     item_ids, _ = bundle.catalogue()
     defaults = facts["user_without_history"]
     content = {
-        "project": STORE_PROJECT,
-        "online_store": STORE_FILE,
+        "project": online.store_project(store_file.parent),
+        "online_store": store_file.name,
         "views": {view.value: list(views[view.value]["fields"]) for view in _USER_VIEWS if view.value in views},
         "user_fields": [[field.name, vocabularies[field.name]] for field in spec.user_fields],
         "user_numeric": [[name, defaults[name]] for name in spec.user_numeric],
         "interest": [[facet.name, facet.dim] for facet in spec.interest],
         "history_length": spec.history_length,
         "item_ids": item_ids,
-        "num_excluded": num_excluded(len(item_ids), config.serving),
+        "filters": bundle.filters(),
+        "max_exclude": config.serving.max_exclude,
         "num_liked": config.features.history_length,
         "max_k": config.serving.max_k,
     }
@@ -179,7 +179,14 @@ def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
     _copy_template(s.ANSWER, path)
     item_ids, titles = bundle.catalogue()
     limits = bundle.read_json(b.SERVING_FILE)["limits"]
-    content = {"item_ids": item_ids, "titles": titles, "data_cutoff": bundle.data_cutoff, "limits": limits, **digests}
+    content = {
+        "item_ids": item_ids,
+        "titles": titles,
+        "data_cutoff": bundle.data_cutoff,
+        "embedding_address": bundle.read_json(b.EMBEDDING_FILE)["address"],
+        "limits": limits,
+        **digests,
+    }
     write_json(path / ANSWER_FILE, content)
 
 

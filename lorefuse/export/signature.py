@@ -22,8 +22,12 @@ from lorefuse.features.spec import FeatureSpec
 RANKER, CATALOGUE_RANKER = "ranker", "catalogue_ranker"
 FEATURES, ANSWER, RECOMMEND = "features", "answer", "recommend"
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
+CANDIDATES, FILTERS, CONTEXT = "candidates", "filters", "context"
 LIKED_ITEM_ID, LIKED_TITLE = "liked_item_id", "liked_title"
-MODEL_VERSION, DATA_CUTOFF = "model_version", "data_cutoff"
+MODEL_VERSION, ALIAS = "model_version", "alias"
+DATA_CUTOFF, EMBEDDING_ADDRESS = "data_cutoff", "embedding_address"
+PROVENANCE = (MODEL_VERSION, ALIAS, DATA_CUTOFF, EMBEDDING_ADDRESS)
+"""Outputs of every answer that say which model gave it and what that model knows."""
 
 RANKER_BATCH_SIZE = 4096
 """Most rows a request to the ranker may hold."""
@@ -139,10 +143,10 @@ class ServingSignature:
         Args:
             spec: Names and widths of the ranker's inputs.
             num_items: N, size of the catalogue.
-            serving: Bounds on k and on excluded items.
+            serving: Bound on k.
         """
         user, item = _inputs(spec, USER_TENSORS), _inputs(spec, ITEM_TENSORS)
-        exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (num_excluded(num_items, serving),))
+        exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (num_excluded(num_items),))
         num_returned = min(serving.max_k, num_items)
         row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (num_returned,))
         score = TensorSignature(Tensor.SCORE.value, "float32", (num_returned,))
@@ -151,14 +155,14 @@ class ServingSignature:
             TensorSignature(c.USER_ID, "bytes"),
             TensorSignature(K, "int32", optional=True),
             TensorSignature(EXCLUDE_SEEN, "bool", optional=True),
+            *(TensorSignature(name, "bytes", (-1,), optional=True) for name in (CANDIDATES, FILTERS, CONTEXT)),
         )
         answer = (
             TensorSignature(c.ITEM_ID, "bytes", (-1,)),
             TensorSignature(TITLE, "bytes", (-1,)),
             TensorSignature(Tensor.SCORE.value, "float32", (-1,)),
             TensorSignature(LIKED_TITLE, "bytes", (-1,)),
-            TensorSignature(MODEL_VERSION, "bytes"),
-            TensorSignature(DATA_CUTOFF, "bytes"),
+            *(TensorSignature(name, "bytes") for name in PROVENANCE),
         )
         flat_score = TensorSignature(Tensor.SCORE.value, "float32", flat=True)
         return cls(
@@ -170,9 +174,13 @@ class ServingSignature:
         )
 
 
-def num_excluded(num_items: int, serving: ServingConfig) -> int:
-    """Return the width S of `Tensor.EXCLUDE_ROWS`: a fixed one lets Triton batch requests of different users."""
-    return min(serving.max_exclude, num_items)
+def num_excluded(num_items: int) -> int:
+    """Return the width S of `Tensor.EXCLUDE_ROWS`: the whole catalogue.
+
+    A filter or a list of candidates may leave out all items but one; and a fixed width lets Triton batch requests of
+    different users.
+    """
+    return num_items
 
 
 def _inputs(spec: FeatureSpec, tensors: tuple[Tensor, ...]) -> tuple[TensorSignature, ...]:

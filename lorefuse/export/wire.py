@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,18 @@ from lorefuse.errors import UsageError
 _DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "object": "BYTES"}
 
 
+def triton_dtype(name: str, dtype: np.dtype[Any]) -> str:
+    """Return the name of a dtype on the wire, e.g. ``INT64``.
+
+    Raises:
+        UsageError: It is none that the served models use; `name` says whose it is.
+    """
+    known = _DTYPES.get(str(dtype))
+    if known is None:
+        raise UsageError(f"{name} has a dtype that no served model takes.", expected=", ".join(_DTYPES), got=str(dtype))
+    return known
+
+
 def to_infer_input(name: str, array: NDArray[Any]) -> Any:
     """Wrap an array for the wire.
 
@@ -20,12 +33,7 @@ def to_infer_input(name: str, array: NDArray[Any]) -> Any:
     """
     import tritonclient.grpc as triton
 
-    dtype = _DTYPES.get(str(array.dtype))
-    if dtype is None:
-        raise UsageError(
-            f"{name} has a dtype that no served model takes.", expected=", ".join(_DTYPES), got=str(array.dtype)
-        )
-    tensor = triton.InferInput(str(name), list(array.shape), dtype)
+    tensor = triton.InferInput(str(name), list(array.shape), triton_dtype(name, array.dtype))
     tensor.set_data_from_numpy(np.ascontiguousarray(array))
     return tensor
 
@@ -33,3 +41,8 @@ def to_infer_input(name: str, array: NDArray[Any]) -> Any:
 def text_array(value: str) -> NDArray[Any]:
     """Return one text as Triton takes it: an object array of UTF-8 bytes, (1, 1)."""
     return np.array([[value.encode()]], dtype=np.object_)
+
+
+def text_row(values: Sequence[str]) -> NDArray[Any]:
+    """Return the texts of one user, (1, n); no texts are one empty text, which the served models take for padding."""
+    return np.array([[value.encode() for value in values] or [b""]], dtype=np.object_)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from lorefuse.client import Client
+from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor, free_ports
 from lorefuse.models.ranker import Ranker
 from tests.serving.synthetic import World, make_bundle, make_ranker, make_world
 
-PYTHON_PATH = Path(__file__).parents[2] / ".venv-serve" / "bin" / "python"
+PYTHON_PATH = Path(os.environ.get("LOREFUSE_SERVE_PYTHON", Path(__file__).parents[2] / ".venv-serve/bin/python"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +56,21 @@ def new_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
     yield make
     for supervisor in made:
         supervisor.stop()
+
+
+@pytest.fixture(scope="module")
+def served(new_supervisor: Callable[[], Supervisor], bundles: tuple[Path, Path], world: World) -> Supervisor:
+    """A server with version 1 of the first bundle."""
+    supervisor = new_supervisor()
+    report = deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    assert report["max_score_difference"] <= 1e-5
+    return supervisor
+
+
+@pytest.fixture
+def client(served: Supervisor) -> Iterator[Client]:
+    with Client(served.url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from lorefuse.client import Client
 from lorefuse.contract import ITEM_TENSORS, View
 from lorefuse.deploy import new_item
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle, item_tables
@@ -22,19 +20,6 @@ from lorefuse.export.wire import text_array
 from lorefuse.features.store import online_features
 from lorefuse.models.ranker import Ranker
 from tests.serving.synthetic import NUM_ITEMS, NUM_USERS, World
-
-
-@pytest.fixture(scope="module")
-def served(new_supervisor: Callable[[], Supervisor], bundles: tuple[Path, Path], world: World) -> Supervisor:
-    supervisor = new_supervisor()
-    report = deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    assert report["max_score_difference"] <= 1e-5
-    return supervisor
-
-
-@pytest.fixture
-def client(served: Supervisor) -> Client:
-    return Client(served.url)
 
 
 @torch.no_grad()

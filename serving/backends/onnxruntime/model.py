@@ -7,6 +7,7 @@ runs it on one thread per instance, and merges the requests that Triton's dynami
 
 import json
 import os
+import re
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,7 @@ import triton_python_backend_utils as pb_utils
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 MODEL_FILE = "model.onnx"
+PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
 ORT_ERRORS = tuple(
     getattr(ort_state, name)
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
@@ -101,4 +103,6 @@ class TritonPythonModel:
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0][:300]
+    """Return the first line of an error without paths: where files lie is nobody's business but the server's."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return PATH.sub("<file>", lines[0])[:300]

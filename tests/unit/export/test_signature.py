@@ -104,7 +104,9 @@ def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source() -> None:
         assert set(step.input_map.values()) <= there
         there |= set(step.output_map.values())
     assert {tensor.name for tensor in config.output} <= there
-    assert {tensor.name for tensor in config.input if tensor.optional} == {"k", "exclude_seen"}
+    assert {tensor.name for tensor in config.input if tensor.optional} == {
+        tensor.name for tensor in SIGNATURES.recommend.inputs[1:]
+    }
 
 
 def test_versions_stand_side_by_side_only_with_equal_tensors(tmp_path: Path) -> None:

@@ -1,22 +1,22 @@
-"""user_id → the ranker's user tensors, from the online store that was deployed with the model.
+"""user_id → the ranker's user tensors, from the online store that was deployed with the model, and what may be shown.
 
-A request holds up to `max_batch_size` users; `k` and `exclude_seen` may be left out: 10 (or the most that is allowed)
-and true. A user nobody has seen gets the unseen index, the numbers of somebody without history, and no interest: the
-same as a first visit in training.
+A request holds up to `max_batch_size` users; all inputs but `user_id` may be left out. A user nobody has seen gets the
+unseen index, the numbers of somebody without history, and no interest: the same as a first visit in training. What
+`context` says about a user stands before what the store knows.
 """
 
 import json
 import os
+import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from online_store import OnlineStore, OnlineStoreError
+from catalogue import Catalogue
+from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
+from wishes import RequestError, Wishes, shown
 
-DEFAULT_K = 10
-
-
-class RequestError(Exception):
-    """Something the caller can mend."""
+FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a fault of ours would raise: callers get one line, the log gets the trace."""
 
 
 class TritonPythonModel:
@@ -27,7 +27,7 @@ class TritonPythonModel:
         folder = os.path.join(args["model_repository"], args["model_version"])
         with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
-        self.catalogue = {item_id: row for row, item_id in enumerate(self.facts["item_ids"])}
+        self.catalogue = Catalogue(self.facts["item_ids"], self.facts["filters"], self.facts["max_exclude"])
         # Lists of pairs, not mappings: their order is the order of the tensors' columns.
         self.indices = {
             field: {value: row + 1 for row, value in enumerate(values)} for field, values in self.facts["user_fields"]
@@ -36,7 +36,7 @@ class TritonPythonModel:
         self.facets = dict(self.facts["interest"])
         store_path = os.path.join(folder, self.facts["online_store"])
         try:
-            self.store = OnlineStore(store_path, self.facts["project"], self.facts["views"])
+            self.store = open_store(store_path, self.facts["project"], self.facts["views"])
         except OnlineStoreError as error:
             raise pb_utils.TritonModelException(str(error)) from None
 
@@ -48,48 +48,44 @@ class TritonPythonModel:
                 responses.append(pb_utils.InferenceResponse(output_tensors=self._answer(request)))
             except RequestError as error:
                 responses.append(_failed(error, pb_utils.TritonError.INVALID_ARG))
+            except OnlineStoreUnavailableError as error:
+                responses.append(_failed(error, pb_utils.TritonError.UNAVAILABLE))
             except OnlineStoreError as error:
                 responses.append(_failed(error, pb_utils.TritonError.INTERNAL))
+            except FAULTS as error:
+                pb_utils.Logger.log_error(traceback.format_exc())
+                responses.append(_failed(f"features failed: {type(error).__name__}", pb_utils.TritonError.INTERNAL))
         return responses
 
     def finalize(self):
         """Close the store."""
-        self.store.connection.close()
+        self.store.close()
 
     def _answer(self, request):
-        user_ids = self._user_ids(request)
-        k = self._k(request, len(user_ids))
-        exclude = _optional(request, "exclude_seen", True, len(user_ids))
-        found = self.store.read("user_id", user_ids)
+        wishes = Wishes(request, self.facts["max_k"])
+        self._check_context(wishes.context)
+        found = self.store.read("user_id", wishes.user_ids)
         tensors = {
-            "user_fields": self._fields(user_ids, found),
+            "user_fields": self._fields(wishes, found),
             "user_numeric": self._numeric(found),
             "user_interest": self._interest(found),
             "user_history": self._history(found),
-            "exclude_rows": self._exclude_rows(found, exclude),
-            "k": k[:, None],
+            "exclude_rows": self._exclude_rows(wishes, found),
+            "k": wishes.k[:, None],
             "liked_item_id": self._liked(found),
         }
         return [pb_utils.Tensor(name, array) for name, array in tensors.items() if array.shape[1]]
 
-    def _user_ids(self, request):
-        raw = pb_utils.get_input_tensor_by_name(request, "user_id").as_numpy().reshape(-1)
-        try:
-            return [value.decode("utf-8") for value in raw]
-        except UnicodeDecodeError:
-            raise RequestError("user_id is not UTF-8 text") from None
+    def _check_context(self, context):
+        known = [field for field in self.indices if field != "user_id"]
+        for column in sorted({column for values in context for column in values}):
+            if column not in known:
+                raise RequestError(f"context has no column {shown(column)}; known: {', '.join(known) or 'none'}")
 
-    def _k(self, request, num_users):
-        k = _optional(request, "k", min(DEFAULT_K, self.facts["max_k"]), num_users).astype(np.int32)
-        if (k < 1).any() or (k > self.facts["max_k"]).any():
-            bad = k[(k < 1) | (k > self.facts["max_k"])][0]
-            raise RequestError(f"k must lie between 1 and {self.facts['max_k']}; got {bad}")
-        return k
-
-    def _fields(self, user_ids, found):
+    def _fields(self, wishes, found):
         rows = []
-        for user_id, features in zip(user_ids, found, strict=True):
-            values = {**features, "user_id": user_id}
+        for user_id, features, said in zip(wishes.user_ids, found, wishes.context, strict=True):
+            values = {**features, **said, "user_id": user_id}
             rows.append([table.get(values.get(field, ""), 0) for field, table in self.indices.items()])
         return np.array(rows, dtype=np.int64)
 
@@ -115,20 +111,18 @@ class TritonPythonModel:
         result = np.zeros((len(found), length), dtype=np.int64)
         for row, features in zip(result, found, strict=True):
             # An item that has left the catalogue keeps its place as padding.
-            liked = [self.catalogue.get(item, -1) + 1 for item in features.get("recent_liked", ())][-length:]
+            liked = [self.catalogue.row_of.get(item, -1) + 1 for item in features.get("recent_liked", ())][-length:]
             if length and liked:
                 row[-len(liked) :] = liked
         return result
 
-    def _exclude_rows(self, found, exclude):
-        width = self.facts["num_excluded"]
-        result = np.full((len(found), width), -1, dtype=np.int64)
-        for row, features, wanted in zip(result, found, exclude, strict=True):
-            if wanted:
-                seen = [self.catalogue[item] for item in features.get("seen", ()) if item in self.catalogue]
-                seen = seen[-width:]  # newest last: where they do not all fit, the oldest may come back
-                row[: len(seen)] = seen
-        return result
+    def _exclude_rows(self, wishes, found):
+        asked = zip(wishes.candidates, wishes.filters, wishes.exclude_seen, found, strict=True)
+        rows = [
+            self.catalogue.exclude_rows(candidates, filters, features.get("seen", ()) if exclude_seen else ())
+            for candidates, filters, exclude_seen, features in asked
+        ]
+        return np.stack(rows)
 
     def _liked(self, found):
         """Newest first, padded with empty texts to at least one column."""
@@ -136,11 +130,6 @@ class TritonPythonModel:
         width = max(1, *(len(items) for items in lists)) if lists else 1
         rows = [[item.encode() for item in items] + [b""] * (width - len(items)) for items in lists]
         return np.array(rows, dtype=np.object_).reshape(len(found), width)
-
-
-def _optional(request, name, default, num_users):
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return np.full(num_users, default) if tensor is None else tensor.as_numpy().reshape(-1)
 
 
 def _failed(error, code):

@@ -1,0 +1,152 @@
+"""Requests and answers as typed objects; the sync and the asyncio client share every line of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.errors import UsageError
+from lorefuse.export.wire import text_array, text_row
+
+Filters = Mapping[str, str | Sequence[str]] | Sequence[str]
+"""Column → value or alternatives; or texts such as ``"genres=War"`` and ``"genres!=Horror"``."""
+USER_TENSORS = ("user_fields", "user_numeric", "user_interest", "user_history")
+
+
+@dataclass(frozen=True)
+class ScoredItem:
+    """One recommended item.
+
+    Attributes:
+        item_id: Raw id.
+        title: What people read.
+        score: Probability of a like, or the predicted value for regression.
+    """
+
+    item_id: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer for one user.
+
+    Attributes:
+        items: Best first; fewer than asked for where no more items remain.
+        liked_titles: What the user liked, newest first; empty for somebody without history.
+        model_version: Version that answered.
+        data_cutoff: Latest training timestamp it knows, ISO 8601 in UTC.
+        alias: Alias in the registry that asked for this version's deployment.
+        embedding_address: Address of the space its text vectors live in.
+    """
+
+    items: list[ScoredItem]
+    liked_titles: list[str]
+    model_version: str
+    data_cutoff: str
+    alias: str = ""
+    embedding_address: str = ""
+
+
+@dataclass(frozen=True)
+class NewItemScore:
+    """What a user would think of an item that is known by its text alone.
+
+    Attributes:
+        score: As `ScoredItem.score`.
+        vector: The text's embedding before reduction, float32 (D,).
+        model_version: Version that answered.
+        data_cutoff: Latest training timestamp it knows, ISO 8601 in UTC.
+        alias: Alias in the registry that asked for this version's deployment.
+        embedding_address: Address of the vector's space.
+    """
+
+    score: float
+    vector: NDArray[np.float32]
+    model_version: str
+    data_cutoff: str
+    alias: str
+    embedding_address: str
+
+
+def recommend_inputs(
+    user_id: str,
+    k: int,
+    exclude_seen: bool,
+    candidates: Sequence[str] | None,
+    filters: Filters | None,
+    context: Mapping[str, str] | None,
+) -> dict[str, NDArray[Any]]:
+    """Return the tensors of one `recommend` request.
+
+    Raises:
+        UsageError: k is below 1, or a text is empty or not what it should be.
+    """
+    if not user_id:
+        raise UsageError("The user id is empty.", expected="a user_id of the dataset, or any new one")
+    if k < 1:
+        raise UsageError("k must be at least 1.", got=str(k))
+    inputs: dict[str, NDArray[Any]] = {
+        "user_id": text_array(user_id),
+        "k": np.array([[min(k, np.iinfo(np.int32).max)]], dtype=np.int32),
+        "exclude_seen": np.array([[exclude_seen]], dtype=np.bool_),
+    }
+    if candidates is not None:
+        if isinstance(candidates, str):
+            raise UsageError("candidates must be a list of item ids.", got=repr(candidates))
+        inputs["candidates"] = text_row(candidates)
+    if filters:
+        inputs["filters"] = text_row(_conditions(filters))
+    if context:
+        inputs["context"] = text_row([f"{column}={value}" for column, value in context.items()])
+    return inputs
+
+
+def new_item_inputs(text: str, user_id: str | None) -> dict[str, NDArray[Any]]:
+    """Return the tensors of one `embed` request.
+
+    Raises:
+        UsageError: The text is empty.
+    """
+    if not text.strip():
+        raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
+    return {"text": text_array(text)} | ({"user_id": text_array(user_id)} if user_id else {})
+
+
+def recommendation(got: Mapping[str, NDArray[Any]]) -> Recommendation:
+    """Read the answer of `recommend` for its first user."""
+    rows = zip(got["item_id"][0], got["title"][0], got["score"][0], strict=True)
+    return Recommendation(
+        # An empty id is padding.
+        items=[ScoredItem(item.decode(), title.decode(), float(score)) for item, title, score in rows if item],
+        liked_titles=[title.decode() for title in got["liked_title"][0] if title],
+        **_provenance(got),
+    )
+
+
+def new_item_score(got: Mapping[str, NDArray[Any]]) -> NewItemScore:
+    """Read the answer of `embed` for its first text."""
+    return NewItemScore(score=float(got["score"][0, 0]), vector=got["vector"][0], **_provenance(got))
+
+
+def _provenance(got: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    names = ("model_version", "data_cutoff", "alias", "embedding_address")
+    # A server of an older release knows fewer of them.
+    return {name: got[name][0, 0].decode() for name in names if name in got}
+
+
+def _conditions(filters: Filters) -> list[str]:
+    if isinstance(filters, str):
+        raise UsageError("filters must be a mapping or a list of texts.", got=repr(filters))
+    if not isinstance(filters, Mapping):
+        return list(filters)
+    return [
+        f"{column}={value}"
+        for column, values in filters.items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]

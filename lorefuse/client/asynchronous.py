@@ -1,0 +1,95 @@
+"""The client for asyncio: the same calls as `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.client import answers
+from lorefuse.client.answers import Filters, NewItemScore, Recommendation
+from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, outputs_of
+from lorefuse.export.wire import to_infer_input
+
+
+class AsyncClient:
+    """A connection to Triton for one event loop; make it inside a coroutine.
+
+    ::
+
+        async with AsyncClient("127.0.0.1:8601") as client:
+            answers = await asyncio.gather(*(client.recommend(user) for user in users))
+
+    Args:
+        url: gRPC address, ``host:port``; default: `LOREFUSE_TRITON_URL`.
+        timeout_s: Deadline of a call, all its retries included.
+        max_retries: Tries after the first where the server is not there or its queue is full; nothing else is retried.
+        tls: Certificates, where the server (or a gateway before it) speaks TLS.
+
+    Raises:
+        UsageError: The deadline is not positive, or a certificate is missing.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, timeout_s: float = 10.0, max_retries: int = 3, tls: Tls | None = None
+    ) -> None:
+        import tritonclient.grpc.aio as triton
+
+        self._target = Target.of(url, timeout_s, max_retries, tls)
+        self._triton = triton.InferenceServerClient(self._target.url, **self._target.tls_options)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._triton.close()
+
+    async def recommend(
+        self,
+        user_id: str,
+        k: int = 10,
+        exclude_seen: bool = True,
+        *,
+        candidates: Sequence[str] | None = None,
+        filters: Filters | None = None,
+        context: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Recommendation:
+        """Return the k best items for a user; arguments and errors as `Client.recommend`."""
+        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context)
+        return answers.recommendation(await self._infer(RECOMMEND, inputs, timeout_s))
+
+    async def score_text(
+        self, text: str, user_id: str | None = None, *, timeout_s: float | None = None
+    ) -> NewItemScore:
+        """Score an item that nobody has seen from its words; arguments and errors as `Client.score_text`."""
+        return answers.new_item_score(await self._infer(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+
+    async def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
+        """Score rows of user and item tensors; arguments and errors as `Client.score`."""
+        scores: NDArray[np.float32] = (await self._infer(RANKER, inputs, timeout_s))["score"].reshape(-1)
+        return scores
+
+    async def _infer(
+        self, model: str, inputs: Mapping[str, NDArray[Any]], timeout_s: float | None
+    ) -> dict[str, NDArray[Any]]:
+        from tritonclient.utils import InferenceServerException
+
+        request = [to_infer_input(name, array) for name, array in inputs.items()]
+        attempts = self._target.attempts(timeout_s)
+        while True:
+            try:
+                return outputs_of(await self._triton.infer(model, request, client_timeout=attempts.left_s))
+            except InferenceServerException as error:
+                pause_s = attempts.pause_s(error, model)
+            await asyncio.sleep(pause_s)

@@ -1,0 +1,78 @@
+"""Which rows of the catalogue a user may be shown: candidates, filters, and what they have seen."""
+
+import numpy as np
+from wishes import RequestError, shown
+
+MAX_NAMED = 12
+"""Columns that an error names."""
+NOTHING = np.zeros(0, np.int64)
+
+
+class Catalogue:
+    """The catalogue of one version.
+
+    Args:
+        item_ids: In order of the rows.
+        filters: Column → value → rows that have it.
+        max_exclude: Most seen items left out for one user.
+    """
+
+    def __init__(self, item_ids, filters, max_exclude):
+        self.num_items = len(item_ids)
+        self.row_of = {item_id: row for row, item_id in enumerate(item_ids)}
+        self.filters = {
+            column: {value: np.array(rows, np.int64) for value, rows in values.items()}
+            for column, values in filters.items()
+        }
+        self.max_exclude = max_exclude
+
+    def exclude_rows(self, candidates, filters, seen):
+        """Return the rows that must not be returned, int64 (N,), padded with -1.
+
+        Args:
+            candidates: Item ids; unknown and repeated ones do not count. None: every item.
+            filters: Conditions; see `passing`.
+            seen: Item ids, newest last: where there are more than the bound, the oldest may come back.
+        """
+        seen_rows = [self.row_of[item] for item in seen if item in self.row_of][-self.max_exclude :]
+        result = np.full(self.num_items, -1, np.int64)
+        if candidates is None and not filters:
+            result[: len(seen_rows)] = seen_rows
+            return result
+        allowed = self.passing(filters)
+        if candidates is not None:
+            chosen = np.zeros(self.num_items, bool)
+            chosen[[self.row_of[item] for item in candidates if item in self.row_of]] = True
+            allowed &= chosen
+        allowed[seen_rows] = False
+        excluded = np.flatnonzero(~allowed)
+        result[: len(excluded)] = excluded
+        return result
+
+    def passing(self, filters):
+        """Return which items pass, bool (N,): one of the values of each column that is named, none of those refused.
+
+        Args:
+            filters: ``column=value`` (values of one column are alternatives) or ``column!=value`` (refused).
+
+        Raises:
+            RequestError: A filter does not read so, or the catalogue has no such column.
+        """
+        wanted = {}
+        allowed = np.ones(self.num_items, bool)
+        for entry in filters:
+            name, sign, value = entry.partition("=")
+            column = name.removesuffix("!")
+            if not sign or not column:
+                raise RequestError(f"filters must read column=value or column!=value; got {shown(entry)}")
+            if column not in self.filters:
+                known = ", ".join(sorted(self.filters)[:MAX_NAMED]) or "none"
+                raise RequestError(f"the catalogue has no column {shown(column)} to filter by; it has: {known}")
+            rows = self.filters[column].get(value, NOTHING)
+            if name.endswith("!"):
+                allowed[rows] = False
+            else:
+                wanted.setdefault(column, np.zeros(self.num_items, bool))[rows] = True
+        for mask in wanted.values():
+            allowed &= mask
+        return allowed
