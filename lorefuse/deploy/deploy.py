@@ -16,7 +16,7 @@ from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import repository as r
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.router import read_trial
+from lorefuse.export.router import STABLE, read_trial
 from lorefuse.export.signature import RECOMMEND
 
 DEPLOYED_FILE = "deployed.json"
@@ -136,25 +136,26 @@ def served_bundle(supervisor: Supervisor | None = None) -> Path:
         raise UsageError("Nothing was deployed from here.", got=str(error), fix="lorefuse run") from None
 
 
-def status(supervisor: Supervisor | None = None) -> dict[str, Any]:
+def status(server: Server | None = None) -> dict[str, Any]:
     """Say whether the deployed version answers, by asking it.
 
     Returns:
-        running, url, version, serving and problem (None where all is well); pid, models and the canary's report where
-        the server runs.
+        running, url, version, serving and problem (None where all is well); models and the canary's report where the
+        server runs.
     """
-    supervisor = supervisor or Supervisor()
-    process = supervisor.process()
-    version = r.active_version(supervisor.repository_path)
-    facts: dict[str, Any] = {"running": process is not None, "url": supervisor.url, "version": version}
-    if process is None:
+    server = server or Supervisor()
+    version = r.active_version(server.repository_path)
+    facts: dict[str, Any] = {"running": not server.gone(), "url": server.url, "version": version}
+    if not facts["running"]:
         return {**facts, "serving": False, "problem": "Triton is not running: make up"}
-    facts["pid"] = process.pid
     if version is None:
         return {**facts, "serving": False, "problem": "nothing is deployed: lorefuse run"}
     try:
-        facts["models"] = Control(supervisor.url).versions()
-        facts |= verify_ready(supervisor.url, supervisor.repository_path, version)
+        facts["models"] = Control(server.url).versions()
+        trial = read_trial(server.repository_path)
+        # A router answers with either version: what stood there before is asked behind it.
+        front = RECOMMEND if trial is None else STABLE
+        facts |= verify_ready(server.url, server.repository_path, version, front=front)
     except LorefuseError as error:
         return {**facts, "serving": False, "problem": str(error)}
     return {**facts, "serving": True, "problem": None}
@@ -164,14 +165,14 @@ def up(supervisor: Supervisor | None = None) -> dict[str, Any]:
     """Start the server, or adopt the one that runs, and ask the deployed version for answers.
 
     Returns:
-        What `status` says.
+        What `status` says, and the server's pid.
 
     Raises:
         DeployError: It did not start, or the deployed version does not answer.
     """
     supervisor = supervisor or Supervisor()
-    supervisor.start()
-    facts = status(supervisor)
+    started = supervisor.start()
+    facts = {**status(supervisor), "pid": started["pid"]}
     if facts["version"] is not None and not facts["serving"]:
         raise DeployError(
             f"Triton runs, but version {facts['version']} does not serve.",

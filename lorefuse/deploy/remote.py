@@ -40,6 +40,9 @@ class Server(Protocol):
     def start(self) -> dict[str, Any]:
         """Make sure that it runs; `adopted` tells whether it ran before."""
 
+    def gone(self) -> bool:
+        """Tell whether it is known to have ended, so that waiting for it is in vain."""
+
     def restart(self) -> dict[str, Any]:
         """Bring it back to what the repository says, whatever state it is in."""
 
@@ -84,6 +87,10 @@ class RemoteServer:
         for name in missing:
             control.load(name)
         return {"url": self.url, "adopted": not missing}
+
+    def gone(self) -> bool:
+        """Whoever runs it knows; from here it only does not answer."""
+        return False
 
     def restart(self) -> dict[str, Any]:
         """Unload and load all models: new processes for all Python stubs, and a gap of as long as they take to load.

@@ -27,7 +27,7 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError, LorefuseError
 from lorefuse.export import repository as r
-from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
+from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config, write_config
 from lorefuse.export.router import CANARY, STABLE, Trial, remove_router, write_router
 from lorefuse.export.signature import RECOMMEND, ServingSignature
 
@@ -215,6 +215,28 @@ def drop_trial(server: Server) -> None:
                 control.unload(name)
             shutil.rmtree(folder_path, ignore_errors=True)
     remove_router(server.repository_path)
+
+
+def force(server: Server, version: int) -> None:
+    """Point every config at a version that is on disk, restart, and hold its answers to the references.
+
+    For a server whose active version is broken: nothing of it can be asked to make way.
+
+    Raises:
+        DeployError: That version does not answer either.
+    """
+    for name in (*r.PART_MODELS, RECOMMEND):
+        path = server.repository_path / name / CONFIG_FILE
+        config = read_config(path)
+        del config.version_policy.specific.versions[:]
+        config.version_policy.specific.versions.append(version)
+        for step in config.ensemble_scheduling.step:
+            step.model_version = version
+        write_config(path, config)
+    for name in (STABLE, CANARY):
+        shutil.rmtree(server.repository_path / name, ignore_errors=True)
+    server.restart()
+    verify_ready(server.url, server.repository_path, version)
 
 
 def _prune(repository_path: Path, loaded: list[int]) -> None:

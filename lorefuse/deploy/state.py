@@ -21,6 +21,7 @@ class Stage(StrEnum):
     LIVE = "live"  # one version answers everybody
     SHADOW = "shadow"  # a new version is asked too, and never heard
     CANARY = "canary"  # a new version answers a share of the users
+    STANDBY = "standby"  # (of a version) it answered before, and is still loaded
     REJECTED = "rejected"  # (of a version) it was not fit to serve
     ROLLED_BACK = "rolled_back"  # (of a version) it served, or was tried, and was taken back
 
@@ -61,7 +62,8 @@ class ServerState:
         problem: What is wrong now; empty where nothing is.
         verdicts: Version → why it is not served here.
         baseline: The metrics at the beginning of the trial.
-        checked: When this was last found to be so.
+        request: The last request to deploy that was heeded.
+        registry: Why the registry does not say what it wants; empty where it does.
     """
 
     server: str
@@ -76,7 +78,8 @@ class ServerState:
     problem: str = ""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
-    checked: str = ""
+    request: str = ""
+    registry: str = ""
 
     def enter(self, stage: Stage, reason: str, **changes: Any) -> None:
         """Move to a stage, with the time and the reason."""

@@ -106,6 +106,10 @@ class Supervisor:
         """Address of its metrics page."""
         return f"http://{HOST}:{self.ports.metrics}/metrics"
 
+    def gone(self) -> bool:
+        """Tell whether no server of this folder runs."""
+        return self._find()[0] is None
+
     def restart(self) -> dict[str, Any]:
         """Stop the server, if it runs, and start it again with what the repository says; returns what `start` does."""
         self.stop()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_folder
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.registry import flavor
 from lorefuse.registry.tracking import connect, explained
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 TAG = "lorefuse."
+_LOST = ("API request to", "Max retries exceeded", "Connection refused", "Could not connect", "timed out")
+"""What MLflow, requests and boto say when a server does not answer."""
 BUNDLE_TAG, STORE_TAG = f"{TAG}bundle_sha256", f"{TAG}store_sha256"
 
 
@@ -179,6 +182,8 @@ def fetch(entry: ModelVersion, folder: str, out_path: Path) -> Path:
 
     Raises:
         ArtifactError: It is not there.
+        UnreachableError: The server that holds it does not answer.
+        OSError: There is no room for it here.
     """
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
@@ -187,6 +192,15 @@ def fetch(entry: ModelVersion, folder: str, out_path: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(out_path)))
     except (MlflowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise  # the trouble is here, not there
+        if any(sign in str(error) for sign in _LOST):
+            raise UnreachableError(
+                f"The artifacts of version {entry.version} of {entry.name} are out of reach.",
+                expected=f"an answer from {entry.source}",
+                got=str(error)[:300],
+                fix="start the server that holds them",
+            ) from error
         raise ArtifactError(
             f"Version {entry.version} of {entry.name} does not carry {folder}/.",
             expected=f"artifacts at {entry.source}",

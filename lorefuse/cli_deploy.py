@@ -1,0 +1,152 @@
+"""Commands that move and show what is served: reconcile, promote, rollback, status, webhook."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorefuse.errors import UsageError
+
+if TYPE_CHECKING:
+    from lorefuse.deploy.state import ServerState
+
+SECRET_VARIABLE = "LOREFUSE_WEBHOOK_SECRET"  # noqa: S105  (the name of the variable)
+ModelOption = Annotated[str, typer.Option(help="Registered model.")]
+DeploymentOption = Annotated[Path | None, typer.Option("--config", help="YAML file of the deployment; default: none.")]
+
+
+def register_deploy_commands(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(reconcile)
+    app.command()(promote)
+    app.command()(rollback)
+    app.command()(status)
+    app.command()(webhook)
+
+
+def reconcile(
+    config: DeploymentOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Take one step on each server, and end.")] = False,
+    webhook_port: Annotated[int, typer.Option(help="Listen for MLflow's webhooks here; 0: do not.", min=0)] = 0,
+    webhook_host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Keep Triton at what the registry's `champion` says, whoever set it; until interrupted."""
+    from lorefuse.config import load_deployment
+    from lorefuse.deploy import webhook as hook
+    from lorefuse.deploy.reconcile import Reconciler, only_one
+    from lorefuse.settings import settings
+
+    deployment = load_deployment(config)
+    verifier = hook.Verifier(_secret()) if webhook_port else None
+    logging.getLogger("lorefuse").setLevel(os.environ.get("LOREFUSE_LOG", "INFO").upper())
+    with only_one(settings().serve_path):
+        reconciler = Reconciler(deployment)
+        if once:
+            for state in reconciler.once():
+                typer.echo(_line(state))
+            return
+        if verifier is not None:
+            hook.serve(webhook_port, verifier, deployment.model_name, reconciler.watcher.hint, webhook_host)
+        typer.echo(f"Following {deployment.model_name}@champion; interrupt to end (servers go on)")
+        reconciler.start()
+        try:
+            _wait_for_signal(threading.Event())
+        finally:
+            reconciler.close()
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of the model version, or another alias of it.")],
+    alias: Annotated[str, typer.Option(help="Alias to set.")] = "champion",
+    model: ModelOption = "lorefuse-ranker",
+) -> None:
+    """Set an alias by hand; again for the champion: retry it, or end its trial and let it take over."""
+    from lorefuse.registry.deployment import request
+    from lorefuse.registry.version import get_version
+    from lorefuse.registry.version import promote as set_alias
+
+    number = str(get_version(model, version).version)
+    set_alias(model, number, alias)
+    if alias == "champion":
+        request(model, number)
+    typer.echo(f"{model} version {number} is {alias}")
+
+
+def rollback(model: ModelOption = "lorefuse-ranker") -> None:
+    """Make the version champion again that answered before; it is still loaded, so this takes a moment."""
+    from lorefuse.registry.deployment import roll_back
+
+    left, number = roll_back(model)
+    typer.echo(f"{model}: back from version {left} to version {number}")
+
+
+def status(
+    config: DeploymentOption = None,
+    model: ModelOption = "lorefuse-ranker",
+) -> None:
+    """Say what is desired and what answers, on each server, since when and why: by asking, not by a readiness flag."""
+    from lorefuse.config import load_deployment
+    from lorefuse.deploy.deploy import status as serving
+    from lorefuse.deploy.follow import state_path
+    from lorefuse.deploy.reconcile import servers_of
+    from lorefuse.deploy.state import load_state
+    from lorefuse.registry.server import status as tracking
+    from lorefuse.registry.version import aliases
+
+    for server in servers_of(load_deployment(config)):
+        facts = serving(server)
+        said = f"version {facts['version']} answers" if facts["serving"] else facts["problem"]
+        typer.echo(f"Triton  {facts['url']}: {said}")
+        if state_path(server).is_file():
+            typer.echo(f"        {_line(load_state(state_path(server), server.name))}")
+    mlflow = tracking()
+    typer.echo(f"MLflow  {mlflow.url}: {'running' if mlflow.running else 'not running'}")
+    for alias, version in sorted(aliases(model).items()):
+        typer.echo(f"{model}@{alias}: version {version}")
+
+
+def webhook(
+    url: Annotated[str, typer.Option(help="Where MLflow delivers.")] = "http://127.0.0.1:8650/webhook",
+) -> None:
+    """Register the reconciler's webhook with MLflow; the secret comes from LOREFUSE_WEBHOOK_SECRET."""
+    from lorefuse.deploy.webhook import EVENTS, register
+
+    entry = register(url, _secret())
+    typer.echo(f"{entry.name}: {', '.join(EVENTS)} → {entry.url}")
+
+
+def _line(state: ServerState) -> str:
+    """Return a server's state in one line."""
+    parts = [f"{state.server}: {state.stage}", f"desired {state.desired}", f"actual {state.actual}"]
+    if state.candidate is not None:
+        parts.append(f"version {state.candidate} tried on {state.share:.0%} of the users")
+    parts += [f"since {state.since}"] if state.since else []
+    parts += [state.reason] if state.reason else []
+    parts += [f"problem: {problem.splitlines()[0]}" for problem in (state.problem, state.registry) if problem]
+    return "; ".join(parts)
+
+
+def _secret() -> str:
+    secret = os.environ.get(SECRET_VARIABLE, "")
+    if len(secret) < 16:
+        raise UsageError(
+            f"{SECRET_VARIABLE} must hold the webhook's secret.",
+            expected="16 characters or more",
+            got=f"{len(secret)} characters",
+            fix=f"export {SECRET_VARIABLE}=$(openssl rand -hex 24), here and where the webhook is registered",
+        )
+    return secret
+
+
+def _wait_for_signal(event: threading.Event) -> None:
+    """Wait until the process is asked to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: event.set())
+    while not event.wait(3600):
+        pass
