@@ -10,9 +10,12 @@ from typing import Annotated
 
 import typer
 
+from lorefuse.cli_cluster import register_cluster_commands
+from lorefuse.cli_deploy import register_deploy_commands
 from lorefuse.cli_pipelines import register_pipeline_commands, run_module
 from lorefuse.cli_study import ConfigOption, register_study_commands
 from lorefuse.errors import LorefuseError
+from lorefuse.profiles import PROFILE_VARIABLE
 
 app = typer.Typer(
     add_completion=False,
@@ -21,26 +24,25 @@ app = typer.Typer(
     help="Inject language-model knowledge into a recommender, prove whether it helped, and serve it with Triton.",
 )
 register_study_commands(app)
+register_deploy_commands(app)
 register_pipeline_commands(app)
+register_cluster_commands(app)
 
 
 @app.command()
 def run(
     config: ConfigOption,
     deploy: Annotated[bool, typer.Option(help="Bring a new champion to Triton.")] = True,
+    profile: Annotated[str, typer.Option(help="Stores of pipelines/profiles/<name>.yaml.")] = "",
 ) -> None:
     """Run the training pipeline here: ingest, features, embeddings, tuning, registry, Triton."""
     from lorefuse.config import load_config
 
     load_config(config)  # a mistake in the preset is said before anything starts
+    if profile:
+        os.environ[PROFILE_VARIABLE] = profile
     arguments = ["--config", str(config.resolve()), *([] if deploy else ["--no-deploy"])]
     run_module("pipelines.run", arguments)
-
-
-@app.command(name="compile")
-def compile_pipeline(out: Annotated[Path, typer.Option(help="Where the YAML goes.")] = Path("training.yaml")) -> None:
-    """Write the training pipeline as YAML for a Kubeflow cluster."""
-    run_module("pipelines.compile", ["--out", str(out.resolve())])
 
 
 @app.command()
@@ -82,36 +84,6 @@ def score(
     with Client(url) as client:
         place = standing(client, user, new_item_tensors(text, bundle_path), bundle_path)
     typer.echo(f"score {place.score:.4f}: rank {place.rank:,} of {place.num_items:,} for user {user}")
-
-
-@app.command()
-def promote(
-    version: Annotated[str, typer.Argument(help="Number of the model version.")],
-    alias: Annotated[str, typer.Option(help="Alias to set.")] = "champion",
-    model: Annotated[str, typer.Option(help="Registered model.")] = "lorefuse-ranker",
-) -> None:
-    """Set an alias of the registry by hand; `lorefuse run` or `lorefuse up` then serves the champion."""
-    from lorefuse.registry.version import promote as set_alias
-
-    set_alias(model, version, alias)
-    typer.echo(f"{model} version {version} is {alias}")
-
-
-@app.command()
-def status(model: Annotated[str, typer.Option(help="Registered model.")] = "lorefuse-ranker") -> None:
-    """Say what is registered and what answers: a canary request, not a readiness flag."""
-    from lorefuse.deploy.deploy import status as serving
-    from lorefuse.registry.server import status as tracking
-    from lorefuse.registry.version import aliases
-
-    facts = serving()
-    typer.echo(
-        f"Triton  {facts['url']}: " + (f"version {facts['version']} answers" if facts["serving"] else facts["problem"])
-    )
-    server = tracking()
-    typer.echo(f"MLflow  {server.url}: {'running' if server.running else 'not running'}")
-    for alias, version in sorted(aliases(model).items()):
-        typer.echo(f"{model}@{alias}: version {version}")
 
 
 @app.command()

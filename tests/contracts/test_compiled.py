@@ -1,4 +1,4 @@
-"""The compiled pipeline: valid IR, the image from the environment, no installs, no secrets, a known shape."""
+"""The compiled pipeline, read back: image, resources, GPUs, secrets by name, storage, retries, a known shape."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from google.protobuf import json_format  # type: ignore[import-untyped]
-from kfp.pipeline_spec import pipeline_spec_pb2
 
+from lorefuse.config.cluster import ClusterConfig, load_cluster
+from pipelines.platform import CODE_VARIABLE, HOME_VARIABLE, library_digest
+from tests.contracts.kfp_bodies import LOADER, kubernetes_executors, parse_documents
 from tests.pipelines.shop import PROJECT_PATH
 
 IMAGE = "registry.example.org/team/lorefuse-python:1.2.3"
@@ -42,26 +43,40 @@ TASKS = {
     "report": {"ingest", "split", "item-vectors", "evaluate"},
     "bundle": {"ingest", "embed", "item-vectors", "features", "training-set", "evaluate"},
     "register": {"ingest", "split", "training-set", "evaluate", "bundle", "report", "materialize"},
-    "condition-1": {"materialize", "bundle", "register"},
+    "condition-2": {"materialize", "bundle", "register"},
 }
 """The shape of the pipeline. A change here is a change for everybody who has it scheduled: make it on purpose."""
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+GPU_PATH = PROJECT_PATH / "pipelines" / "clusters" / "gpu.yaml"
+NOTHING_CACHED = {"ingest", "register", "deploy", "report-failure"}
+GPU_STEPS = {"embed", "tune", "evaluate"}
+
+
+def compiled(path: Path, *flags: str, **more: str) -> str:
     """Compile in a process of its own: the image is read when the components are imported."""
-    path = tmp_path_factory.mktemp("compiled") / "training.yaml"
-    env = {**os.environ, "LOREFUSE_IMAGE": IMAGE, "PYTHONPATH": str(PROJECT_PATH), **CANARIES}
-    command = [sys.executable, "-m", "pipelines.compile", "--out", str(path)]
+    env = {**os.environ, "LOREFUSE_IMAGE": IMAGE, "PYTHONPATH": str(PROJECT_PATH), **more}
+    command = [sys.executable, "-m", "pipelines.compile", "--out", str(path), *flags]
     done = subprocess.run(command, env=env, cwd=PROJECT_PATH, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert [file.name for file in path.parent.iterdir()] == ["training.yaml"]
+    assert path.name in {file.name for file in path.parent.iterdir()}
+    assert not list(path.parent.glob(".*"))
     return path.read_text("utf-8")
+
+
+def step_of(executor: str) -> str:
+    """Return the step of an executor's or task's name: ``exec-tune-2`` → ``tune``."""
+    return re.sub(r"^exec-|-\d+$", "", executor)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return compiled(tmp_path_factory.mktemp("compiled") / "training.yaml", **CANARIES)
 
 
 @pytest.fixture(scope="module")
 def spec(text: str) -> dict[str, Any]:
-    content: dict[str, Any] = next(yaml.safe_load_all(text))
+    content: dict[str, Any] = next(yaml.load_all(text, LOADER))
     return content
 
 
@@ -70,18 +85,32 @@ def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: executor["container"] for name, executor in spec["deploymentSpec"]["executors"].items()}
 
 
-def test_is_valid_ir(spec: dict[str, Any]) -> None:
-    message = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+@pytest.fixture(scope="module")
+def gpu_documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("gpu")
+    return list(yaml.load_all(compiled(folder / "gpu.yaml", "--cluster", str(GPU_PATH)), LOADER))
+
+
+def tasks_of(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return every task that runs a container, from all levels."""
+    levels = [spec["root"], *spec["components"].values()]
+    tasks = {name: task for level in levels for name, task in level.get("dag", {}).get("tasks", {}).items()}
+    return {name: task for name, task in tasks.items() if "dag" not in spec["components"][task["componentRef"]["name"]]}
+
+
+def test_is_valid_ir_and_platform_spec(text: str) -> None:
+    documents = list(yaml.load_all(text, LOADER))
+    assert len(documents) == 2
+    message, platform = parse_documents(*documents)
     assert message.pipeline_info.name == "lorefuse-training"
     assert message.schema_version == "2.1.0"
-    deployment = json_format.ParseDict(spec["deploymentSpec"], pipeline_spec_pb2.PipelineDeploymentConfig())
-    assert len(deployment.executors) == len(spec["deploymentSpec"]["executors"])
+    assert set(platform.platforms) == {"kubernetes"}
+    assert set(kubernetes_executors(platform)) == set(documents[0]["deploymentSpec"]["executors"])
 
 
 def test_every_step_has_the_image_of_the_environment(containers: dict[str, dict[str, Any]]) -> None:
     files = {path.stem for path in (PROJECT_PATH / "components").glob("*.py")} - {"__init__", "base"}
-    names = {re.sub(r"^exec-|-\d+$", "", name).replace("-", "_") for name in containers}
-    assert names == files
+    assert {step_of(name).replace("-", "_") for name in containers} <= files
     assert {container["image"] for container in containers.values()} == {IMAGE}
 
 
@@ -108,16 +137,95 @@ def test_inputs_are_the_golden_ones(spec: dict[str, Any]) -> None:
 
 
 def test_tasks_are_the_golden_ones(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()} == TASKS
-    served = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    served = spec["components"]["comp-condition-2"]["dag"]["tasks"]
     assert set(served) == {"deploy"}
-    assert "pipelinechannel--serve'] == true" in tasks["condition-1"]["triggerPolicy"]["condition"]
+    assert "pipelinechannel--serve'] == true" in tasks["condition-2"]["triggerPolicy"]["condition"]
+
+
+def test_a_failure_is_reported(spec: dict[str, Any]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    assert set(tasks) == {"exit-handler-1", "report-failure"}
+    last = tasks["report-failure"]
+    assert last["dependentTasks"] == ["exit-handler-1"]
+    assert last["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    given = last["inputs"]["parameters"]
+    assert given["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    assert given["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+
+
+def test_resources_retries_and_timeouts_by_step(gpu_documents: list[dict[str, Any]]) -> None:
+    spec, cluster = gpu_documents[0], load_cluster(GPU_PATH)
+    kubernetes = kubernetes_executors(parse_documents(*gpu_documents)[1])
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        wanted = cluster.steps.get(step_of(name), cluster.default)
+        found = executor["container"]["resources"]
+        assert found["resourceCpuRequest"] == wanted.cpu_request, name
+        assert found["resourceCpuLimit"] == wanted.cpu_limit, name
+        assert found["resourceMemoryRequest"] == wanted.memory_request, name
+        assert found["resourceMemoryLimit"] == wanted.memory_limit, name
+        assert int(kubernetes[name]["activeDeadlineSeconds"]) == wanted.timeout_s, name
+    policy = {"maxRetryCount": 2, "backoffDuration": "30s", "backoffFactor": 2.0, "backoffMaxDuration": "600s"}
+    assert {name: task["retryPolicy"] for name, task in tasks_of(spec).items()} == dict.fromkeys(tasks_of(spec), policy)
+
+
+def test_gpus_go_to_the_steps_that_profit(gpu_documents: list[dict[str, Any]], spec: dict[str, Any]) -> None:
+    executors = gpu_documents[0]["deploymentSpec"]["executors"]
+    kubernetes = kubernetes_executors(parse_documents(*gpu_documents)[1])
+    for name, executor in executors.items():
+        accelerator = executor["container"]["resources"].get("accelerator", {})
+        entry = kubernetes[name]
+        if step_of(name) in GPU_STEPS:
+            assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "1"), name
+            assert entry["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+            assert entry["nodeSelector"]["labels"] == {"accelerator": "nvidia"}
+        else:
+            assert (accelerator, entry.get("tolerations"), entry.get("nodeSelector")) == ({}, None, None), name
+    assert "nvidia" not in str(spec), "only when asked for"
+
+
+def test_secrets_come_by_name(gpu_documents: list[dict[str, Any]]) -> None:
+    kubernetes = kubernetes_executors(parse_documents(*gpu_documents)[1])
+    for name, entry in kubernetes.items():
+        found = {
+            (secret["secretName"], pair["secretKey"], pair["envVar"])
+            for secret in entry["secretAsEnv"]
+            for pair in secret["keyToEnv"]
+        }
+        assert found == {
+            ("lorefuse-mlflow", "username", "MLFLOW_TRACKING_USERNAME"),
+            ("lorefuse-mlflow", "password", "MLFLOW_TRACKING_PASSWORD"),
+            ("lorefuse-s3", "access_key", "AWS_ACCESS_KEY_ID"),
+            ("lorefuse-s3", "secret_key", "AWS_SECRET_ACCESS_KEY"),
+        }, name
+
+
+def test_storage_is_a_claim_and_a_root_or_scratch_space(text: str, gpu_documents: list[dict[str, Any]]) -> None:
+    assert gpu_documents[0]["defaultPipelineRoot"] == "s3://lorefuse/pipelines"
+    for entry in kubernetes_executors(parse_documents(*gpu_documents)[1]).values():
+        assert [(mount["constant"], mount["mountPath"]) for mount in entry["pvcMount"]] == [
+            ("lorefuse-home", "/var/lib/lorefuse")
+        ]
+        assert "emptyDirMounts" not in entry
+    plain = list(yaml.load_all(text, LOADER))
+    assert "defaultPipelineRoot" not in plain[0]
+    for entry in kubernetes_executors(parse_documents(*plain)[1]).values():
+        assert [(mount["mountPath"], mount["sizeLimit"]) for mount in entry["emptyDirMounts"]] == [
+            (ClusterConfig().storage.mount_path, "20Gi")
+        ]
+        assert "pvcMount" not in entry
+
+
+def test_the_code_is_in_the_cache_key_and_what_acts_is_not_cached(
+    spec: dict[str, Any], containers: dict[str, dict[str, Any]]
+) -> None:
+    for name, container in containers.items():
+        env = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert env == {CODE_VARIABLE: library_digest(), HOME_VARIABLE: ClusterConfig().storage.mount_path}, name
+    for name, task in tasks_of(spec).items():
+        assert task["cachingOptions"].get("enableCache", False) == (step_of(name) not in NOTHING_CACHED), name
 
 
 def test_compiling_twice_gives_equal_bytes(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "again.yaml"
-    env = {**os.environ, "LOREFUSE_IMAGE": IMAGE, "PYTHONPATH": str(PROJECT_PATH)}
-    command = [sys.executable, "-m", "pipelines.compile", "--out", str(path)]
-    subprocess.run(command, env=env, cwd=PROJECT_PATH, capture_output=True, timeout=120, check=True)
-    assert path.read_text("utf-8") == text
+    assert compiled(tmp_path / "again.yaml") == text

@@ -1,0 +1,92 @@
+"""What a cluster adds to pipelines: to nested ones too, and only to those that are compiled for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from components.ingest import ingest
+from components.split import split
+from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster
+from lorefuse.errors import ConfigError, UsageError
+from pipelines.platform import CODE_VARIABLE, on_cluster
+from tests.pipelines.shop import PROJECT_PATH
+
+
+@dsl.pipeline(name="inner")
+def inner(config: dict) -> None:  # type: ignore[type-arg]
+    data = ingest(config=config).outputs["dataset"]
+    with dsl.ParallelFor(["global_time"], name="strategies") as strategy:
+        split(config=config, strategy=strategy, dataset=data)
+
+
+@dsl.pipeline(name="outer")
+def outer(config: dict) -> None:  # type: ignore[type-arg]
+    split(config=config, strategy="per_user_time", dataset=ingest(config=config).outputs["dataset"])
+    inner(config=config)
+
+
+def test_nested_pipelines_are_dressed_too() -> None:
+    pipeline = on_cluster(outer, ClusterConfig(image="registry.example.org/python:1"))
+    executors = pipeline.pipeline_spec.deployment_spec["executors"]
+    inside = [name for name in executors if name.startswith("exec-split")]
+    assert len(inside) == 2
+    for name in executors:
+        container = executors[name]["container"]
+        assert container["image"] == "registry.example.org/python:1"
+        assert CODE_VARIABLE in [variable["name"] for variable in container["env"]]
+    kubernetes = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors
+    assert set(kubernetes.keys()) == set(executors)
+
+
+def test_the_pipeline_itself_stays_as_it_is() -> None:
+    before = outer.pipeline_spec.SerializeToString(deterministic=True)
+    on_cluster(outer, ClusterConfig())
+    assert outer.pipeline_spec.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_cluster_files_of_the_project_validate(name: str) -> None:
+    assert load_cluster(PROJECT_PATH / "pipelines" / "clusters" / f"{name}.yaml").image is not None
+
+
+MISTAKES = {
+    "secret in env": ("env: {AWS_SECRET_ACCESS_KEY: abc}", "env must hold no secrets (AWS_SECRET_ACCESS_KEY)"),
+    "token in env": ("env: {HF_TOKEN: abc}", "name a Kubernetes secret under `secrets`"),
+    "request over limit": ("default: {cpu_request: '4', cpu_limit: 3500m}", "cpu_request 4 must not exceed"),
+    "memory over limit": ("default: {memory_request: 2Gi, memory_limit: 2G}", "memory_request 2Gi must not exceed"),
+    "no quantity": ("steps: {embed: {memory_limit: lots}}", "steps.embed.memory_limit"),
+    "unknown key": ("gpu: {cout: 1}", "gpu.cout: unknown key"),
+    "no bucket": ("storage: {pipeline_root: my-folder}", "storage.pipeline_root"),
+    "not YAML": ("env: [", "could not be read"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_a_cluster_file(mistake: str, tmp_path: Path) -> None:
+    text, words = MISTAKES[mistake]
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_cluster(path)
+    assert words in str(raised.value)
+
+
+def test_a_missing_cluster_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pipelines/clusters/cpu\.yaml"):
+        load_cluster(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"steps": {"embedd": Resources()}},
+        {"uncached": ("embedd",)},
+        {"gpu": {"steps": ("embedd",)}},
+    ],
+    ids=("steps", "uncached", "gpu"),
+)
+def test_a_step_that_does_not_exist(content: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="embedd"):
+        on_cluster(outer, ClusterConfig(**content))
