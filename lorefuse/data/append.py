@@ -1,0 +1,231 @@
+"""New rows joined to a dataset: only they are read and validated; the result is what one whole ingest would give."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorefuse import contract as c
+from lorefuse.atomic import sha256_file, write_json
+from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.ingest import ingest
+from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
+from lorefuse.errors import DataError
+
+KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+"""What makes an interaction the same interaction."""
+
+
+def append(
+    base: Dataset, config: DataConfig, new_path: Path, new_items_path: Path | None, out_path: Path
+) -> dict[str, Any]:
+    """Validate new files against a dataset and write the dataset that holds both.
+
+    Interactions that the dataset holds already are counted and left out. Items of a known id replace the old row;
+    users that are new come in without attributes. Items, users and the graph keep their order, so what is known by
+    row number stays so. Bad rows go to quarantine as in `ingest`, beside those of the base.
+
+    Args:
+        base: The dataset so far.
+        config: Its configuration: how the new file's columns are named (columns user_id, item_id, timestamp and
+            rating where the source is not `files`), the label, how many bad rows are tolerable.
+        new_path: CSV or Parquet with interactions.
+        new_items_path: CSV or Parquet with new or changed items; None: there are none.
+        out_path: Empty folder to fill.
+
+    Returns:
+        num_rows (in the new file, those in quarantine left out), num_new, num_duplicates, num_late (older than the
+        base's last), num_new_items, num_changed_items, num_new_users, num_quarantined.
+
+    Raises:
+        DataError: A file cannot be used, or too many of its rows.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = _source(base, config, new_path, new_items_path, Path(folder))
+        # The label is judged where both are together: a small file may hold likes alone.
+        every = DataConfig(
+            source=source,
+            label=LabelConfig(kind="regression"),
+            negatives=NegativesConfig(),
+            max_bad_share=config.max_bad_share,
+        )
+        (Path(folder) / "dataset").mkdir()
+        ingest(every, Path(folder) / "dataset")
+        new = Dataset.open(Path(folder) / "dataset")
+        frames, facts = _joined(base, new, config.label)
+        quarantine = (base.path / c.DatasetFile.QUARANTINE, new.path / c.DatasetFile.QUARANTINE)
+        (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in quarantine))
+        facts["num_quarantined"] = sum(new.manifest["quarantined"].values())
+        _write(base, new, frames, facts, config.label, out_path)
+    return facts
+
+
+def fresh_rows(merged: Dataset, base: Dataset) -> np.ndarray:
+    """Return which rows of a dataset its base does not hold, bool (R,)."""
+    rows, known = merged.interactions()[KEY], base.interactions()[KEY]
+    return ~pd.MultiIndex.from_frame(rows).isin(pd.MultiIndex.from_frame(known))
+
+
+def source_of(dataset: Dataset) -> FileSource:
+    """Return a source whose files are a dataset folder's own: what trains on all of it with an ordinary run."""
+    roles = dataset.roles
+    path = dataset.path.resolve()
+    has_graph = (path / c.DatasetFile.TRIPLES).exists() and (path / c.DatasetFile.LINKS).exists()
+    return FileSource(
+        interactions_path=path / c.DatasetFile.INTERACTIONS,
+        items_path=path / c.DatasetFile.ITEMS,
+        users_path=path / c.DatasetFile.USERS if roles.user_categories else None,
+        triples_path=path / c.DatasetFile.TRIPLES if has_graph else None,
+        links_path=path / c.DatasetFile.LINKS if has_graph else None,
+        timestamp=c.EVENT_TIMESTAMP,
+        value=c.VALUE,
+        item_text=roles.item_text,
+        item_title=roles.item_title,
+        item_categories=roles.item_categories,
+        item_multi_categories=roles.item_multi_categories,
+        item_numerics=roles.item_numerics,
+        user_categories=roles.user_categories,
+    )
+
+
+def _source(
+    base: Dataset, config: DataConfig, new_path: Path, new_items_path: Path | None, folder_path: Path
+) -> FileSource:
+    """Return a source of the new interactions with all items, known and new, in one file."""
+    given = config.source
+    mapping = given if isinstance(given, FileSource) else FileSource(interactions_path=new_path, items_path=new_path)
+    roles = base.roles
+    items = base.items()
+    if new_items_path is not None:
+        raw = read_table(new_items_path, Quarantine(), mapping.delimiter)
+        names = [name for name in items.columns if name != c.ITEM_ID]
+        require_columns(raw, [mapping.item_id, *names], new_items_path)
+        raw = raw.drop(columns=LINE).rename(columns={mapping.item_id: c.ITEM_ID})[[c.ITEM_ID, *names]]
+        for name in roles.item_multi_categories:
+            raw[name] = [_several(cell, mapping.multi_separator) for cell in raw[name]]
+        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID].astype(str).str.strip())
+        items = pd.concat([_as_text(items[~replaced], roles.item_numerics), _as_text(raw, roles.item_numerics)])
+    path = folder_path / (new_items_path or base.path / c.DatasetFile.ITEMS).with_suffix(".parquet").name
+    items.rename(columns={c.ITEM_ID: mapping.item_id}).to_parquet(path, index=False)
+    return mapping.model_copy(
+        update={
+            "interactions_path": new_path,
+            "items_path": path,
+            "users_path": None,
+            "triples_path": None,
+            "links_path": None,
+            "item_text": roles.item_text,
+            "item_title": mapping.item_id if roles.item_title == c.ITEM_ID else roles.item_title,
+            "item_categories": roles.item_categories,
+            "item_multi_categories": roles.item_multi_categories,
+            "item_numerics": roles.item_numerics,
+            "user_categories": (),
+        }
+    )
+
+
+def _several(cell: Any, separator: str) -> list[str]:
+    if isinstance(cell, str):
+        return [part.strip() for part in cell.split(separator) if part.strip()]
+    return [] if cell is None or cell is pd.NA or isinstance(cell, float) else [str(part) for part in cell]
+
+
+def _as_text(items: pd.DataFrame, numerics: tuple[str, ...]) -> pd.DataFrame:
+    """Return numbers as text that reads back to the same number: a CSV's are text, a dataset's are not."""
+    items = items.copy()
+    for name in numerics:
+        items[name] = [None if pd.isna(cell) else _plain(cell) for cell in items[name]]
+    return items
+
+
+def _plain(cell: Any) -> str:
+    return cell if isinstance(cell, str) else repr(float(cell))
+
+
+def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    known, added = base.interactions(), new.interactions()
+    is_known = pd.MultiIndex.from_frame(added[KEY]).isin(pd.MultiIndex.from_frame(known[KEY]))
+    fresh = added[~is_known]
+    events = pd.concat([known, fresh]).sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
+    events[c.ROW_ID] = np.arange(len(events), dtype="int64")
+    if label.kind == "binary":
+        events[c.LABEL] = (events[c.VALUE] >= label.threshold).astype("float32")
+    items, num_changed = _updated_items(base.items(), new.items())
+    users = base.users()
+    names = np.sort(fresh.loc[~fresh[c.USER_ID].isin(users[c.USER_ID]), c.USER_ID].unique())
+    nothing = dict.fromkeys(base.roles.user_categories, "")
+    users = pd.concat([users, pd.DataFrame({c.USER_ID: names}).assign(**nothing)], ignore_index=True)
+    frames = {"interactions": events, "items": items, "users": users[base.users().columns]}
+    return frames, {
+        "num_rows": len(added),
+        "num_new": len(fresh),
+        "num_duplicates": int(is_known.sum()),
+        "num_late": int((fresh[c.EVENT_TIMESTAMP] < known[c.EVENT_TIMESTAMP].max()).sum()),
+        "num_new_items": len(items) - len(base.items()),
+        "num_changed_items": num_changed,
+        "num_new_users": len(names),
+    }
+
+
+def _updated_items(base: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the base's items in their order with what is new about them, then the new ones; and how many changed."""
+    if list(base.columns) != list(new.columns):
+        raise DataError(
+            "The new items have other columns.", expected=str(list(base.columns)), got=str(list(new.columns))
+        )
+    latest = new.set_index(c.ITEM_ID)
+    kept = base[c.ITEM_ID].isin(latest.index)
+    updated = base.copy()
+    for name in latest.columns:
+        column = updated[name].astype(object)
+        column[kept] = latest[name].reindex(base[c.ITEM_ID][kept]).to_numpy()
+        updated[name] = column.astype(base[name].dtype)
+    changed = [
+        json.dumps(before, default=list) != json.dumps(after, default=list)
+        for before, after in zip(base.to_dict("records"), updated.to_dict("records"), strict=True)
+    ]
+    added = new[~new[c.ITEM_ID].isin(base[c.ITEM_ID])]
+    return pd.concat([updated, added], ignore_index=True), sum(changed)
+
+
+def _write(
+    base: Dataset,
+    new: Dataset,
+    frames: dict[str, pd.DataFrame],
+    facts: dict[str, int],
+    label: LabelConfig,
+    out_path: Path,
+) -> None:
+    for name, frame in frames.items():
+        frame.to_parquet(out_path / f"{name}.parquet", index=False)
+    for name in (c.DatasetFile.TRIPLES, c.DatasetFile.LINKS):
+        if (base.path / name).exists():
+            shutil.copyfile(base.path / name, out_path / name)
+    events = frames["interactions"]
+    files = sorted(p for p in out_path.iterdir() if p.is_file())
+    quarantined = dict(base.manifest["quarantined"])
+    for reason, count in new.manifest["quarantined"].items():
+        quarantined[reason] = quarantined.get(reason, 0) + count
+    manifest = {
+        **base.manifest,
+        "roles": dataclasses.asdict(base.roles),
+        "label": label.model_dump(),
+        "counts": {**base.manifest["counts"], **{name: len(frame) for name, frame in frames.items()}},
+        "label_mean": round(float(events[c.LABEL].mean()), 6),
+        "cutoffs": {
+            "first": events[c.EVENT_TIMESTAMP].min().isoformat(),
+            "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
+        },
+        "quarantined": quarantined,
+        "reports": {**base.manifest["reports"], "appended": facts},
+        "sha256": {file.name: sha256_file(file) for file in files},
+    }
+    write_json(out_path / c.DatasetFile.MANIFEST, manifest)
