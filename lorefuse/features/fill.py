@@ -48,13 +48,14 @@ def open_config(config: RepoConfig) -> FeatureStore:
         return feast.FeatureStore(config=config)
 
 
-def fill(config: RepoConfig, repo_path: Path, feature_data_path: Path) -> list[str]:
+def fill(config: RepoConfig, repo_path: Path, feature_data_path: Path, since: pd.Timestamp | None = None) -> list[str]:
     """Apply the definitions for a feature data folder and write its latest snapshots into the online store.
 
     Args:
         config: Feast's configuration.
         repo_path: The definitions.
         feature_data_path: Feature data folder; its place is written into the registry, so it must stay.
+        since: Snapshots after this moment alone, on top of what the store holds; None: all.
 
     Returns:
         Names of the views.
@@ -71,7 +72,8 @@ def fill(config: RepoConfig, repo_path: Path, feature_data_path: Path) -> list[s
         entities = [modules["rec_entities"].user, modules["rec_entities"].item]
         store.apply([*entities, *views.values(), *services])
         # The first snapshots stand at the epoch itself, the last ones a microsecond after the cutoff.
-        start, end = pd.Timestamp("1969-12-31", tz="UTC"), cutoff + pd.Timedelta(seconds=1)
+        start = pd.Timestamp("1969-12-31", tz="UTC") if since is None else since
+        end = cutoff + pd.Timedelta(seconds=1)
         store.materialize(start.to_pydatetime(), end.to_pydatetime())
     return sorted(views)
 
