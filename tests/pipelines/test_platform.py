@@ -1,5 +1,7 @@
 """What a cluster adds to pipelines: to nested ones too, and only to those that are compiled for it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from components.ingest import ingest
 from components.split import split
 from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster
 from lorefuse.errors import ConfigError, UsageError
+from lorefuse.failure import WEBHOOK_VARIABLE
 from pipelines.platform import CODE_VARIABLE, on_cluster
-from tests.pipelines.shop import PROJECT_PATH
+from tests.pipelines.shop import PROJECT_PATH, environment
+from tests.unit.top.webhook import Webhook
 
 
 @dsl.pipeline(name="inner")
@@ -90,3 +94,38 @@ def test_a_missing_cluster_file(tmp_path: Path) -> None:
 def test_a_step_that_does_not_exist(content: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="embedd"):
         on_cluster(outer, ClusterConfig(**content))
+
+
+LOCAL_RUN = """
+import sys
+from kfp import local
+from lorefuse.config.cluster import ClusterConfig, Resources, StorageConfig
+from pipelines.platform import on_cluster
+from tests.pipelines.small import small
+
+once = Resources(num_retries=0)
+storage = StorageConfig(mount_path=sys.argv[1] + "/mount")
+cluster = ClusterConfig(default=once, steps={}, storage=storage)
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[1] + "/root", raise_on_error=True)
+source = {"kind": "files", "interactions_path": "/nowhere/a.csv", "items_path": "/nowhere/b.csv"}
+on_cluster(small, cluster)(config={"name": "shop", "data": {"source": source}})
+"""
+
+
+def test_a_dressed_pipeline_runs_here_and_its_failure_is_told(tmp_path: Path) -> None:
+    """By kfp's local runner: the exit handler, its final status and the run's name are the real ones."""
+    with Webhook() as webhook:
+        done = subprocess.run(
+            [sys.executable, "-c", LOCAL_RUN, str(tmp_path)],
+            env=environment(tmp_path / "home", **{WEBHOOK_VARIABLE: webhook.url}),
+            cwd=PROJECT_PATH,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Inner task failed" in done.stderr
+    (received,) = webhook.received
+    assert received["text"].startswith("lorefuse-small: run lorefuse-small-")
+    assert "ended as FAILED" in received["text"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,15 @@ def test_unknown_experiment_is_offered_and_created_when_agreed(
     assert server.calls("POST", "/.*") == []
     assert send(server, experiment="books", create_experiment=True) == 0
     assert server.calls("POST", "/experiments")[0].body["display_name"] == "books"
+    assert send(server, experiment="books") == 0
+    assert len(server.calls("POST", "/experiments")) == 1
+
+
+def test_on_a_terminal_it_asks_whether_to_create(server: KfpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["n", "Yes"])
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    assert send(server, experiment="books") == 2
     assert send(server, experiment="books") == 0
     assert len(server.calls("POST", "/experiments")) == 1
 
