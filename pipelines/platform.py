@@ -119,6 +119,7 @@ def _add_resources(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) ->
 def _add_environment(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
     task.set_container_image(cluster.image or settings().image)
     kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
+    kubernetes.set_security_context(task, cluster.user_id, cluster.user_id, run_as_non_root=True)
     if cluster.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
     variables = {**cluster.env, HOME_VARIABLE: cluster.storage.mount_path, CODE_VARIABLE: library_digest()}

@@ -119,6 +119,7 @@ class ClusterConfig(Section):
     image: str | None = Field(None, min_length=1, description="Image of all steps; default: LOREFUSE_IMAGE.")
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] = Field("IfNotPresent", description="As Kubernetes'.")
     image_pull_secrets: tuple[KubernetesName, ...] = Field((), description="Secrets of the image registry, by name.")
+    user_id: int = Field(10001, ge=1, description="User and group that the image's steps run as; never root.")
     service_account: KubernetesName | None = Field(None, description="Service account that runs are started with.")
     env: dict[EnvName, str] = Field(
         {}, description="Variables of every step that are no secrets, e.g. server addresses."

@@ -185,9 +185,11 @@ def test_gpus_go_to_the_steps_that_profit(gpu_documents: list[dict[str, Any]], s
     assert "nvidia" not in str(spec), "only when asked for"
 
 
-def test_secrets_come_by_name(gpu_documents: list[dict[str, Any]]) -> None:
+def test_no_step_is_root_and_secrets_come_by_name(gpu_documents: list[dict[str, Any]]) -> None:
     kubernetes = kubernetes_executors(parse_documents(*gpu_documents)[1])
     for name, entry in kubernetes.items():
+        user = {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        assert entry["securityContext"] == user, name
         found = {
             (secret["secretName"], pair["secretKey"], pair["envVar"])
             for secret in entry["secretAsEnv"]
@@ -196,8 +198,10 @@ def test_secrets_come_by_name(gpu_documents: list[dict[str, Any]]) -> None:
         assert found == {
             ("lorefuse-mlflow", "username", "MLFLOW_TRACKING_USERNAME"),
             ("lorefuse-mlflow", "password", "MLFLOW_TRACKING_PASSWORD"),
-            ("lorefuse-s3", "access_key", "AWS_ACCESS_KEY_ID"),
-            ("lorefuse-s3", "secret_key", "AWS_SECRET_ACCESS_KEY"),
+            ("lorefuse-s3", "access-key", "AWS_ACCESS_KEY_ID"),
+            ("lorefuse-s3", "secret-key", "AWS_SECRET_ACCESS_KEY"),
+            ("lorefuse-stores", "feast-registry-url", "LOREFUSE_FEAST_REGISTRY_URL"),
+            ("lorefuse-stores", "online-store-url", "LOREFUSE_ONLINE_STORE_URL"),
         }, name
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import kfp_server_api
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from lorefuse.cli import app
 from lorefuse.config import PipelineConfig
+from lorefuse.config.cluster import load_cluster
 from lorefuse.config.submission import Submission, ask
 from lorefuse.errors import UsageError
 from pipelines import client_watch
 from pipelines.client_arguments import check_arguments, make_arguments
 from pipelines.client_errors import server_message
+from tests.pipelines.shop import PROJECT_PATH
 
 GOOD: dict[str, Any] = {"host": "http://127.0.0.1:8888", "experiment": "films", "config_path": "films.yaml"}
 INPUTS: dict[str, dict[str, Any]] = {
@@ -130,3 +136,23 @@ def test_a_run_without_tasks_or_times() -> None:
     }  # fmt: skip
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     assert client_watch._elapsed_s(epoch, epoch) is None
+
+
+DOCS = (PROJECT_PATH / "docs" / "cluster.md").read_text("utf-8")
+
+
+def test_commands_of_the_docs_exist() -> None:
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", DOCS, flags=re.S)).replace("\\\n", " ")
+    commands = re.findall(r"^lorefuse ([a-z-]+)([^#\n]*)", blocks, flags=re.M)
+    assert {name for name, _ in commands} == {"compile", "submit", "result"}
+    for name, rest in commands:
+        said = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+        assert [option for option in re.findall(r"--[a-z-]+", rest) if option not in said] == []
+    for option in re.findall(r"^\| `(--[a-z-]+)", DOCS, flags=re.M):
+        assert option in CliRunner().invoke(app, ["submit", "--help"], env={"COLUMNS": "200"}).output
+
+
+def test_the_cluster_file_of_the_docs_validates(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCS, flags=re.S)
+    (tmp_path / "cluster.yaml").write_text(text)
+    assert load_cluster(tmp_path / "cluster.yaml").steps["tune"].cpu_limit == "8"
