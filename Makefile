@@ -11,10 +11,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev demo test test-fast lint format bench up down ui compile experiments lock clean
+.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench up down ui compile experiments lock clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready .venv-serve/.ready ## Make both environments from their locks
 
@@ -44,6 +44,9 @@ demo: setup ## MovieLens-100K from raw files to top-10 answers from Triton
 
 test: setup-dev ## All tests that can run here; the number skipped is printed and explained
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-containers: setup-dev ## Build the image of the steps and run the training pipeline in it; skipped without an engine
+	@PYTHON=$(BIN)/python bash infra/docker/test_containers.sh
 
 test-fast: setup-dev ## Unit tests alone
 	@$(BIN)/python -m pytest tests/unit -n 2 -m "not slow"
