@@ -150,8 +150,7 @@ class Bundle:
 
     def signatures(self) -> ServingSignature:
         """Return inputs and outputs of the served models."""
-        facts = self.read_json(SERVING_FILE)
-        return ServingSignature.of(self.spec(), facts["num_items"], ServingConfig(**facts["limits"]))
+        return ServingSignature.of(self.spec())
 
 
 def write_bundle(

@@ -38,7 +38,7 @@ def export_graphs(training_set: TrainingSet, serving: ServingConfig, out_path: P
     catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in b.item_tables(training_set).items()}
     num_items = len(training_set.item_fields)
     inputs = reference_inputs(training_set, serving.num_reference_rows)
-    users = reference_users(training_set, inputs, num_excluded(num_items))
+    users = reference_users(training_set, inputs, num_excluded(num_items, serving))
     graph = CatalogueGraph(ranker, catalogue, min(serving.max_k, num_items)).eval()
     jobs = {
         b.RANKER_FILE: lambda path: export_ranker(ranker, _tensors(inputs), path),

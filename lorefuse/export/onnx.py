@@ -22,6 +22,7 @@ from lorefuse.models.ranker import Ranker
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
 OPSET = 18
 MAX_ROWS = 65536
+MAX_EXCLUDED = 1 << 24
 
 
 class RankerGraph(nn.Module):
@@ -92,28 +93,41 @@ def export_ranker(ranker: Ranker, example: Mapping[str, Tensor], path: Path) -> 
         path: File to write.
     """
     graph = RankerGraph(ranker).eval()
-    _export(graph, tuple(example[name] for name in graph.input_names), graph.input_names, ["score"], path)
+    _export(graph, example, graph.input_names, ["score"], path)
 
 
 def export_catalogue_ranker(graph: CatalogueGraph, example: Mapping[str, Tensor], path: Path) -> None:
-    """Write the catalogue ranker as ONNX; `example` holds user tensors and exclude_rows of two users or more."""
+    """Write the catalogue ranker as ONNX; `example` holds user tensors and exclude_rows of two users or more.
+
+    The graph takes any number of excluded rows.
+    """
     outputs = [TensorName.CATALOGUE_ROW.value, TensorName.SCORE.value]
-    _export(graph.eval(), tuple(example[name] for name in graph.input_names), graph.input_names, outputs, path)
+    width = torch.export.Dim("excluded", min=1, max=MAX_EXCLUDED)
+    _export(graph.eval(), example, graph.input_names, outputs, path, {TensorName.EXCLUDE_ROWS.value: width})
 
 
-def _export(graph: nn.Module, args: tuple[Tensor, ...], inputs: list[str], outputs: list[str], path: Path) -> None:
+def _export(
+    graph: nn.Module,
+    example: Mapping[str, Tensor],
+    inputs: list[str],
+    outputs: list[str],
+    path: Path,
+    widths: Mapping[str, Any] | None = None,
+) -> None:
+    """Export with a free batch dimension, and a free second dimension for the inputs that `widths` names."""
     batch = torch.export.Dim("batch", min=1, max=MAX_ROWS)
+    free = {name: {1: width} for name, width in (widths or {}).items()}
     with _quiet(), torch.no_grad():
         torch.onnx.export(
             graph,
-            args,
+            tuple(example[name] for name in inputs),
             str(path),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=(tuple({0: batch} for _ in args),),
+            dynamic_shapes=(tuple({0: batch, **free.get(name, {})} for name in inputs),),
             verbose=False,
         )
     _strip(path)

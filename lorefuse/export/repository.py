@@ -36,7 +36,7 @@ from lorefuse.export.config_pbtxt import (
     read_config,
     write_config,
 )
-from lorefuse.export.signature import ServingSignature
+from lorefuse.export.signature import ServingSignature, num_excluded
 from lorefuse.features import online
 from lorefuse.settings import settings
 
@@ -168,7 +168,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "history_length": spec.history_length,
         "item_ids": item_ids,
         "filters": bundle.filters(),
-        "max_exclude": config.serving.max_exclude,
+        "num_excluded": num_excluded(len(item_ids), config.serving),
         "num_liked": config.features.history_length,
         "max_k": config.serving.max_k,
     }

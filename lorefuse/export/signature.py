@@ -137,19 +137,16 @@ class ServingSignature:
         return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.recommend)
 
     @classmethod
-    def of(cls, spec: FeatureSpec, num_items: int, serving: ServingConfig) -> ServingSignature:
-        """Make the signatures of a model version.
+    def of(cls, spec: FeatureSpec) -> ServingSignature:
+        """Make the signatures of a model version from the names and widths of the ranker's inputs.
 
-        Args:
-            spec: Names and widths of the ranker's inputs.
-            num_items: N, size of the catalogue.
-            serving: Bound on k.
+        Nothing here depends on the size of the catalogue or on bounds: a version with more items stands beside the
+        one before it, so that a refresh is a switch and never a gap.
         """
         user, item = _inputs(spec, USER_TENSORS), _inputs(spec, ITEM_TENSORS)
-        exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (num_excluded(num_items),))
-        num_returned = min(serving.max_k, num_items)
-        row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (num_returned,))
-        score = TensorSignature(Tensor.SCORE.value, "float32", (num_returned,))
+        exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (-1,))
+        row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (-1,))
+        score = TensorSignature(Tensor.SCORE.value, "float32", (-1,))
         k, liked = TensorSignature(K, "int32"), TensorSignature(LIKED_ITEM_ID, "bytes", (-1,))
         request = (
             TensorSignature(c.USER_ID, "bytes"),
@@ -174,13 +171,13 @@ class ServingSignature:
         )
 
 
-def num_excluded(num_items: int) -> int:
-    """Return the width S of `Tensor.EXCLUDE_ROWS`: the whole catalogue.
+def num_excluded(num_items: int, serving: ServingConfig) -> int:
+    """Return the width S of `Tensor.EXCLUDE_ROWS` where seen items alone are left out.
 
-    A filter or a list of candidates may leave out all items but one; and a fixed width lets Triton batch requests of
-    different users.
+    Plain requests have this one width, so that Triton can batch them; a filter or a list of candidates may leave out
+    all items but one, and such requests are as wide as the catalogue.
     """
-    return num_items
+    return min(serving.max_exclude, num_items)
 
 
 def _inputs(spec: FeatureSpec, tensors: tuple[Tensor, ...]) -> tuple[TensorSignature, ...]:

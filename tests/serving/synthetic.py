@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
 
-from lorefuse.atomic import atomic_folder, write_json
+from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.config import ModelConfig, PipelineConfig, parse_config
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
@@ -92,6 +95,23 @@ def make_bundle(world: World, ranker: Ranker, out_path: Path) -> Path:
             draft_path,
         )
     return out_path
+
+
+def grow(world: World, path: Path) -> World:
+    """The same world with one item more, as a catalogue refresh finds it: the new item is a copy of the first."""
+    shutil.copytree(world.path / "dataset", path / "dataset")
+    for name in ("feature_data", "vectors", "embeddings"):
+        (path / name).symlink_to(world.path / name)
+    items = world.dataset.items()
+    more = pd.concat([items, items.iloc[:1].assign(item_id="brand-new")], ignore_index=True)
+    more.to_parquet(path / "dataset" / "items.parquet", index=False)
+    manifest = json.loads((path / "dataset" / "manifest.json").read_text())
+    manifest["sha256"]["items.parquet"] = sha256_file(path / "dataset" / "items.parquet")
+    write_json(path / "dataset" / "manifest.json", manifest)
+    tables = ("item_fields", "item_multi", "item_text", "item_graph", "item_numeric_now")
+    rows = {name: np.concatenate([getattr(world.training_set, name)] * 2)[: len(items) + 1] for name in tables}
+    rows["item_fields"][-1, 0] = 0  # nobody has seen its id
+    return World(path, world.config, Dataset.open(path / "dataset"), dataclasses.replace(world.training_set, **rows))
 
 
 def _write_raw(path: Path, rng: np.random.Generator) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from lorefuse.atomic import sha256_file
 from lorefuse.client import Client
+from lorefuse.config import DINConfig
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
@@ -23,7 +24,7 @@ from lorefuse.deploy.supervisor import Ports, Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.repository import active_version, build_repository
 from lorefuse.models.ranker import Ranker
-from tests.serving.synthetic import World, make_bundle
+from tests.serving.synthetic import World, grow, make_bundle, make_ranker
 
 
 def reseal(bundle_path: Path, name: str) -> None:
@@ -135,13 +136,16 @@ def test_a_failed_first_deployment_leaves_nothing_and_the_next_one_works(
 
 
 def test_a_version_with_other_tensors_replaces_the_old_one(
-    supervisor: Supervisor, bundles: tuple[Path, Path], rankers: tuple[Ranker, Ranker], world: World, tmp_path: Path
+    supervisor: Supervisor, bundles: tuple[Path, Path], world: World, tmp_path: Path
 ) -> None:
     deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    model = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention_dim=5)
     serving = world.config.serving.model_copy(update={"max_k": 7})
-    config = world.config.model_copy(update={"serving": serving})
-    smaller_path = make_bundle(dataclasses.replace(world, config=config), rankers[1], tmp_path / "smaller")
-    report = deploy(smaller_path, world.store_path, 2, supervisor=supervisor)
+    config = world.config.model_copy(update={"serving": serving, "model": model})
+    other_path = make_bundle(
+        dataclasses.replace(world, config=config), make_ranker(world, 3, model), tmp_path / "other"
+    )
+    report = deploy(other_path, world.store_path, 2, supervisor=supervisor)
     assert not report["side_by_side"]
     with pytest.raises(UsageError, match="between 1 and 7"):
         Client(supervisor.url).recommend("u1", 8)
@@ -151,6 +155,21 @@ def test_a_version_with_other_tensors_replaces_the_old_one(
     with pytest.raises(DeployError, match="version 2 still answers"):
         deploy(bad_path, world.store_path, 3, supervisor=supervisor)
     assert len(Client(supervisor.url).recommend("nobody", 7).items) == 7
+
+
+def test_a_larger_catalogue_stands_beside_the_smaller_one(
+    supervisor: Supervisor, bundles: tuple[Path, Path], rankers: tuple[Ranker, Ranker], world: World, tmp_path: Path
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    larger_path = make_bundle(grow(world, tmp_path), rankers[0], tmp_path / "larger")
+    caller = Caller(supervisor.url)
+    caller.start()
+    assert deploy(larger_path, world.store_path, 2, supervisor=supervisor)["side_by_side"]
+    caller.finish()
+    assert caller.errors == []
+    answer = Client(supervisor.url).recommend("u3", candidates=["brand-new", "no such item"])
+    assert [item.item_id for item in answer.items] == ["brand-new"]
+    assert answer.model_version == "2"
 
 
 def test_stop_is_clean_and_start_brings_the_version_back(

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.config import ServingConfig
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
 from lorefuse.export.repository import same_signature, write_configs
@@ -17,7 +16,7 @@ from lorefuse.export.signature import ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
 
-SIGNATURES = ServingSignature.of(SPEC, 50, ServingConfig(max_k=20, max_exclude=8))
+SIGNATURES = ServingSignature.of(SPEC)
 
 
 def rows(num_rows: int = 3) -> dict[str, np.ndarray]:
@@ -36,14 +35,14 @@ def test_tensors_have_the_widths_of_the_spec() -> None:
         "item_text": ("float32", (4,)),
         "item_graph": ("float32", (5,)),
     }
-    ids = ServingSignature.of(BARE, 50, ServingConfig())
+    ids = ServingSignature.of(BARE)
     assert [tensor.name for tensor in ids.ranker.inputs] == ["user_fields", "item_fields"]
 
 
-def test_a_small_catalogue_bounds_what_is_returned_and_excluded() -> None:
-    small = ServingSignature.of(SPEC, 5, ServingConfig(max_k=20, max_exclude=8)).catalogue_ranker
-    assert {tensor.name: tensor.dims for tensor in small.outputs} == {"catalogue_row": (5,), "score": (5,)}
-    assert small.inputs[-1].dims == (5,)
+def test_no_tensor_is_as_wide_as_the_catalogue() -> None:
+    ranked = SIGNATURES.catalogue_ranker
+    assert {tensor.name: tensor.dims for tensor in ranked.outputs} == {"catalogue_row": (-1,), "score": (-1,)}
+    assert ranked.inputs[-1].dims == (-1,)
 
 
 def test_fitting_inputs_pass() -> None:
@@ -113,7 +112,7 @@ def test_versions_stand_side_by_side_only_with_equal_tensors(tmp_path: Path) -> 
     assert same_signature(SIGNATURES, tmp_path)
     write_configs(SIGNATURES, tmp_path, [1])
     assert same_signature(SIGNATURES, tmp_path)
-    wider = ServingSignature.of(SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}), 50, ServingConfig())
+    wider = ServingSignature.of(SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}))
     assert not same_signature(wider, tmp_path)
 
 

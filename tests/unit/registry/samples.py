@@ -35,7 +35,7 @@ METRICS = ("auc", "gauc", "logloss", "ndcg_at_10", "recall_at_10")
 
 
 def _inputs(spec: FeatureSpec) -> dict[str, np.dtype[Any]]:
-    ranker = ServingSignature.of(spec, 6, CONFIG.serving).ranker
+    ranker = ServingSignature.of(spec).ranker
     return {tensor.name: tensor.numpy_dtype for tensor in ranker.inputs}
 
 

@@ -14,29 +14,31 @@ class Catalogue:
     Args:
         item_ids: In order of the rows.
         filters: Column → value → rows that have it.
-        max_exclude: Most seen items left out for one user.
+        num_excluded: Most seen items left out for one user.
     """
 
-    def __init__(self, item_ids, filters, max_exclude):
+    def __init__(self, item_ids, filters, num_excluded):
         self.num_items = len(item_ids)
         self.row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self.filters = {
             column: {value: np.array(rows, np.int64) for value, rows in values.items()}
             for column, values in filters.items()
         }
-        self.max_exclude = max_exclude
+        self.num_excluded = num_excluded
 
     def exclude_rows(self, candidates, filters, seen):
-        """Return the rows that must not be returned, int64 (N,), padded with -1.
+        """Return the rows that must not be returned, int64, padded with -1.
+
+        Plain requests all get one width, so that Triton can batch them; the others are as wide as the catalogue.
 
         Args:
             candidates: Item ids; unknown and repeated ones do not count. None: every item.
             filters: Conditions; see `passing`.
             seen: Item ids, newest last: where there are more than the bound, the oldest may come back.
         """
-        seen_rows = [self.row_of[item] for item in seen if item in self.row_of][-self.max_exclude :]
-        result = np.full(self.num_items, -1, np.int64)
+        seen_rows = [self.row_of[item] for item in seen if item in self.row_of][-self.num_excluded :]
         if candidates is None and not filters:
+            result = np.full(self.num_excluded, -1, np.int64)
             result[: len(seen_rows)] = seen_rows
             return result
         allowed = self.passing(filters)
@@ -46,6 +48,7 @@ class Catalogue:
             allowed &= chosen
         allowed[seen_rows] = False
         excluded = np.flatnonzero(~allowed)
+        result = np.full(self.num_items, -1, np.int64)
         result[: len(excluded)] = excluded
         return result
 

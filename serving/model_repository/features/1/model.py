@@ -27,7 +27,7 @@ class TritonPythonModel:
         folder = os.path.join(args["model_repository"], args["model_version"])
         with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
-        self.catalogue = Catalogue(self.facts["item_ids"], self.facts["filters"], self.facts["max_exclude"])
+        self.catalogue = Catalogue(self.facts["item_ids"], self.facts["filters"], self.facts["num_excluded"])
         # Lists of pairs, not mappings: their order is the order of the tensors' columns.
         self.indices = {
             field: {value: row + 1 for row, value in enumerate(values)} for field, values in self.facts["user_fields"]
@@ -122,7 +122,8 @@ class TritonPythonModel:
             self.catalogue.exclude_rows(candidates, filters, features.get("seen", ()) if exclude_seen else ())
             for candidates, filters, exclude_seen, features in asked
         ]
-        return np.stack(rows)
+        width = max(len(row) for row in rows)
+        return np.stack([np.pad(row, (0, width - len(row)), constant_values=-1) for row in rows])
 
     def _liked(self, found):
         """Newest first, padded with empty texts to at least one column."""
