@@ -1,9 +1,11 @@
-"""Commands that run the other pipelines here: tune."""
+"""Commands that run the other pipelines here: tune, refresh."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -14,7 +16,8 @@ from lorefuse.settings import settings
 
 def register_pipeline_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    app.command(name="tune")(tune)
+    for name, command in (("tune", tune), ("refresh", refresh)):
+        app.command(name=name)(command)
 
 
 def tune(config: ConfigOption) -> None:
@@ -23,6 +26,21 @@ def tune(config: ConfigOption) -> None:
 
     load_config(config)  # a mistake in the preset is said before anything starts
     run_module("pipelines.run", ["--pipeline", "tuning", "--config", str(config.resolve())])
+
+
+def refresh(
+    config: ConfigOption,
+    new: Annotated[Path, typer.Option(help="File with new interactions, or a folder of them.")],
+    new_items: Annotated[Path | None, typer.Option(help="File with new or changed items.")] = None,
+    deploy: Annotated[bool, typer.Option(help="Bring fresh features, or a new champion, to Triton.")] = True,
+) -> None:
+    """Append new rows, hold the champion against them, and train again where drift or decay says so."""
+    from lorefuse.config import load_config
+
+    load_config(config)  # a mistake in the preset is said before anything starts
+    arguments = ["--pipeline", "refresh", "--config", str(config.resolve()), "--new", str(new.resolve())]
+    arguments += ["--new-items", str(new_items.resolve())] if new_items else []
+    run_module("pipelines.run", [*arguments, *([] if deploy else ["--no-deploy"])])
 
 
 def run_module(name: str, arguments: list[str]) -> None:

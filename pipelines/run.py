@@ -26,8 +26,9 @@ from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
 from lorefuse.steps import dump_config
+from lorefuse.steps_refresh import new_files
 
-PIPELINES = ("training", "tuning")
+PIPELINES = ("training", "tuning", "refresh")
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
 
@@ -120,6 +121,8 @@ def _run(pipeline: str, arguments: dict[str, Any], run_path: Path) -> None:
 
 def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:
     """Say where the user finds what a pipeline made."""
+    if pipeline == "refresh":
+        return f"Report: {home_path / 'refresh.html'}"
     if pipeline == "tuning":
         return f"To train with what it found: tuning.studies_path: {home_path / 'tuning' / config.name}"
     return f"Report: {home_path / 'report.html'}"
@@ -158,7 +161,12 @@ def _arguments(config: PipelineConfig, given: argparse.Namespace) -> dict[str, A
     strategy = config.split.strategy
     if given.pipeline == "tuning":
         return {"strategy": strategy}
-    return {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": not given.no_deploy}
+    both = {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": not given.no_deploy}
+    if given.pipeline == "refresh":
+        new_files(given.new)  # a mistake is said before anything starts
+        items_path = str(given.new_items.resolve()) if given.new_items else ""
+        return {**both, "new_path": str(given.new.resolve()), "new_items_path": items_path}
+    return both
 
 
 def main() -> int:
@@ -166,8 +174,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="YAML preset")
     parser.add_argument("--pipeline", choices=PIPELINES, default="training", help="Which one")
-    parser.add_argument("--no-deploy", action="store_true", help="Stop after registration")
+    parser.add_argument("--no-deploy", action="store_true", help="Leave what is served as it is")
+    parser.add_argument("--new", type=Path, help="refresh: file with new interactions, or a folder of them")
+    parser.add_argument("--new-items", type=Path, help="refresh: file with new or changed items")
     given = parser.parse_args()
+    if given.pipeline == "refresh" and given.new is None:
+        parser.error("--pipeline refresh needs --new")
     try:
         config = load_config(given.config)
         probe()

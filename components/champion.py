@@ -1,0 +1,24 @@
+"""Registry → the champion."""
+
+from kfp import dsl
+
+from components.base import step
+
+
+@step
+def champion(config: dict, dataset: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model]) -> str:  # type: ignore[type-arg]
+    """Fetch the champion's bundle; it must have been trained on this dataset.
+
+    Args:
+        config: `PipelineConfig` as a dict.
+        dataset: Dataset folder.
+        model: The bundle.
+
+    Returns:
+        Number of the version.
+    """
+    from lorefuse import steps_refresh as steps
+
+    result = steps.champion(config, dataset.path)
+    result.publish(model.path)
+    return str(result.summary["version"])

@@ -1,0 +1,45 @@
+"""Champion and new rows → train again or not, and why."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.base import step
+
+
+@step
+def judge_refresh(
+    config: dict,  # type: ignore[type-arg]
+    version: str,
+    dataset: dsl.Input[dsl.Dataset],
+    base: dsl.Input[dsl.Dataset],
+    parts: dsl.Input[dsl.Dataset],
+    embeddings: dsl.Input[dsl.Artifact],
+    vectors: dsl.Input[dsl.Artifact],
+    feature_data: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    page: dsl.Output[dsl.Artifact],
+) -> NamedTuple("Judged", [("retrain", bool), ("grown_config", dict)]):  # type: ignore[valid-type]
+    """Score new rows, look for drift and decay, and say what follows.
+
+    Args:
+        config: `PipelineConfig` as a dict; its section `drift` decides.
+        version: Number of the champion.
+        dataset: The grown dataset.
+        base: The champion's dataset.
+        parts: Its split.
+        embeddings: Text vectors of the grown dataset.
+        vectors: The champion's item vectors.
+        feature_data: The champion's feature data.
+        model: The champion.
+        page: `refresh.json` and the HTML report.
+
+    Returns:
+        Whether to train again, and the configuration that trains on the grown dataset.
+    """
+    from lorefuse import steps_refresh as steps
+
+    folders = (dataset.path, base.path, parts.path, embeddings.path, vectors.path, feature_data.path, model.path)
+    result = steps.judge_refresh(config, *folders, version)
+    result.publish(page.path)
+    return result.summary["retrain"], result.summary["config"]

@@ -1,0 +1,78 @@
+"""The refresh pipeline: new rows in; features are brought up to date, and the model is trained again if it must be."""
+
+from kfp import dsl
+
+from components.append_rows import append_rows
+from components.champion import champion
+from components.deploy import deploy
+from components.embed import embed
+from components.features import features
+from components.ingest import ingest
+from components.item_vectors import item_vectors
+from components.judge_refresh import judge_refresh
+from components.materialize import materialize
+from components.split import split
+from components.update_features import update_features
+from components.update_store import update_store
+from pipelines.training import training
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="lorefuse-refresh", description="Append new rows, hold the champion against them, train again if it must be"
+)
+def refresh(  # type: ignore[no-untyped-def]
+    config: dict,  # type: ignore[type-arg]
+    new_path: str,
+    new_items_path: str = "",
+    strategy: str = "per_user_time",
+    second_strategy: str = "global_time",
+    serve: bool = True,
+):
+    """Append, judge, and train again or say why not.
+
+    Args:
+        config: `PipelineConfig` of the champion, as a dict.
+        new_path: File with new interactions, or a folder of them.
+        new_items_path: File with new or changed items; empty where there is none.
+        strategy: Split that the champion was judged on.
+        second_strategy: Split on which a new model is judged once more.
+        serve: Bring a new champion, or the old one's fresh features, to Triton.
+    """
+    # What the champion was trained with: all of it is there already, and read back.
+    base = ingest(config=config).outputs["dataset"]
+    model = champion(config=config, dataset=base)
+    parts = split(config=config, strategy=strategy, dataset=base).outputs["parts"]
+    texts = embed(config=config, dataset=base).outputs["embeddings"]
+    vectors = item_vectors(config=config, dataset=base, parts=parts, embeddings=texts).outputs["vectors"]
+    source = features(config=config, dataset=base, parts=parts, vectors=vectors).outputs["feature_data"]
+    store = materialize(config=config, feature_data=source).outputs["store"]
+
+    # Only new rows are validated, only new texts encoded, only new snapshots materialised.
+    grown = append_rows(config=config, dataset=base, new_path=new_path, new_items_path=new_items_path).outputs["grown"]
+    new_texts = embed(config=config, dataset=grown).outputs["embeddings"]
+    update = update_features(
+        config=config, dataset=grown, base=base, embeddings=new_texts, vectors=vectors, feature_data=source
+    ).outputs["update"]
+    fresh = update_store(config=config, update=update, feature_data=source, store=store).outputs["fresh"]
+
+    judged = judge_refresh(
+        config=config,
+        version=model.outputs["Output"],
+        dataset=grown,
+        base=base,
+        parts=parts,
+        embeddings=new_texts,
+        vectors=vectors,
+        feature_data=source,
+        model=model.outputs["model"],
+    )
+    with dsl.If(judged.outputs["retrain"] == True, name="retrain"):  # noqa: E712  (kfp compares lazily)
+        training(config=judged.outputs["grown_config"], strategy=strategy, second_strategy=second_strategy, serve=serve)
+    with dsl.Else(name="keep"), dsl.If(serve == True, name="serve-fresh-features"):  # noqa: E712
+        deploy(
+            config=config,
+            version=model.outputs["Output"],
+            promoted=True,
+            model=model.outputs["model"],
+            store=fresh,
+        )
