@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kfp
 import kfp_server_api  # type: ignore[import-untyped]
@@ -69,6 +71,8 @@ class Cluster:
     ) -> None:
         self.host, self.namespace, self.retry = host.rstrip("/"), namespace, retry or Retry()
         access = _access(token_path)
+        if access and not _is_private(self.host):
+            print(f"warning: the token travels to {self.host} unencrypted", file=sys.stderr)
 
         self.client = self._call("sign in", lambda: _Client(host=self.host, **access))
         health = self._call("answer", self.client.get_kfp_healthz)
@@ -194,6 +198,13 @@ class Cluster:
     def run_url(self, run_id: str) -> str:
         """Return the run's page in the UI, which stands behind the same address on most installations."""
         return f"{self.host}/#/runs/details/{run_id}"
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a token may go to this address: it is encrypted, this machine's, or a cluster's own."""
+    url = urlsplit(host)
+    name = url.hostname or ""
+    return url.scheme == "https" or name in ("localhost", "127.0.0.1", "::1") or name.endswith((".svc", ".local"))
 
 
 def _access(token_path: Path | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from pipelines.platform import CODE_VARIABLE, HOME_VARIABLE, library_digest
 from tests.contracts.kfp_bodies import LOADER, kubernetes_executors, parse_documents
-from tests.pipelines.shop import PROJECT_PATH
+from tests.pipelines.shop import PROJECT_PATH, lorefuse
 
 IMAGE = "registry.example.org/team/lorefuse-python:1.2.3"
 CANARIES = {
@@ -232,4 +232,8 @@ def test_the_code_is_in_the_cache_key_and_what_acts_is_not_cached(
 
 
 def test_compiling_twice_gives_equal_bytes(text: str, tmp_path: Path) -> None:
-    assert compiled(tmp_path / "again.yaml") == text
+    """The second time by the command line."""
+    path = tmp_path / "again.yaml"
+    done = lorefuse(tmp_path / "home", "compile", "--out", str(path), LOREFUSE_IMAGE=IMAGE)
+    assert done.returncode == 0, done.stderr
+    assert path.read_text("utf-8") == text

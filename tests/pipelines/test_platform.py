@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from kfp import dsl
 
 from components.ingest import ingest
@@ -13,7 +14,9 @@ from components.split import split
 from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster
 from lorefuse.errors import ConfigError, UsageError
 from lorefuse.failure import WEBHOOK_VARIABLE
+from pipelines.compile import find_pipeline, pipeline_names
 from pipelines.platform import CODE_VARIABLE, on_cluster
+from tests.contracts.kfp_bodies import kubernetes_executors, parse_documents
 from tests.pipelines.shop import PROJECT_PATH, environment
 from tests.unit.top.webhook import Webhook
 
@@ -42,6 +45,17 @@ def test_nested_pipelines_are_dressed_too() -> None:
         assert CODE_VARIABLE in [variable["name"] for variable in container["env"]]
     kubernetes = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors
     assert set(kubernetes.keys()) == set(executors)
+
+
+@pytest.mark.parametrize("name", pipeline_names())
+def test_every_pipeline_of_the_project_can_be_dressed(name: str) -> None:
+    pipeline = on_cluster(find_pipeline(name), ClusterConfig())
+    spec = json_format.MessageToDict(pipeline.pipeline_spec)
+    _, platform = parse_documents(spec, json_format.MessageToDict(pipeline.platform_spec))
+    executors = spec["deploymentSpec"]["executors"]
+    assert set(kubernetes_executors(platform)) == set(executors)
+    assert all(executor["container"]["resources"]["resourceMemoryLimit"] for executor in executors.values())
+    assert set(spec["root"]["dag"]["tasks"]) == {"exit-handler-1", "report-failure"}
 
 
 def test_the_pipeline_itself_stays_as_it_is() -> None:
@@ -100,6 +114,7 @@ LOCAL_RUN = """
 import sys
 from kfp import local
 from lorefuse.config.cluster import ClusterConfig, Resources, StorageConfig
+from pipelines.compile import find_pipeline, pipeline_names
 from pipelines.platform import on_cluster
 from tests.pipelines.small import small
 

@@ -265,6 +265,14 @@ def test_a_slow_server_is_given_up(
     assert "ReadTimeoutError" in capsys.readouterr().err
 
 
+def test_a_token_in_the_clear_is_said(server: KfpApi, capsys: pytest.CaptureFixture[str]) -> None:
+    for host, is_said in (("http://ml.example.invalid", True), ("https://ml.example.invalid", False)):
+        assert send(server, host=host) == 1
+        said = capsys.readouterr().err
+        assert ("unencrypted" in said) == is_said
+        assert TOKEN not in said
+
+
 def test_many_users_need_a_namespace(server: KfpApi, capsys: pytest.CaptureFixture[str]) -> None:
     server.multi_user = True
     assert send(server) == 2
