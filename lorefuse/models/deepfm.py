@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
+from lorefuse.models.kernels import sum_and_pairs
+from lorefuse.models.layers import ReluDropout
 from lorefuse.models.ranker import Side
 
 
@@ -47,9 +49,9 @@ class DeepFM(FieldRanker):
         self.user_width = self.num_user_fields * self.embedding_dim + len(spec.user_numeric)
         self.item_width = self.num_item_fields * self.embedding_dim + len(spec.item_numeric)
         self.first = nn.Linear(self.user_width + self.item_width + self.num_facets, hidden_dims[0])
-        layers: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+        layers: list[nn.Module] = [ReluDropout(dropout)]
         for width_in, width_out in itertools.pairwise(hidden_dims):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width_in, width_out), ReluDropout(dropout)]
         self.rest = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))
 
     def encode_user(
@@ -83,8 +85,7 @@ class DeepFM(FieldRanker):
 
     def _half(self, parts: Parts, columns: slice, numerics: slice) -> Side:
         first_B, vectors_BFD, numeric_BP = parts
-        sum_BD = vectors_BFD.sum(1)
-        self_B = 0.5 * (sum_BD.square() - vectors_BFD.square().sum(1)).sum(1)
+        sum_BD, self_B = _sum_and_pairs(vectors_BFD)
         flat = vectors_BFD.flatten(1)
         linear_B = first_B + self_B
         if numeric_BP is not None:
@@ -92,14 +93,24 @@ class DeepFM(FieldRanker):
             linear_B = linear_B + numeric_BP @ self.numeric_weight[numerics]
         return {"linear": linear_B, "sum": sum_BD, "hidden": flat @ self.first.weight[:, columns].T}
 
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Score rows, as `Ranker.forward`; in training from whole fields, one product in place of two."""
+        if not self.training:
+            return super().forward(**inputs)
+        self.check_inputs(inputs)
+        user = super().encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
+        item = super().encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
+        return super().cross(user, item)
+
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the FM term and the MLP from whole fields: what `cross` computes from halves."""
-        sum_BD = fields_BFD.sum(1)
-        fm_B = 0.5 * (sum_BD.square() - fields_BFD.square().sum(1)).sum(1)
+        _, fm_B = sum_and_pairs(fields_BFD) if self.training else _sum_and_pairs(fields_BFD)
         num_user, num_item = len(self.spec.user_numeric), len(self.spec.item_numeric)
         user_BP, item_BP, interest_BV = torch.split(dense_BX, [num_user, num_item, self.num_facets], dim=1)
         user_BFD, item_BFD = fields_BFD[:, : self.num_user_fields], fields_BFD[:, self.num_user_fields :]
-        flat = torch.cat([user_BFD.flatten(1), user_BP, item_BFD.flatten(1), item_BP, interest_BV], dim=1)
+        flat = fields_BFD.flatten(1)
+        if self.num_dense:
+            flat = torch.cat([user_BFD.flatten(1), user_BP, item_BFD.flatten(1), item_BP, interest_BV], dim=1)
         deep_B: Tensor = self.rest(self.first(flat)).squeeze(1)
         return fm_B + deep_B
 
@@ -133,3 +144,9 @@ class DeepFM(FieldRanker):
     def _interest_weight(self) -> Tensor:
         """Columns of the first layer that read the interest scalars, shape (H, V)."""
         return self.first.weight[:, -self.num_facets :]
+
+
+def _sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
+    """`kernels.sum_and_pairs` in operations that can be exported."""
+    sum_BD = vectors_BFD.sum(1)
+    return sum_BD, 0.5 * (sum_BD.square() - vectors_BFD.square().sum(1)).sum(1)

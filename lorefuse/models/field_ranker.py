@@ -229,9 +229,10 @@ class FieldRanker(Ranker):
         fields_BF = self.drop_ids(fields)
         first_B, vectors_BFD = self.item_embedding(fields_BF, multi)
         given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
-        knowledge = [vector for name in self.fused_names if (vector := given[name]) is not None]
-        fused_BKD = self._fuse(vectors_BFD[:, 0], knowledge, fields_BF[:, 0] > 0)
-        vectors_BFD = torch.cat([fused_BKD, vectors_BFD[:, 1:]], dim=1)
+        if self.fusion is not None:
+            knowledge = [vector for name in self.fused_names if (vector := given[name]) is not None]
+            fused_BKD = self._fuse(vectors_BFD[:, 0], knowledge, fields_BF[:, 0] > 0)
+            vectors_BFD = torch.cat([fused_BKD, vectors_BFD[:, 1:]], dim=1)
         return first_B, vectors_BFD, None if numeric is None else self.item_scaler(numeric)
 
     def _side(self, parts: Parts, numerics: slice) -> Side:

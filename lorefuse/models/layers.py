@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.features.spec import CategoricalField, MultiField
+from lorefuse.models.kernels import lookup, relu_dropout, split_first
 
 MAX_SIGMAS = 5.0
 """Standardised values beyond this are cut, so that no odd row can dominate a batch."""
@@ -63,16 +64,19 @@ class FusedEmbedding(nn.Module):
         Returns:
             First-order sum, shape (B,), and one vector per field, shape (B, F, D), multi-valued fields last.
         """
-        found = nn.functional.embedding(fields_BF + self.offsets, self.table)
+        found = self._lookup(fields_BF + self.offsets)
         if multi_BM is not None:
             blocks = [self._mean(block, n) for n, block in enumerate(torch.split(multi_BM, self.widths, dim=1))]
             found = torch.cat([found, *blocks], dim=1)
-        return found[..., 0].sum(1), found[..., 1:]
+        return split_first(found) if self.training else (found[..., 0].sum(1), found[..., 1:])
+
+    def _lookup(self, index: Tensor) -> Tensor:
+        return lookup(index, self.table) if self.training else nn.functional.embedding(index, self.table)
 
     def _mean(self, block_BM: Tensor, number: int) -> Tensor:
         """Average the vectors of one multi-valued field; padding does not count, an empty cell gives zeros."""
         present_BM1 = (block_BM > 0).unsqueeze(-1).to(self.table.dtype)
-        found = nn.functional.embedding(block_BM + self.multi_offsets[number], self.table) * present_BM1
+        found = self._lookup(block_BM + self.multi_offsets[number]) * present_BM1
         mean_B1D: Tensor = found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
         return mean_B1D
 
@@ -126,11 +130,27 @@ class NumericScaler(nn.Module):
         return scaled_BP
 
 
+class ReluDropout(nn.Module):
+    """ReLU, and dropout after it in training.
+
+    Args:
+        share: Share that is dropped; see `kernels.relu_dropout`.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return max(values, 0), in training a share of it set to 0 and the rest scaled up."""
+        return relu_dropout(values, self.share) if self.training and self.share else torch.relu(values)
+
+
 def mlp(width_in: int, hidden_dims: Sequence[int], dropout: float) -> nn.Sequential:
     """Return linear layers with ReLU and dropout after each; the output is as wide as the last of `hidden_dims`."""
     layers: list[nn.Module] = []
     for width_from, width_to in itertools.pairwise((width_in, *hidden_dims)):
-        layers += [nn.Linear(width_from, width_to), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(width_from, width_to), ReluDropout(dropout)]
     return nn.Sequential(*layers)
 
 

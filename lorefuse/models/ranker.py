@@ -114,6 +114,13 @@ class Ranker(nn.Module, ABC):
         Raises:
             UsageError: An input is missing, or unknown to the model.
         """
+        self.check_inputs(inputs)
+        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
+        item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
+        return self.cross(user, item)
+
+    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Raise UsageError where an input is missing, or unknown to the model."""
         wanted = {name.value for name in (*self.user_inputs, *self.item_inputs)}
         if wanted != inputs.keys():
             raise UsageError(
@@ -121,9 +128,6 @@ class Ranker(nn.Module, ABC):
                 expected=str(sorted(wanted)),
                 got=str(sorted(inputs)),
             )
-        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
-        item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
-        return self.cross(user, item)
 
     def to_score(self, logits: Tensor) -> Tensor:
         """Turn logits into what users see: a probability for a binary label, the value for regression."""
