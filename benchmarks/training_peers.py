@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from peers.environment import PeerUnavailable
+from peers.environment import PeerUnavailableError
 from peers.interchange import write_movielens, write_synthetic
 from peers.protocol import TRAIN, Job, Rows, Timed, Work
 from peers.worker import OURS, Worker
@@ -80,7 +80,7 @@ def compare(folder_path: Path, job: Job, peers: list[str], repeats: int) -> None
         for name in peers:
             try:
                 workers[name] = stack.enter_context(Worker(name, folder_path, job))
-            except PeerUnavailable as error:
+            except PeerUnavailableError as error:
                 print(f"{name}: SKIPPED, {error}")
         cases: list[tuple[str, Work]] = [(name, way) for name in workers if name != OURS for way in WAYS]
         ours: list[Timed] = []

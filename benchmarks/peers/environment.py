@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 PEERS_PATH = Path(os.environ.get("LOREFUSE_PEERS", FOLDER.parents[1] / ".lorefuse" / "peers"))
 
 
-class PeerUnavailable(Exception):
+class PeerUnavailableError(Exception):
     """A peer's environment cannot be made here; the message says why."""
 
 
@@ -28,7 +28,7 @@ def peer_python(name: str) -> Path:
         name: A lock file's name without its ending. Extra arguments for pip come from `PIP_ARGS`.
 
     Raises:
-        PeerUnavailable: pip could not install the lock.
+        PeerUnavailableError: pip could not install the lock.
     """
     lock_path = FOLDER / f"{name}.lock"
     digest = hashlib.sha256(lock_path.read_bytes()).hexdigest()
@@ -46,6 +46,6 @@ def peer_python(name: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = "\n".join(done.stderr.strip().splitlines()[-3:])
-            raise PeerUnavailable(f"the environment of {name} cannot be made: {last}")
+            raise PeerUnavailableError(f"the environment of {name} cannot be made: {last}")
     stamp_path.write_text(digest, "utf-8")
     return python_path

@@ -31,7 +31,7 @@ class Worker:
         as_shipped: Ours alone: its defaults in place of the shared settings.
 
     Raises:
-        PeerUnavailable: The peer's environment cannot be made.
+        PeerUnavailableError: The peer's environment cannot be made.
         SystemExit: The runner has ended; its last lines are shown.
     """
 
