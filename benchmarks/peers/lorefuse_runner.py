@@ -1,4 +1,4 @@
-"""Ours, behind the same door as the peers. `LOREFUSE_AS_SHIPPED=1` trains with the defaults instead of the shared settings."""
+"""Ours, behind the same door as the peers; with `LOREFUSE_AS_SHIPPED=1` it trains with our defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from protocol import TEST, Job, Rows, Timed, Work, serve, timed
-from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import DCNV2Config, DeepFMConfig, DINConfig, ModelConfig, TrainingConfig
 from lorefuse.contract import SPLIT_CODES, Split
@@ -70,15 +69,15 @@ class LorefuseRunner:
             ranker = build_ranker(self.model_config(), self.training_set.spec, seed=0)
             ranker.prepare(self.training_set)
             training = self.training_config(0, 1)
-            averaged = AveragedModel(ranker, multi_avg_fn=loop._moving_average(training.ema_decay))
+            average = loop.WeightAverage(ranker, training.ema_decay)
             batches = Batches(self.training_set, torch.device("cpu"))
-            self._state = (ranker, averaged, batches, loop._optimizer(ranker, training), training)
-        ranker, averaged, batches, optimizer, training = self._state
+            self._state = (ranker, average, batches, loop._optimizer(ranker, training), training)
+        ranker, average, batches, optimizer, training = self._state
         train_rows = torch.from_numpy(self.training_set.rows_of(Split.TRAIN))
 
         def epoch() -> None:
             order = train_rows[torch.randperm(len(train_rows))]
-            loop._epoch(ranker, averaged, batches, order, optimizer, training)
+            loop._epoch(ranker, average, batches, order, optimizer, training)
 
         return timed(epoch)
 

@@ -56,7 +56,7 @@ class Batches:
     def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
         """Return the ranker's keyword inputs for some rows."""
         users_B, items_B = self.user_row.index_select(0, rows_B), self.item_row.index_select(0, rows_B)
-        states_B = self.state_row.index_select(0, rows_B)
+        states_B = self.state_row.index_select(0, rows_B) if self.states else rows_B
         gathered = (
             (self.user_tables, users_B),
             (self.states, states_B),

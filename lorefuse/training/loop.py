@@ -5,17 +5,17 @@ Suffixes: ``R`` rows, ``B`` batch.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import Split
@@ -26,7 +26,6 @@ from lorefuse.training.batches import Batches
 from lorefuse.training.listwise import Opponents, ranking_loss
 
 _log = logging.getLogger(__name__)
-Weights = tuple[Tensor, ...] | list[Tensor]
 EpochCallback = Callable[[int, float], bool]
 """Called after each epoch with its number and validation score; returns True to stop (a pruned trial)."""
 NUM_WATCHED = 4096
@@ -47,6 +46,39 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+
+
+class WeightAverage:
+    """An exponential moving average of a ranker's weights, which is what is judged and kept.
+
+    The decay of step s is min(`decay`, (1 + s) / (10 + s)), so that the first epoch is not an average over its start.
+
+    Args:
+        ranker: Trained in place by its owner; constants and tables are fitted.
+        decay: 0 keeps the last weights: the ranker itself is judged.
+
+    Attributes:
+        ranker: The ranker with averaged weights, in evaluation mode; buffers are shared with the one in training.
+    """
+
+    def __init__(self, ranker: Ranker, decay: float) -> None:
+        self._decay, self._num_updates = decay, 0
+        if not decay:
+            self.ranker = ranker
+            return
+        # Fitted constants (a catalogue's vectors, say) do not change in training: neither copied nor averaged.
+        shared = {id(buffer): buffer for buffer in ranker.buffers()}
+        self.ranker = copy.deepcopy(ranker, shared).eval()
+        self._current, self._averaged = list(ranker.parameters()), list(self.ranker.parameters())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are after a step."""
+        if self._decay:
+            step = self._num_updates
+            weight = 1 - min(self._decay, (1 + step) / (10 + step)) if step else 1.0
+            torch._foreach_lerp_(self._averaged, self._current, weight)
+            self._num_updates += 1
 
 
 def fit(
@@ -82,8 +114,8 @@ def fit(
     _check(training_set, train, validation)
     ranker.to(device)
     optimizer = _optimizer(ranker, config)
-    averaged = AveragedModel(ranker, multi_avg_fn=_moving_average(config.ema_decay))
-    judged = cast(Ranker, averaged.module)
+    average = WeightAverage(ranker, config.ema_decay)
+    judged = average.ranker
     generator = torch.Generator().manual_seed(config.seed)
     opponents = None
     if config.loss != "pointwise":
@@ -98,7 +130,7 @@ def fit(
             else:
                 num_negatives = 1 if config.loss == "bpr" else config.num_negatives
                 order = opponents.draw(num_negatives, generator).to(device)
-            train_loss = _epoch(ranker, averaged, batches, order, optimizer, config)
+            train_loss = _epoch(ranker, average, batches, order, optimizer, config)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation)
             validation_loss = float(judged.label_loss(logits, batches.label[validation]))
@@ -142,7 +174,7 @@ def _watched(ranker: Ranker, batches: Batches, rows: Tensor) -> dict[str, float]
 
 def _epoch(
     ranker: Ranker,
-    averaged: AveragedModel,
+    average: WeightAverage,
     batches: Batches,
     order: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -157,7 +189,7 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        averaged.update_parameters(ranker)
+        average.update()
     return float(total) / len(order)
 
 
@@ -192,19 +224,6 @@ def _check_finite(train_loss: float, validation_loss: float) -> None:
             got=f"{train_loss} (train), {validation_loss} (validation)",
             fix="lower training.learning_rate",
         )
-
-
-def _moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
-    """Return the update of an exponential moving average of the weights, which is what is judged and kept.
-
-    The decay of step s is min(`decay`, (1 + s) / (10 + s)), so that the first epoch is not an average over its start.
-    """
-
-    def update(averaged: Weights, current: Weights, num_averaged: Tensor | int) -> None:
-        step = int(num_averaged)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + step) / (10 + step)))
-
-    return update
 
 
 def _optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
