@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.atomic import write_json
+from lorefuse.atomic import atomic_file, write_json
 from lorefuse.errors import UnreachableError, UsageError
 from lorefuse.registry.tracking import artifacts_path, create_store, is_server
 from lorefuse.settings import settings
@@ -143,7 +145,27 @@ def _environment(uri: str) -> dict[str, str]:
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": settings().artifacts_uri or str(artifacts_path()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **_webhook_environment(),
     }
+
+
+def _webhook_environment() -> dict[str, str]:
+    """Let MLflow tell a reconciler on this machine about aliases.
+
+    Webhooks' secrets are encrypted with a key; without one of ours each start of the server would make its own, and
+    deliveries would end with a line in its log. Plain http to this machine is what both of them, bound to it, speak.
+    """
+    key_path = settings().home_path / "mlflow" / "webhook.key"
+    if not key_path.is_file():
+        with atomic_file(key_path) as draft_path:
+            draft_path.touch(mode=0o600)
+            draft_path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
+    defaults = {
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key_path.read_text("ascii"),
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    }
+    return {name: os.environ.get(name, text) for name, text in defaults.items()}
 
 
 def _answers(url: str) -> bool:
