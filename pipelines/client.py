@@ -36,6 +36,13 @@ class _Client(kfp.Client):  # type: ignore[misc]
         self.harden()
         return self._healthz_api.healthz_service_get_healthz()
 
+    def spoke_json(self) -> bool:
+        """Return whether the last answer was a JSON object; any web page passes for an empty answer otherwise."""
+        try:
+            return isinstance(json.loads(self._healthz_api.api_client.last_response.data), dict)
+        except ValueError:
+            return False
+
     def harden(self) -> None:
         """Give every request a timeout, and leave retries and redirects to `call`."""
         rest = self._healthz_api.api_client.rest_client
@@ -76,6 +83,11 @@ class Cluster:
 
         self.client = self._call("sign in", lambda: _Client(host=self.host, **access))
         health = self._call("answer", self.client.get_kfp_healthz)
+        if not self.client.spoke_json():
+            raise UsageError(
+                f"{self.host} is no Kubeflow Pipelines API: it answers with something else than JSON.",
+                fix="name the API's address (service ml-pipeline, port 8888), or the UI's root that leads to it",
+            )
         if getattr(health, "multi_user", None) and not namespace:
             raise UsageError(f"{self.host} has many users.", expected="your namespace", fix="name it: --namespace")
 

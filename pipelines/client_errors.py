@@ -70,13 +70,15 @@ def call(
             last: LorefuseError = _explain(what, host, error)
             if error.status not in RETRIED_STATUS:
                 raise last from None
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
             last = UnreachableError(
                 f"The Kubeflow Pipelines API {host} does not answer (to {what}).",
                 got=f"{type(error).__name__}: {_first_line(error)}",
                 fix="check --host; from outside the cluster: "
                 "kubectl port-forward -n kubeflow svc/ml-pipeline 8888:8888 --address 127.0.0.1",
             )
+        except OSError as error:
+            raise UsageError(f"A file is missing (to {what}).", got=str(error), fix="check --token-file") from None
     raise last
 
 

@@ -18,12 +18,14 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.report_failure import report_failure
 from lorefuse import workspace
+from lorefuse.atomic import sha256_json
 from lorefuse.config.cluster import ClusterConfig
 from lorefuse.errors import UsageError
 from lorefuse.settings import settings
 
 CODE_VARIABLE = "LOREFUSE_CODE_DIGEST"
 """kfp's cache key holds a task's variables and not the library's code: this one stands for the code."""
+CODE_SUFFIXES = (".py", ".yaml", ".j2", ".css", ".js")
 SCRATCH_VOLUME = "lorefuse-home"
 HOME_VARIABLE = "LOREFUSE_HOME"
 
@@ -149,9 +151,16 @@ def _add_gpu(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
 
 @functools.cache
 def library_digest() -> str:
-    """Return the sha256 over the Python files of the whole library."""
-    package_path = Path(workspace.__file__).parent
-    return workspace.code_digest(*sorted(path.parent.name for path in package_path.glob("*/__init__.py")))
+    """Return the sha256 over all files that a step's result may depend on and that its component does not hold."""
+    package_path, project_path = Path(workspace.__file__).parent, settings().project_path
+    folders = {"lorefuse": package_path, **{name: project_path / name for name in ("feature_repo", "serving")}}
+    files = {
+        f"{name}/{path.relative_to(folder).as_posix()}": path.read_text("utf-8")
+        for name, folder in folders.items()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in CODE_SUFFIXES and "__pycache__" not in path.parts
+    }
+    return sha256_json(files)
 
 
 def _check_step_names(cluster: ClusterConfig) -> None:

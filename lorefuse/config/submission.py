@@ -16,6 +16,7 @@ from lorefuse.errors import UsageError
 
 _CRON_FIELD = re.compile(r"^[0-9A-Za-z*/,?#LW-]+$")
 _CRON_MACRO = re.compile(r"^@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+[smh].*)$")
+_OPTIONS = {"token_path": "token-file", "params": "param"}
 T = TypeVar("T", bound="Access")
 
 
@@ -104,5 +105,6 @@ def _line(item: Any) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     if not item["loc"]:
         return f"  {message}"
-    option = "--" + str(item["loc"][0]).removesuffix("_path").replace("_", "-")
+    name = str(item["loc"][0])
+    option = "--" + _OPTIONS.get(name, name.removesuffix("_path").removesuffix("_s").replace("_", "-"))
     return f"  {option}: expected: {message}; got: {item.get('input')!r}"

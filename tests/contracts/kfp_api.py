@@ -46,6 +46,7 @@ class KfpApi:
         outcome: Final state of every run.
         failures: (method, path pattern, status, whether it was done nevertheless) → how many answers fail.
         delay_s: Pause before each answer.
+        is_website: Answer everything with a page of HTML.
     """
 
     token: str = ""
@@ -53,6 +54,7 @@ class KfpApi:
     outcome: str = "SUCCEEDED"
     failures: list[tuple[str, str, int, bool]] = field(default_factory=list)
     delay_s: float = 0.0
+    is_website: bool = False
     sent: list[Sent] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     experiments: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +87,8 @@ class KfpApi:
         """Return status and content for a request."""
         self.sent.append(sent)
         time.sleep(self.delay_s)
+        if self.is_website:
+            return 200, "<html>Welcome</html>"
         if self.token and sent.headers.get("authorization") != f"Bearer {self.token}":
             return 401, _error(16, "Request header error: there is no valid token")
         try:

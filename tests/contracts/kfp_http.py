@@ -46,9 +46,10 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", 0)))
         status, content = self.answer(Sent(self.command, url.path, query, _parsed(body, headers), headers))
-        data = json.dumps(api.ApiClient().sanitize_for_serialization(content)).encode()
+        plain = api.ApiClient().sanitize_for_serialization(content)
+        data = (plain if isinstance(plain, str) else json.dumps(plain)).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if isinstance(plain, str) else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -16,6 +16,7 @@ import pytest
 from lorefuse.config import load_config
 from lorefuse.config.submission import Query, Submission, ask
 from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.errors import UsageError
 from lorefuse.steps import dump_config
 from pipelines import client, submit
 from pipelines import compile as compile_module
@@ -265,6 +266,13 @@ def test_a_slow_server_is_given_up(
     assert "ReadTimeoutError" in capsys.readouterr().err
 
 
+def test_any_website_is_no_api(server: KfpApi, capsys: pytest.CaptureFixture[str]) -> None:
+    server.is_website = True
+    assert send(server, create_experiment=True) == 2
+    assert "is no Kubeflow Pipelines API" in capsys.readouterr().err
+    assert server.calls("POST", "/.*") == []
+
+
 def test_a_token_in_the_clear_is_said(server: KfpApi, capsys: pytest.CaptureFixture[str]) -> None:
     for host, is_said in (("http://ml.example.invalid", True), ("https://ml.example.invalid", False)):
         assert send(server, host=host) == 1
@@ -294,6 +302,9 @@ def test_token_from_a_file_is_read_anew(server: KfpApi, tmp_path: Path, monkeypa
     server.token = "canary-token-rotated"
     token_path.write_text(server.token)
     assert cluster.find_experiment("films") == "experiment-0"
+    token_path.unlink()
+    with pytest.raises(UsageError, match="--token-file"):
+        cluster.find_experiment("films")
 
 
 def test_command_line_end_to_end(server: KfpApi, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         ({"version_name": "v1"}, "need --upload"),
         ({"max_concurrency": 0}, "--max-concurrency"),
         ({"pipeline": "../x"}, "--pipeline"),
-        ({"timeout_s": -1}, "--timeout-s"),
+        ({"timeout_s": -1}, "--timeout: expected"),
     ],
     ids=("host", "five fields", "field", "wait", "catch up", "version", "concurrency", "pipeline", "timeout"),
 )
