@@ -105,7 +105,8 @@ def _dress(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) -> None:
     _add_resources(task, step, cluster)
     _add_environment(task, cluster)
     _add_storage(task, cluster)
-    task.set_caching_options(step not in cluster.uncached)
+    if step in cluster.uncached:  # a pipeline may have said so of other tasks
+        task.set_caching_options(False)
     if cluster.gpu is not None and step in cluster.gpu.steps:
         _add_gpu(task, cluster)
 

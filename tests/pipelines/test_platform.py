@@ -30,7 +30,8 @@ def inner(config: dict) -> None:  # type: ignore[type-arg]
 
 @dsl.pipeline(name="outer")
 def outer(config: dict) -> None:  # type: ignore[type-arg]
-    split(config=config, strategy="per_user_time", dataset=ingest(config=config).outputs["dataset"])
+    parts = split(config=config, strategy="per_user_time", dataset=ingest(config=config).outputs["dataset"])
+    parts.set_caching_options(False)
     inner(config=config)
 
 
@@ -56,6 +57,15 @@ def test_every_pipeline_of_the_project_can_be_dressed(name: str) -> None:
     assert set(kubernetes_executors(platform)) == set(executors)
     assert all(executor["container"]["resources"]["resourceMemoryLimit"] for executor in executors.values())
     assert set(spec["root"]["dag"]["tasks"]) == {"exit-handler-1", "report-failure"}
+
+
+def test_a_pipeline_may_leave_a_step_uncached() -> None:
+    tasks = on_cluster(outer, ClusterConfig()).pipeline_spec.components["comp-exit-handler-1"].dag.tasks
+    assert {name: task.caching_options.enable_cache for name, task in tasks.items()} == {
+        "ingest": False,
+        "split": False,
+        "inner": True,
+    }
 
 
 def test_the_pipeline_itself_stays_as_it_is() -> None:
