@@ -1,0 +1,186 @@
+"""Prometheus' files by promtool; every metric of the dashboard and the rules on the page of a real Triton."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+from lorefuse.deploy.supervisor import HOST, Ports
+from tests.infra.conftest import INFRA_PATH
+from tests.infra.triton import running, status_code
+
+MONITORING_PATH = INFRA_PATH / "monitoring"
+METRIC = re.compile(r"\b(?:nv_|lorefuse_front_)\w+")
+FROM_PROMETHEUS = {"instance", "job", "pod", "namespace"}
+"""Labels that scraping adds."""
+RULE_TESTS = {
+    "rule_files": ["rules.yaml"],
+    "evaluation_interval": "1m",
+    "tests": [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": 'up{job="triton", instance="dead"}', "values": "0x30"},
+                {"series": 'up{job="triton", instance="well"}', "values": "1x30"},
+                # A minute brings 60 requests; they wait 100 ms each, and 6 more fail.
+                {"series": 'nv_inference_queue_duration_us{model="ranker", instance="slow"}', "values": "0+6000000x30"},
+                {"series": 'nv_inference_request_success{model="recommend", instance="slow"}', "values": "0+60x30"},
+                {
+                    "series": 'nv_inference_request_failure{model="recommend", reason="OTHER", instance="slow"}',
+                    "values": "0+6x30",
+                },
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "20m",
+                    "alertname": name,
+                    "exp_alerts": [{"exp_labels": {"severity": severity, "instance": instance, **more}}],
+                }
+                for name, severity, instance, more in (
+                    ("LorefuseTritonDown", "critical", "dead", {"job": "triton"}),
+                    ("LorefuseRequestsFail", "critical", "slow", {}),
+                    ("LorefuseRequestsWait", "warning", "slow", {}),
+                )
+            ],
+        }
+    ],
+}
+
+
+def dashboard() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (MONITORING_PATH / "grafana" / "dashboards" / "triton.json").read_text("utf-8")
+    )
+    return content
+
+
+def dashboard_expressions() -> list[str]:
+    return [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
+
+
+def all_expressions() -> list[str]:
+    rules = yaml.safe_load((MONITORING_PATH / "rules.yaml").read_text("utf-8"))
+    adapter = yaml.safe_load((MONITORING_PATH / "prometheus-adapter.yaml").read_text("utf-8"))
+    variables = [entry["query"]["query"] for entry in dashboard()["templating"]["list"]]
+    return [
+        *dashboard_expressions(),
+        *variables,
+        *(rule["expr"] for group in rules["groups"] for rule in group["rules"]),
+        *(rule[key] for rule in adapter["rules"]["custom"] for key in ("seriesQuery", "metricsQuery")),
+    ]
+
+
+def promtool(command: str, *arguments: str) -> None:
+    run = subprocess.run([command, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_config_and_rules_are_prometheus(tool: Callable[[str], str]) -> None:
+    promtool(tool("promtool"), "check", "config", str(MONITORING_PATH / "prometheus.yaml"))
+    promtool(tool("promtool"), "check", "rules", str(MONITORING_PATH / "rules.yaml"))
+
+
+def test_kubernetes_gets_the_same_rules() -> None:
+    ours = yaml.safe_load((MONITORING_PATH / "rules.yaml").read_text("utf-8"))
+    theirs = yaml.safe_load((MONITORING_PATH / "prometheus-rule.yaml").read_text("utf-8"))
+    assert theirs["spec"] == ours
+
+
+def test_alerts_ring_when_they_should(tool: Callable[[str], str], tmp_path: Path) -> None:
+    rules = yaml.safe_load((MONITORING_PATH / "rules.yaml").read_text("utf-8"))
+    for rule in rules["groups"][0]["rules"]:
+        rule.pop("annotations", None)  # promtool compares them too, and words are not what is tested
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules), "utf-8")
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(RULE_TESTS), "utf-8")
+    promtool(tool("promtool"), "test", "rules", str(tmp_path / "tests.yaml"))
+
+
+def test_expressions_of_the_dashboard_are_promql(tool: Callable[[str], str], tmp_path: Path) -> None:
+    """promtool reads rules, so each expression becomes one."""
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, expression in enumerate(dashboard_expressions())
+    ]
+    path = tmp_path / "panels.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), "utf-8")
+    promtool(tool("promtool"), "check", "rules", str(path))
+
+
+def test_dashboard_is_whole() -> None:
+    content = dashboard()
+    (source_path,) = (MONITORING_PATH / "grafana" / "provisioning" / "datasources").glob("*.yaml")
+    sources = {one["uid"] for one in yaml.safe_load(source_path.read_text("utf-8"))["datasources"]}
+    panels = content["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in (one for one in panels if one["type"] != "row"):
+        assert panel["datasource"]["uid"] in sources
+        assert panel["title"]
+        assert panel["description"]
+        assert panel["targets"]
+    used = set(re.findall(r"\$(?!__)(\w+)", json.dumps(dashboard_expressions())))
+    assert used == {entry["name"] for entry in content["templating"]["list"]}
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
+    with running(tmp_path_factory.mktemp("triton")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(ports: Ports) -> dict[str, set[str]]:
+    """Metrics and their labels on the server's page after a request."""
+    with InferenceServerClient(f"{HOST}:{ports.grpc}") as client:
+        number = InferInput("number", [1, 1], "INT32")
+        number.set_data_from_numpy(np.ones((1, 1), np.int32))
+        client.infer("recommend", [number])
+    with urllib.request.urlopen(f"http://{HOST}:{ports.metrics}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    found: dict[str, set[str]] = {}
+    # Names as Prometheus stores them: a parser for Python would add `_total` to every counter.
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    return found
+
+
+@pytest.mark.triton
+@pytest.mark.xdist_group("serving")
+def test_probes_of_the_manifest_tell_the_truth(ports: Ports) -> None:
+    """With the manifest's flags the server loads what is there, and a folder without a model keeps nothing away."""
+    url = f"http://{HOST}:{ports.http}"
+    assert status_code(f"{url}/v2/health/live") == 200
+    assert status_code(f"{url}/v2/models/recommend/ready") == 200
+    with InferenceServerClient(f"{HOST}:{ports.grpc}") as client:
+        client.unload_model("recommend", unload_dependents=False)
+        end_s = time.monotonic() + 30
+        while status_code(f"{url}/v2/models/recommend/ready") == 200:
+            assert time.monotonic() < end_s, "the readiness probe goes on without the model"
+            time.sleep(0.1)
+        assert status_code(f"{url}/v2/health/live") == 200
+        client.load_model("recommend")
+    assert status_code(f"{url}/v2/models/recommend/ready") == 200
+
+
+@pytest.mark.triton
+@pytest.mark.xdist_group("serving")
+def test_every_metric_that_is_asked_for_is_on_a_real_page(page: dict[str, set[str]]) -> None:
+    asked = {name for expression in all_expressions() for name in METRIC.findall(expression)}
+    assert len(asked) >= 12
+    assert asked <= page.keys(), f"not on the page: {sorted(asked - page.keys())}; there is {sorted(page)}"
+    for expression in all_expressions():
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", expression))
+        labels |= {one.strip() for group in re.findall(r"by \(([\w, ]+)\)", expression) for one in group.split(",")}
+        names = METRIC.findall(expression)
+        have = set().union(*(page[name] for name in names)) if names else labels
+        assert labels - FROM_PROMETHEUS <= have, expression
