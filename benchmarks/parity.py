@@ -8,7 +8,7 @@ dropout, Adam's step size, batch size, patience, no penalties, no weight average
 A peer's row ends with ours minus theirs and twice the standard error of that difference over seeds: "behind" means
 below by more.
 
-    python benchmarks/parity.py [--num-seeds 3] [--only deepfm dcn_v2 din] [--batch-size 2048]
+    python benchmarks/parity.py [--num-seeds 3] [--only deepfm dcn_v2 din] [--batch-size 2048] [--as-shipped]
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from lorefuse.errors import LorefuseError
 from lorefuse.training.metrics import judge
 
 PEERS = {"deepfm": ("fuxictr", "deepctr_torch"), "dcn_v2": ("fuxictr",), "din": ("recbole",)}
+HIDDEN_DIMS = {"deepfm": (128, 64), "dcn_v2": (128, 64), "din": (64, 32)}
 METRICS = ("auc_warm", "gauc_warm", "ndcg_at_10_warm", "auc_cold")
 AS_SHIPPED = "lorefuse, as shipped"
 
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--num-seeds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--as-shipped", action="store_true", help="a row more: ours with its own defaults")
     args = parser.parse_args()
     if args.num_seeds < 2:
         parser.error("--num-seeds must be 2 or more: there is no spread of one run")
@@ -61,17 +63,19 @@ def main() -> None:
         print(f"{len(test.label)} test rows, {int(test.cold.sum())} of them cold; {args.num_seeds} seeds")
         behind = 0
         for family in args.only:
-            job = Job(family, batch_size=args.batch_size, num_threads=args.num_threads)
-            behind += compare(folder_path, job, test, args.num_seeds)
+            shared = {"batch_size": args.batch_size, "num_threads": args.num_threads}
+            job = Job(family, hidden_dims=HIDDEN_DIMS[family], **shared)
+            behind += compare(folder_path, job, test, args.num_seeds, as_shipped=args.as_shipped)
     if behind:
         sys.exit(f"parity: {behind} metrics are behind a peer's")
 
 
-def compare(folder_path: Path, job: Job, test: TestRows, num_seeds: int) -> int:
+def compare(folder_path: Path, job: Job, test: TestRows, num_seeds: int, *, as_shipped: bool) -> int:
     """Train ours and the peers with every seed in turn; print a table, return how many metrics are behind."""
     with ExitStack() as stack:
         workers = {OURS: stack.enter_context(Worker(OURS, folder_path, job))}
-        workers[AS_SHIPPED] = stack.enter_context(Worker(OURS, folder_path, job, as_shipped=True))
+        if as_shipped:
+            workers[AS_SHIPPED] = stack.enter_context(Worker(OURS, folder_path, job, as_shipped=True))
         for name in PEERS[job.family]:
             try:
                 workers[name] = stack.enter_context(Worker(name, folder_path, job))

@@ -61,7 +61,7 @@ class RecBoleRunner:
             "LIST_SUFFIX": "_list",
             "MAX_ITEM_LIST_LENGTH": self.rows.history.shape[1],
             "train_neg_sample_args": None,
-            "eval_args": {"group_by": None, "mode": "labeled", "order": "RO", "split": {"LS": "valid_and_test"}},
+            "eval_args": {"group_by": None, "mode": "labeled", "order": "TO", "split": {"LS": "valid_and_test"}},
             "metrics": ["AUC", "LogLoss"],
             "valid_metric": "LogLoss",
             "embedding_size": self.job.embedding_dim,
