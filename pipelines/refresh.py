@@ -40,15 +40,18 @@ def refresh(  # type: ignore[no-untyped-def]
     """
     # What the champion was trained with: all of it is there already, and read back.
     base = ingest(config=config).outputs["dataset"]
-    model = champion(config=config, dataset=base)
-    parts = split(config=config, strategy=strategy, dataset=base).outputs["parts"]
-    texts = embed(config=config, dataset=base).outputs["embeddings"]
+    model = champion(config=config, dataset=base).set_caching_options(False)  # the alias moves
+    # Without a champion that fits there is nothing to judge: the rest waits for it.
+    parts = split(config=config, strategy=strategy, dataset=base).after(model).outputs["parts"]
+    texts = embed(config=config, dataset=base).after(model).outputs["embeddings"]
     vectors = item_vectors(config=config, dataset=base, parts=parts, embeddings=texts).outputs["vectors"]
     source = features(config=config, dataset=base, parts=parts, vectors=vectors).outputs["feature_data"]
     store = materialize(config=config, feature_data=source).outputs["store"]
 
     # Only new rows are validated, only new texts encoded, only new snapshots materialised.
-    grown = append_rows(config=config, dataset=base, new_path=new_path, new_items_path=new_items_path).outputs["grown"]
+    appended = append_rows(config=config, dataset=base, new_path=new_path, new_items_path=new_items_path)
+    appended.after(model).set_caching_options(False)  # another file may lie at the same path
+    grown = appended.outputs["grown"]
     new_texts = embed(config=config, dataset=grown).outputs["embeddings"]
     update = update_features(
         config=config, dataset=grown, base=base, embeddings=new_texts, vectors=vectors, feature_data=source
@@ -65,7 +68,7 @@ def refresh(  # type: ignore[no-untyped-def]
         vectors=vectors,
         feature_data=source,
         model=model.outputs["model"],
-    )
+    ).set_caching_options(False)
     with dsl.If(judged.outputs["retrain"] == True, name="retrain"):  # noqa: E712  (kfp compares lazily)
         training(config=judged.outputs["grown_config"], strategy=strategy, second_strategy=second_strategy, serve=serve)
     with dsl.Else(name="keep"), dsl.If(serve == True, name="serve-fresh-features"):  # noqa: E712
