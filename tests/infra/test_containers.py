@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
-from tests.pipelines.shop import environment, pipeline, write_preset, write_shop
+from tests.pipelines.shop import environment, pipeline_command, write_preset, write_shop
 
 IMAGE = os.environ.get("LOREFUSE_TEST_IMAGE", "")
 SCRIPT_PATH = INFRA_PATH / "docker" / "run_pipeline.py"
@@ -66,12 +66,15 @@ def in_image(*command: str) -> str:
     return subprocess.run(run, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
 
 
-def in_containers(home_path: Path, config_path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT_PATH), "--config", str(config_path), "--image", IMAGE]
+def finish(command: list[str], home_path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env=environment(home_path), cwd=PROJECT_PATH, capture_output=True, text=True, timeout=TIMEOUT_S,
         check=False,
     )  # fmt: skip
+
+
+def in_containers(home_path: Path, config_path: Path) -> subprocess.CompletedProcess[str]:
+    return finish([sys.executable, str(SCRIPT_PATH), "--config", str(config_path), "--image", IMAGE], home_path)
 
 
 def metrics(home_path: Path) -> dict[str, Any]:
@@ -132,6 +135,6 @@ def test_pipeline_in_containers_agrees_with_the_one_outside(shop: Path) -> None:
     assert set(re.findall(r"^  (\w+) +(?:built|reused)", run.stdout, re.MULTILINE)) == STEPS
     assert (shop / "home" / "report.html").stat().st_size > 10_000
     assert (shop / "home" / "report.html").stat().st_uid != 0
-    outside = pipeline(shop / "outside", shop / "data" / "shop.yaml", "--no-deploy")
+    outside = finish(pipeline_command(shop / "data" / "shop.yaml", "--no-deploy"), shop / "outside")
     assert outside.returncode == 0, f"{outside.stdout}\n{outside.stderr}"
     assert metrics(shop / "home") == metrics(shop / "outside")
