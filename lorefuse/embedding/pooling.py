@@ -19,7 +19,7 @@ def pool(hidden_BTH: Tensor, mask_BT: Tensor, kind: str, normalize: bool = True)
     Returns:
         Vectors, shape (B, H), float32.
     """
-    rows_B = torch.arange(len(hidden_BTH), device=hidden_BTH.device)
+    rows_B = torch.arange(hidden_BTH.shape[0], device=hidden_BTH.device)
     if kind == "mean":
         weights_BT1 = mask_BT.unsqueeze(-1).to(torch.float32)
         pooled_BH = (hidden_BTH.float() * weights_BT1).sum(1) / weights_BT1.sum(1).clamp(min=1)
