@@ -23,4 +23,7 @@ class ServingConfig(Section):
 
     max_k: int = Field(100, ge=1, le=1000, description="Most items a request may ask for.")
     max_exclude: int = Field(1024, ge=1, description="Most seen items excluded per request.")
+    embed: bool = Field(
+        False, description="Carry the text encoder (minilm: 90 MB a version), so that new items are scored from words."
+    )
     num_reference_rows: int = Field(256, ge=8, description="Rows whose scores travel with the version.")

@@ -14,6 +14,7 @@
     reference_catalogue.safetensors   user inputs with `exclude_rows`, and the `catalogue_row` and `score` they get
     metrics.json                      test metrics with controls
     ranker.onnx catalogue_ranker.onnx
+    encoder.onnx tokenizer.json encoder.json   only with `serving.embed`: words → vector
     bundle.json                       sha256 of every file, data cutoff, parity
 """
 
@@ -28,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, sha256_json, write_json
 from lorefuse.config import PipelineConfig, ServingConfig, parse_config
 from lorefuse.contract import ITEM_TENSORS, Tensor
 from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame, read_filters, read_items
 from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import SPEC_FILE, FeatureSpec
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from lorefuse.models.ranker import Ranker
 
 BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.json", "metrics.json", "serving.json"
-TABLES_FILE, CATALOGUE_FILE = "item_tables.safetensors", "catalogue.parquet"
+TABLES_FILE = "item_tables.safetensors"
 REFERENCE_FILE, CATALOGUE_REFERENCE_FILE = "reference.safetensors", "reference_catalogue.safetensors"
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
 MODEL_FILES = ("model.safetensors", "model.json")
@@ -52,7 +53,6 @@ _REQUIRED = (
     *MODEL_FILES, CONFIG_FILE, SPEC_FILE, *FEATURE_FILES, TABLES_FILE, CATALOGUE_FILE, EMBEDDING_FILE, SERVING_FILE,
     REFERENCE_FILE, CATALOGUE_REFERENCE_FILE, METRICS_FILE, RANKER_FILE, CATALOGUE_RANKER_FILE,
 )  # fmt: skip
-_FILTER_PREFIX = "filter:"
 _FIX = "train and export the model again: lorefuse run"
 
 
@@ -128,25 +128,11 @@ class Bundle:
 
     def catalogue(self) -> tuple[list[str], list[str]]:
         """Return item ids and titles in order of `Tensor.CATALOGUE_ROW`."""
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(self.path / CATALOGUE_FILE)
-        return table[c.ITEM_ID].to_pylist(), table["title"].to_pylist()
+        return read_items(self.path)
 
     def filters(self) -> dict[str, dict[str, list[int]]]:
-        """Return what a catalogue can be filtered by: column → value → rows of the items that have it."""
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(self.path / CATALOGUE_FILE)
-        result: dict[str, dict[str, list[int]]] = {}
-        for name in table.column_names:
-            if not name.startswith(_FILTER_PREFIX):
-                continue
-            rows_of = result.setdefault(name.removeprefix(_FILTER_PREFIX), {})
-            for row, values in enumerate(table[name].to_pylist()):
-                for value in values:
-                    rows_of.setdefault(value, []).append(row)
-        return result
+        """Return what the catalogue can be filtered by: column → value → rows of the items that have it."""
+        return read_filters(self.path)
 
     def signatures(self) -> ServingSignature:
         """Return inputs and outputs of the served models."""
@@ -184,6 +170,7 @@ def write_bundle(
         ArtifactError: An input is missing, `config.model` does not fit the ranker, or a graph differs from torch.
         LeakError: The knowledge was fitted on later data than the features.
     """
+    from lorefuse.export.encoder import export_encoder
     from lorefuse.export.graphs import export_graphs
     from lorefuse.features.history import with_history
     from lorefuse.models.build import save_ranker
@@ -204,6 +191,8 @@ def write_bundle(
     _write_tables(training_set, num_items, out_path)
     _write_serving_facts(training_set, config.serving, num_items, out_path)
     parity = export_graphs(training_set, config.serving, out_path)
+    if config.serving.embed and training_set.spec.text_dim:
+        export_encoder(config.embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))
     content = {
         "format": FORMAT,
@@ -238,24 +227,10 @@ def _copy(source_path: Path, out_path: Path) -> None:
 
 
 def _write_catalogue(dataset_path: Path, out_path: Path) -> int:
-    import pandas as pd
-
     from lorefuse.data.dataset import Dataset
 
     dataset = Dataset.open(dataset_path)
-    items = dataset.items()
-    frame = pd.DataFrame(
-        {
-            Tensor.CATALOGUE_ROW.value: np.arange(len(items), dtype=np.int64),
-            c.ITEM_ID: items[c.ITEM_ID].astype(str),
-            "title": items[dataset.roles.item_title].fillna("").astype(str),
-        }
-    )
-    # The raw values: a new category that training has not seen can still be filtered by.
-    for name in dataset.roles.item_categories:
-        frame[_FILTER_PREFIX + name] = [[value] if value else [] for value in items[name].fillna("").astype(str)]
-    for name in dataset.roles.item_multi_categories:
-        frame[_FILTER_PREFIX + name] = [sorted({str(value) for value in values if value}) for values in items[name]]
+    frame = catalogue_frame(dataset.items(), dataset.roles)
     frame.to_parquet(out_path / CATALOGUE_FILE, index=False)
     return len(frame)
 

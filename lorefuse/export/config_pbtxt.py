@@ -13,7 +13,7 @@ from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSi
 
 CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
 ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
-_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1, s.RECOMMEND: 1}
+_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1, s.RECOMMEND: 1, s.EMBED: 1}
 _MAX_QUEUE = 512
 """Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
 

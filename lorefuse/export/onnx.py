@@ -93,7 +93,7 @@ def export_ranker(ranker: Ranker, example: Mapping[str, Tensor], path: Path) -> 
         path: File to write.
     """
     graph = RankerGraph(ranker).eval()
-    _export(graph, example, graph.input_names, ["score"], path)
+    export_module(graph, example, graph.input_names, ["score"], path)
 
 
 def export_catalogue_ranker(graph: CatalogueGraph, example: Mapping[str, Tensor], path: Path) -> None:
@@ -103,10 +103,10 @@ def export_catalogue_ranker(graph: CatalogueGraph, example: Mapping[str, Tensor]
     """
     outputs = [TensorName.CATALOGUE_ROW.value, TensorName.SCORE.value]
     width = torch.export.Dim("excluded", min=1, max=MAX_EXCLUDED)
-    _export(graph.eval(), example, graph.input_names, outputs, path, {TensorName.EXCLUDE_ROWS.value: width})
+    export_module(graph.eval(), example, graph.input_names, outputs, path, {TensorName.EXCLUDE_ROWS.value: width})
 
 
-def _export(
+def export_module(
     graph: nn.Module,
     example: Mapping[str, Tensor],
     inputs: list[str],
@@ -114,7 +114,11 @@ def _export(
     path: Path,
     widths: Mapping[str, Any] | None = None,
 ) -> None:
-    """Export with a free batch dimension, and a free second dimension for the inputs that `widths` names."""
+    """Write a module as ONNX with a free batch dimension, and a free second one for the inputs that `widths` names.
+
+    Raises:
+        LorefuseError: The exporter fixed a dimension that should be free.
+    """
     batch = torch.export.Dim("batch", min=1, max=MAX_ROWS)
     free = {name: {1: width} for name, width in (widths or {}).items()}
     with _quiet(), torch.no_grad():

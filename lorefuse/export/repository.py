@@ -7,6 +7,7 @@
     features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
     answer/            config.pbtxt <version>/{model.py, answer.json}
     recommend/         config.pbtxt <version>/
+    embed/             config.pbtxt <version>/{model.py, encoder.onnx, tokenizer.json, embed.json, embed.npz}: see below
 
 Every version folder appears by one rename and needs nothing outside it. The online store is copied in because its
 interest vectors live in the space of this version's knowledge vectors: a rollback must bring its own back. Features in
@@ -36,9 +37,10 @@ from lorefuse.export.config_pbtxt import (
     read_config,
     write_config,
 )
+from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.signature import ServingSignature, num_excluded
+from lorefuse.export.templates import copy_template
 from lorefuse.features import online
-from lorefuse.settings import settings
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER)
@@ -78,8 +80,10 @@ def build_repository(
         s.CATALOGUE_RANKER: lambda path: _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path),
         s.FEATURES: lambda path: _write_features(bundle, store_file, path),
         s.RECOMMEND: lambda path: None,
-        s.ANSWER: lambda path: _write_answer(bundle, digests, path),  # last: it carries the digests
     }
+    if carries_encoder(bundle):
+        writers[s.EMBED] = lambda path: write_embed(bundle, digests["alias"], path)
+    writers[s.ANSWER] = lambda path: _write_answer(bundle, digests, path)  # last: it carries the digests
     for name, write in writers.items():
         with atomic_folder(repository_path / name / str(version)) as draft_path:
             write(draft_path)
@@ -99,9 +103,26 @@ def write_configs(signatures: ServingSignature, repository_path: Path, versions:
 
 
 def write_active(signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:
-    """Write the config of a front, by default of `recommend`: this version answers once Triton loads it."""
+    """Write the config of a front, by default of `recommend`: this version answers once Triton loads it.
+
+    With `recommend` goes `embed`, where the version has it: load what `companions` names as well.
+    """
     (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
     write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
+    if name != s.RECOMMEND:
+        return
+    config_path = repository_path / s.EMBED / CONFIG_FILE
+    if (repository_path / s.EMBED / str(version)).is_dir():
+        write_config(config_path, model_config(signatures.embed, [version]))
+    else:
+        config_path.unlink(missing_ok=True)
+
+
+def companions(repository_path: Path, version: int) -> list[str]:
+    """Return the models that are to be loaded beside `recommend` when this version answers: `embed`, or none."""
+    path = repository_path / s.EMBED / CONFIG_FILE
+    there = path.is_file() and list(read_config(path).version_policy.specific.versions) == [version]
+    return [s.EMBED] if there else []
 
 
 def active_version(repository_path: Path) -> int | None:
@@ -127,7 +148,7 @@ def same_signature(signatures: ServingSignature, repository_path: Path) -> bool:
 
 def remove_version(repository_path: Path, version: int) -> None:
     """Remove one version of all models from disk."""
-    for name in (*PART_MODELS, s.RECOMMEND):
+    for name in (*PART_MODELS, s.RECOMMEND, s.EMBED):
         shutil.rmtree(repository_path / name / str(version), ignore_errors=True)
 
 
@@ -151,7 +172,7 @@ def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path
 
 
 def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
-    _copy_template(s.FEATURES, path)
+    copy_template(s.FEATURES, path)
     shutil.copyfile(store_file, path / store_file.name)
     spec, facts = bundle.spec(), bundle.read_json(b.SERVING_FILE)
     config, vocabularies = bundle.config(), bundle.read_json("vocabularies.json")
@@ -176,7 +197,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
 
 
 def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
-    _copy_template(s.ANSWER, path)
+    copy_template(s.ANSWER, path)
     item_ids, titles = bundle.catalogue()
     limits = bundle.read_json(b.SERVING_FILE)["limits"]
     content = {
@@ -188,17 +209,3 @@ def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
         **digests,
     }
     write_json(path / ANSWER_FILE, content)
-
-
-def _copy_template(name: str, path: Path) -> None:
-    template_path = settings().project_path / "serving" / "model_repository" / name / "1"
-    files = sorted(template_path.glob("*.py"))
-    if not files:
-        raise UsageError(
-            f"There are no serving templates in {template_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT"
-        )
-    for file in files:
-        shutil.copyfile(file, path / file.name)
-    # A plain file of this name keeps Triton's Python stub, which heeds no PYTHONDONTWRITEBYTECODE, from writing
-    # bytecode into the version folder: the next load would take it for a changed model.
-    (path / "__pycache__").touch()

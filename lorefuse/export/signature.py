@@ -20,8 +20,9 @@ from lorefuse.errors import UsageError
 from lorefuse.features.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER = "ranker", "catalogue_ranker"
-FEATURES, ANSWER, RECOMMEND = "features", "answer", "recommend"
+FEATURES, ANSWER, RECOMMEND, EMBED = "features", "answer", "recommend", "embed"
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
+TEXT, VECTOR = "text", "vector"
 CANDIDATES, FILTERS, CONTEXT = "candidates", "filters", "context"
 LIKED_ITEM_ID, LIKED_TITLE = "liked_item_id", "liked_title"
 MODEL_VERSION, ALIAS = "model_version", "alias"
@@ -115,7 +116,7 @@ class ModelSignature:
 
 @dataclass(frozen=True)
 class ServingSignature:
-    """Signatures of the five models that serve one version.
+    """Signatures of the models that serve one version.
 
     Attributes:
         ranker: Rows of user and item tensors → score.
@@ -123,6 +124,7 @@ class ServingSignature:
         features: user_id → user tensors, from the online store.
         answer: Rows of the catalogue → ids and titles.
         recommend: The public API: features → catalogue_ranker → answer.
+        embed: The text of a new item → vector and score.
     """
 
     ranker: ModelSignature
@@ -130,10 +132,11 @@ class ServingSignature:
     features: ModelSignature
     answer: ModelSignature
     recommend: ModelSignature
+    embed: ModelSignature
 
     @property
     def models(self) -> tuple[ModelSignature, ...]:
-        """All five, the ensemble last."""
+        """Those that serve every version, the ensemble last; `embed` comes along only with an encoder."""
         return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.recommend)
 
     @classmethod
@@ -161,6 +164,16 @@ class ServingSignature:
             TensorSignature(LIKED_TITLE, "bytes", (-1,)),
             *(TensorSignature(name, "bytes") for name in PROVENANCE),
         )
+        new_item = (
+            TensorSignature(TEXT, "bytes", (-1,)),
+            TensorSignature(c.USER_ID, "bytes", optional=True),
+            TensorSignature(CONTEXT, "bytes", (-1,), optional=True),
+        )
+        scored = (
+            TensorSignature(VECTOR, "float32", (-1,)),
+            TensorSignature(Tensor.SCORE.value, "float32"),
+            *(TensorSignature(name, "bytes") for name in PROVENANCE),
+        )
         flat_score = TensorSignature(Tensor.SCORE.value, "float32", flat=True)
         return cls(
             ranker=ModelSignature(RANKER, (*user, *item), (flat_score,), RANKER_BATCH_SIZE),
@@ -168,6 +181,7 @@ class ServingSignature:
             features=ModelSignature(FEATURES, request, (*user, exclude, k, liked), USER_BATCH_SIZE),
             answer=ModelSignature(ANSWER, (row, score, k, liked), answer, USER_BATCH_SIZE),
             recommend=ModelSignature(RECOMMEND, request, answer, USER_BATCH_SIZE),
+            embed=ModelSignature(EMBED, new_item, scored, USER_BATCH_SIZE),
         )
 
 

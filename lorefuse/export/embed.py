@@ -1,0 +1,65 @@
+"""A bundle with an encoder → the version folder of the model `embed`: words of a new item → vector → score."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from lorefuse.atomic import write_json
+from lorefuse.contract import Tensor
+from lorefuse.export import bundle as b
+from lorefuse.export import encoder as e
+from lorefuse.export import signature as s
+from lorefuse.export.bundle import Bundle
+from lorefuse.export.templates import copy_template
+
+EMBED_FILE, ARRAYS_FILE = "embed.json", "embed.npz"
+
+
+def carries_encoder(bundle: Bundle) -> bool:
+    """Tell whether a bundle was made with `serving.embed`."""
+    return all(name in bundle.sha256 for name in e.FILES)
+
+
+def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
+    """Fill a version folder.
+
+    Args:
+        bundle: One that carries an encoder.
+        alias: Alias in the registry that asked for this deployment.
+        path: Empty folder.
+    """
+    from lorefuse.embedding.reduce import Reducer
+    from lorefuse.features.prior import ItemPrior
+
+    copy_template(s.EMBED, path)
+    for name in (e.ENCODER_FILE, e.TOKENIZER_FILE):
+        try:
+            os.link(bundle.path / name, path / name)
+        except OSError:  # another file system
+            shutil.copyfile(bundle.path / name, path / name)
+    reducer, prior, spec = Reducer.load(bundle.path), ItemPrior.load(bundle.path), bundle.spec()
+    config, facts = bundle.config().embedding, bundle.read_json(b.EMBEDDING_FILE)
+    num_facets = max(1, len(config.facets))
+    content = {
+        **bundle.read_json(e.FACTS_FILE),
+        "kept_dim": facts["dim"] // num_facets,
+        "num_facets": num_facets,
+        "normalize": config.normalize,
+        "item_numeric": list(spec.item_numeric),
+        "item_without_history": bundle.read_json(b.SERVING_FILE)["item_without_history"],
+        "widths": {name.value: spec.width(name) for name in (Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_GRAPH)},
+        "user_tensors": [tensor.name for tensor in s.ServingSignature.of(spec).features.outputs],
+        s.ALIAS: alias,
+        s.DATA_CUTOFF: bundle.data_cutoff,
+        s.EMBEDDING_ADDRESS: facts["address"],
+    }
+    content["user_tensors"] = [name for name in content["user_tensors"] if name.startswith("user_")]
+    write_json(path / EMBED_FILE, content)
+    arrays = {name: value for name, value in vars(reducer).items() if value is not None}
+    # The prior's other columns are categories and graph, of which a new item has none.
+    weights = prior.weights[: spec.text_dim]
+    np.savez(path / ARRAYS_FILE, prior_weights=weights, prior_intercept=prior.intercept, **arrays)
