@@ -1,4 +1,4 @@
-"""Commands that move and show what is served: reconcile, promote, rollback, status, webhook."""
+"""Commands that move and show what is served: reconcile, promote, rollback, status, webhook, add-items."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def register_deploy_commands(app: typer.Typer) -> None:
     app.command()(rollback)
     app.command()(status)
     app.command()(webhook)
+    app.command(name="add-items")(add_items)
 
 
 def reconcile(
@@ -119,6 +120,26 @@ def webhook(
 
     entry = register(url, _secret())
     typer.echo(f"{entry.name}: {', '.join(EVENTS)} → {entry.url}")
+
+
+def add_items(
+    config: Annotated[Path, typer.Option(help="YAML preset whose items file has grown.")],
+    champion: Annotated[bool, typer.Option(help="Make the new version champion; else challenger.")] = True,
+) -> None:
+    """Bring new items into the served catalogue without training: embed them, and register a version that has them."""
+    from lorefuse import steps
+    from lorefuse.config import load_config
+    from lorefuse.data.dataset import Dataset
+    from lorefuse.registry.grow import grow_champion
+
+    pipeline = load_config(config)
+    dataset = Dataset.open(steps.ingest(steps.dump_config(pipeline)).path)
+    grown = grow_champion(pipeline.registry.model_name, dataset, champion=champion)
+    alias = "champion" if champion else "challenger"
+    typer.echo(
+        f"version {grown['version']} is {alias}: {grown['num_new']} new items, {grown['num_items']} in all, "
+        f"grown from version {grown['grown_from']}"
+    )
 
 
 def _line(state: ServerState) -> str:

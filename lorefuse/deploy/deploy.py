@@ -11,7 +11,7 @@ from lorefuse.atomic import write_json
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
-from lorefuse.deploy.rollout import Rollout, deploying, drop_trial
+from lorefuse.deploy.rollout import Rollout, deploying, drop_trial, load_companions
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import repository as r
@@ -62,6 +62,7 @@ def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Super
     if read_trial(repository_path) is not None:  # what is deployed by hand ends a trial
         r.write_active(signatures, repository_path, previous or version)
         rollout.control.load(RECOMMEND)
+        load_companions(supervisor, previous or version)
         drop_trial(supervisor)
     side_by_side = previous not in (None, version) and rollout.fits_beside()
     try:

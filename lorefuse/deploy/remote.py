@@ -13,9 +13,9 @@ from lorefuse.errors import DeployError, UnreachableError
 from lorefuse.export.config_pbtxt import CONFIG_FILE
 from lorefuse.export.repository import PART_MODELS
 from lorefuse.export.router import CANARY, STABLE
-from lorefuse.export.signature import RECOMMEND
+from lorefuse.export.signature import EMBED, RECOMMEND
 
-FRONTS = (STABLE, CANARY, RECOMMEND)
+FRONTS = (STABLE, CANARY, RECOMMEND, EMBED)
 
 
 class Server(Protocol):

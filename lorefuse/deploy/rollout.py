@@ -29,7 +29,7 @@ from lorefuse.errors import DeployError, LorefuseError
 from lorefuse.export import repository as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config, write_config
 from lorefuse.export.router import CANARY, STABLE, Trial, remove_router, write_router
-from lorefuse.export.signature import RECOMMEND, ServingSignature
+from lorefuse.export.signature import EMBED, RECOMMEND, ServingSignature
 
 KEPT_VERSIONS = 3
 """Versions kept on disk for a quick return."""
@@ -124,8 +124,7 @@ class Rollout:
             DeployError: It does not answer as it did; `withdraw` brings the old one back.
         """
         stable = self.stable
-        r.write_active(self.signatures, self.repository_path, self.version)
-        self.control.load(RECOMMEND)
+        self._load_front(self.version)
         report = verify_ready(self.server.url, self.repository_path, self.version)
         drop_trial(self.server)
         keep = [stable] if stable not in (None, self.version) else []
@@ -143,8 +142,7 @@ class Rollout:
             r.remove_version(self.repository_path, self.version)
             shutil.rmtree(self.repository_path / CANARY, ignore_errors=True)
             return
-        r.write_active(self.signatures, self.repository_path, stable)
-        self.control.load(RECOMMEND)
+        self._load_front(stable)
         drop_trial(self.server)
         keep = [number for number in loaded_versions(self.repository_path) if number != self.version]
         self._load_parts(sorted({*keep, stable}))
@@ -162,8 +160,7 @@ class Rollout:
         try:
             self._load_parts([self.version])
             verify_ready(self.server.url, self.repository_path, self.version, front=None)
-            r.write_active(self.signatures, self.repository_path, self.version)
-            self.control.load(RECOMMEND)
+            self._load_front(self.version)
             report = verify_ready(self.server.url, self.repository_path, self.version)
         except LorefuseError:
             self._restore(before, stable)
@@ -180,7 +177,13 @@ class Rollout:
             path.write_text(text, "utf-8")
         for name in (*r.PART_MODELS, RECOMMEND):
             self.control.load(name)
+        load_companions(self.server, stable)
         verify_ready(self.server.url, self.repository_path, stable)
+
+    def _load_front(self, version: int) -> None:
+        r.write_active(self.signatures, self.repository_path, version)
+        self.control.load(RECOMMEND)
+        load_companions(self.server, version)
 
     def _load_parts(self, versions: list[int]) -> None:
         r.write_configs(self.signatures, self.repository_path, versions)
@@ -205,6 +208,15 @@ def loaded_versions(repository_path: Path) -> list[int]:
     return [int(number) for number in read_config(path).version_policy.specific.versions] if path.is_file() else []
 
 
+def load_companions(server: Server, version: int) -> None:
+    """Load what goes with the front of a version, and unload what another version had and this one has not."""
+    control, names = Control(server.url), r.companions(server.repository_path, version)
+    for name in names:
+        control.load(name)
+    if EMBED not in names and EMBED in control.versions():
+        control.unload(EMBED)
+
+
 def drop_trial(server: Server) -> None:
     """Remove the fronts of a trial; `recommend` must be an ordinary front by now."""
     control = Control(server.url)
@@ -225,8 +237,11 @@ def force(server: Server, version: int) -> None:
     Raises:
         DeployError: That version does not answer either.
     """
-    for name in (*r.PART_MODELS, RECOMMEND):
+    for name in (*r.PART_MODELS, RECOMMEND, EMBED):
         path = server.repository_path / name / CONFIG_FILE
+        if name == EMBED and not (path.is_file() and (path.parent / str(version)).is_dir()):
+            path.unlink(missing_ok=True)
+            continue
         config = read_config(path)
         del config.version_policy.specific.versions[:]
         config.version_policy.specific.versions.append(version)
