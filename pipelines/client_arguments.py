@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.config.cluster import ClusterConfig
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import UsageError
+from lorefuse.profiles import PROFILE_VARIABLE
 from lorefuse.steps import dump_config
 
 Inputs = dict[str, dict[str, Any]]
@@ -106,6 +108,26 @@ def check_paths(config: PipelineConfig, cluster: ClusterConfig) -> None:
             expected=f"paths below the volume that the steps share: {where}",
             got="; ".join(here),
             fix="copy the files to the volume and name them by their path there",
+        )
+
+
+def check_places(cluster: ClusterConfig) -> None:
+    """Refuse a run that could only wait for an image or lose what it registers.
+
+    Raises:
+        UsageError: Nobody named an image, or the steps have no registry that outlives their pods.
+    """
+    if cluster.image is None and not os.environ.get("LOREFUSE_IMAGE"):
+        raise UsageError(
+            "No image is named for the steps.",
+            fix="set `image` in the cluster file, or LOREFUSE_IMAGE (docs/cluster.md)",
+        )
+    variables = {*cluster.env, *(name for secret in cluster.secrets for name in secret.keys.values())}
+    if not variables & {"MLFLOW_TRACKING_URI", PROFILE_VARIABLE} and cluster.storage.pvc is None:
+        raise UsageError(
+            "What the run registers would vanish with its pods.",
+            expected="MLFLOW_TRACKING_URI under `env` or `secrets` of the cluster file, or a claim under `storage.pvc`",
+            fix="start from pipelines/clusters/cpu.yaml",
         )
 
 

@@ -37,10 +37,11 @@ def submit(request: Submission) -> int:
         UnreachableError: The server does not answer.
     """
     from pipelines.client import Cluster
-    from pipelines.client_arguments import check_paths, make_arguments, read_inputs
+    from pipelines.client_arguments import check_paths, check_places, make_arguments, read_inputs
     from pipelines.compile import compile_pipeline
 
     config, cluster = load_config(request.config_path), load_cluster(request.cluster_path)
+    check_places(cluster)
     with tempfile.TemporaryDirectory() as folder:
         package_path = Path(folder) / f"{request.pipeline}.yaml"
         compile_pipeline(request.pipeline, package_path, cluster)

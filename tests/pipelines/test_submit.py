@@ -27,7 +27,7 @@ from tests.pipelines.shop import PROJECT_PATH, environment
 from tests.pipelines.small import small
 
 PRESET = PROJECT_PATH / "pipelines" / "configs" / "movielens_100k.yaml"
-GPU = PROJECT_PATH / "pipelines" / "clusters" / "gpu.yaml"
+CPU, GPU = (PROJECT_PATH / "pipelines" / "clusters" / f"{name}.yaml" for name in ("cpu", "gpu"))
 TOKEN = "canary-token-71ab"
 
 
@@ -55,7 +55,8 @@ def _experiment(name: str) -> Any:
 
 def send(server: KfpApi, **more: Any) -> int:
     """Submit in this process, as `python -m pipelines.submit` would."""
-    content = {"host": server.host, "experiment": "films", "config_path": PRESET, "poll_s": 0.01, **more}
+    content = {"host": server.host, "experiment": "films", "config_path": PRESET, "cluster_path": CPU, "poll_s": 0.01}
+    content.update(more)
     return submit.main(["submit", ask(Submission, **content).model_dump_json(exclude_none=True)])
 
 
@@ -119,6 +120,19 @@ def test_files_of_this_machine_are_refused(server: KfpApi, tmp_path: Path, capsy
     assert server.sent == []
     preset.write_text(text.format("/var/lib/lorefuse/shop"))
     assert send(server, config_path=preset, cluster_path=GPU) == 0
+
+
+def test_a_run_that_could_come_to_nothing_is_refused(
+    server: KfpApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LOREFUSE_IMAGE", raising=False)
+    assert send(server, cluster_path=None) == 2
+    monkeypatch.setenv("LOREFUSE_IMAGE", "registry.example.org/python:1")
+    assert send(server, cluster_path=None) == 2
+    said = capsys.readouterr().err
+    assert "No image is named" in said
+    assert "would vanish with its pods" in said
+    assert server.sent == []
 
 
 def test_unknown_experiment_is_offered_and_created_when_agreed(
@@ -311,6 +325,7 @@ def test_command_line_end_to_end(server: KfpApi, tmp_path: Path) -> None:
     more = {"HOME": str(tmp_path), client.TOKEN_VARIABLE: TOKEN, "LOREFUSE_KFP_HOST": server.host}
     command = [sys.executable, "-c", "from lorefuse.cli import main; main()", "submit", "--config", str(PRESET)]
     command += ["--experiment", "films", "--param", "serve=false", "--wait", "--poll", "0.05"]
+    command += ["--cluster", str(CPU)]
     done = subprocess.run(
         command, env=environment(tmp_path / "home", **more), cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
