@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--num-seeds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--as-shipped", action="store_true", help="a row more: ours with its own defaults")
     args = parser.parse_args()
     if args.num_seeds < 2:
@@ -64,6 +65,7 @@ def main() -> None:
         behind = 0
         for family in args.only:
             shared = {"batch_size": args.batch_size, "num_threads": args.num_threads}
+            shared["learning_rate"] = args.learning_rate
             job = Job(family, hidden_dims=HIDDEN_DIMS[family], **shared)
             behind += compare(folder_path, job, test, args.num_seeds, as_shipped=args.as_shipped)
     if behind:
