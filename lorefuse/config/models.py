@@ -87,6 +87,7 @@ class DINConfig(DeepConfig):
     family: Literal["din"] = "din"
     history_length: int = Field(20, ge=1, le=200, description="Recent liked items that the model reads.")
     attention_dim: int = Field(36, ge=1, description="Hidden width of the attention.")
+    match: bool = Field(True, description="Cosines of the candidate with liked items as numbers beside the attention.")
 
 
 class MultiTaskConfig(FieldConfig):

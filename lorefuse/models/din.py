@@ -10,13 +10,19 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from lorefuse.contract import Split
 from lorefuse.errors import UsageError
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.catalogue import Catalogue
 from lorefuse.models.field_ranker import FieldRanker, Front
-from lorefuse.models.layers import mlp
-from lorefuse.models.ranker import Side
+from lorefuse.models.history_match import NUM_MATCHES, match_scalars
+from lorefuse.models.layers import NumericScaler, mlp, unit_length
+from lorefuse.models.ranker import Side, as_inputs
+
+_NUM_FITTED = 50_000
+"""Train rows that the scaling of the match scalars is fitted on."""
+_MATCHES = "matches"
 
 
 class TargetAttention(nn.Module):
@@ -53,13 +59,15 @@ class DIN(FieldRanker):
     """An MLP on field vectors, numbers and the history as the candidate sees it.
 
     A past item is its fused id and knowledge, the same vector as a candidate's, so that text carries interest from
-    liked items to candidates that nobody has seen.
+    liked items to candidates that nobody has seen. How near the candidate is to them in the frozen space of that
+    knowledge, `history_match.match_scalars`, enters the MLP as numbers.
 
     Args:
         spec: Names and widths of the inputs; `history_length` above 0.
         hidden_dims: Widths of the MLP.
         dropout: Dropout after each hidden layer.
         attention_dim: Width of the attention's hidden layer.
+        match: Whether the match scalars take part.
         front: As for `FieldRanker`.
 
     Source: DIN, arXiv:1706.06978, figure 2.
@@ -72,6 +80,7 @@ class DIN(FieldRanker):
         hidden_dims: tuple[int, ...] = (128, 64),
         dropout: float = 0.2,
         attention_dim: int = 36,
+        match: bool = False,
         **front: Unpack[Front],
     ) -> None:
         super().__init__(spec, **front)
@@ -81,13 +90,22 @@ class DIN(FieldRanker):
         width = (self.num_user_fields + self.num_item_fields) * self.embedding_dim + self.num_dense
         self.catalogue = Catalogue(self.fused_names, self.fused_widths)
         self.attention = TargetAttention(item_width, attention_dim)
-        self.deep = mlp(width + item_width, hidden_dims, dropout)
+        self.matched = self.fused_names if match else ()
+        num_matches = NUM_MATCHES * len(self.matched)
+        self.match_scaler = NumericScaler(num_matches) if num_matches else None
+        self.deep = mlp(width + item_width + num_matches, hidden_dims, dropout)
         self.out = nn.Linear(hidden_dims[-1], 1)
 
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit all constants on train rows and keep the item tables."""
         super().prepare(training_set)
         self.catalogue.fill(training_set)
+        if self.match_scaler is not None:
+            rows = training_set.rows_of(Split.TRAIN)
+            inputs = as_inputs(training_set.inputs(rows[:: max(1, len(rows) // _NUM_FITTED)]))
+            user = self._past_knowledge(inputs["user_history"])
+            item = {name: unit_length(inputs[name]) for name in self.matched}
+            self.match_scaler.fit(self._matches(user, item))
 
     def encode_user(
         self,
@@ -101,14 +119,55 @@ class DIN(FieldRanker):
         if user_history is not None:
             vectors_NW = self.item_vectors(self.catalogue.fields, self.catalogue.knowledge).flatten(1)
             side["past"] = nn.functional.embedding(user_history, vectors_NW)
-            side["present"] = (user_history > 0).to(vectors_NW.dtype)
+            side |= self._past_knowledge(user_history)
         return side
+
+    def cross_all(self, user: Side, item: Side) -> Tensor:
+        """Score every pair, as rows: logits (B, N); past knowledge is compared, not repeated, for each item."""
+        if self.match_scaler is None:
+            return super().cross_all(user, item)
+        num_items = item["linear"].shape[0]
+        past = {_past(name) for name in self.matched}
+        matches_BNV = self._matches_all(user, item)
+        rows = {k: v for k, v in user.items() if k not in past}
+        users = {k: v.unsqueeze(1).expand(-1, num_items, *v.shape[1:]).flatten(0, 1) for k, v in rows.items()}
+        items = {k: v.unsqueeze(0).expand(user["linear"].shape[0], *v.shape).flatten(0, 1) for k, v in item.items()}
+        return self.cross(users | {_MATCHES: matches_BNV.flatten(0, 1)}, items).view(-1, num_items)
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the MLP's logit, (B,)."""
         candidate_BW = item["fields"][:, : self.num_fused].flatten(1)
         interest_BW = self.attention(user["past"], candidate_BW, user["present"])
-        deep_B: Tensor = self.out(self.deep(torch.cat([fields_BFD.flatten(1), interest_BW, dense_BX], dim=1))).squeeze(
-            1
-        )
+        parts = [fields_BFD.flatten(1), interest_BW, dense_BX]
+        if self.match_scaler is not None:
+            matches_BV = user[_MATCHES] if _MATCHES in user else self._matches(user, item)
+            parts.append(self.match_scaler(matches_BV))
+        deep_B: Tensor = self.out(self.deep(torch.cat(parts, dim=1))).squeeze(1)
         return deep_B
+
+    def _past_knowledge(self, user_history: Tensor) -> Side:
+        """Return which past items are there, (B, L), and their unit knowledge vectors, (B, L, E) each."""
+        side = {"present": (user_history > 0).to(torch.float32)}
+        for name in self.matched:
+            side[_past(name)] = nn.functional.embedding(user_history, unit_length(getattr(self.catalogue, name)))
+        return side
+
+    def _matches(self, user: Side, item: Side) -> Tensor:
+        """Return the match scalars of pairs row by row, (B, V)."""
+        blocks = []
+        for name in self.matched:
+            similarity_BL = torch.bmm(user[_past(name)], item[name].unsqueeze(2)).squeeze(2)
+            blocks.append(match_scalars(similarity_BL, user["present"]))
+        return torch.cat(blocks, dim=1)
+
+    def _matches_all(self, user: Side, item: Side) -> Tensor:
+        """Return the match scalars of every pair, (B, N, V)."""
+        blocks = []
+        for name in self.matched:
+            similarity_BNL = (user[_past(name)] @ item[name].T).transpose(1, 2)
+            blocks.append(match_scalars(similarity_BNL, user["present"].unsqueeze(1).expand_as(similarity_BNL)))
+        return torch.cat(blocks, dim=2)
+
+
+def _past(name: str) -> str:
+    return f"past_{name}"
