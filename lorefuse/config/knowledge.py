@@ -52,6 +52,9 @@ class EmbeddingConfig(Section):
     num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
     truncate_dim: int | None = Field(None, ge=1, description="Leading dimensions kept (Matryoshka); null: all.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
+    word_dim: int = Field(
+        0, ge=0, le=4096, description="Places for hashed words beside the encoder's vector; meant for `supervised`."
+    )
     reducer: Literal["none", "pca", "whitening", "random_projection", "supervised"] = Field(
         "pca", description="Linear map to fewer dimensions, fitted on train items."
     )

@@ -21,6 +21,7 @@ from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import Provenance
 from lorefuse.embedding.source import resolve
 from lorefuse.embedding.space import encoded_space, kept_dim_of, leading, space_of
+from lorefuse.embedding.words import hashed_words
 from lorefuse.embedding.written import join_knowledge
 from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
@@ -113,8 +114,8 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
         config: Encoder, prompt, pooling.
 
     Returns:
-        Vectors (n, dim), float32, zeros for empty texts; and a report: num_cached and num_encoded (distinct
-        texts), num_tokens, encode_s, texts_per_s.
+        Vectors (n, dim), float32, hashed words after the encoder's dimensions, zeros for empty texts; and a report:
+        num_cached and num_encoded (distinct texts), num_tokens, encode_s, texts_per_s.
 
     Raises:
         ConfigError: There is no such encoder or device.
@@ -131,7 +132,9 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
     num_tokens = _encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
     position = {text: row for row, text in enumerate(distinct)}
     vectors = leading(vectors, kept_dim, config.normalize)
-    result = np.zeros((len(texts), kept_dim), dtype=np.float32)
+    if config.word_dim and distinct:  # cheaper than the cache
+        vectors = np.hstack([vectors, hashed_words(distinct, config.word_dim)])
+    result = np.zeros((len(texts), kept_dim + config.word_dim), dtype=np.float32)
     filled = [row for row, text in enumerate(texts) if text]
     result[filled] = vectors[[position[texts[row]] for row in filled]]
     elapsed_s = time.perf_counter() - start_s

@@ -32,6 +32,8 @@ def space_of(config: EmbeddingConfig) -> dict[str, Any]:
     space = encoded_space(config)
     if config.truncate_dim is not None:
         space |= {"truncate_dim": config.truncate_dim, "dim": kept_dim_of(config, space["dim"])}
+    if config.word_dim:
+        space |= {"word_dim": config.word_dim, "dim": space["dim"] + config.word_dim}
     if config.facets:
         facets = [[facet.name, list(facet.columns), facet.config.prompt] for facet in facets_of(config)]
         space |= {"facets": facets, "dim": len(facets) * space["dim"]}

@@ -47,6 +47,7 @@ def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
     content = {
         **bundle.read_json(e.FACTS_FILE),
         "kept_dim": facts["dim"] // num_facets,
+        "word_dim": config.word_dim,
         "num_facets": num_facets,
         "normalize": config.normalize,
         "item_numeric": list(spec.item_numeric),

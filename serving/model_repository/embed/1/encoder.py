@@ -5,6 +5,7 @@ import os
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
+from words import hashed_words
 
 
 class Encoder:
@@ -37,11 +38,12 @@ class Encoder:
         for row, ids in enumerate(token_ids):
             tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
         (vectors,) = self.session.run(["vector"], {"tokens": tokens, "mask": mask})
-        kept = vectors[:, : self.facts["kept_dim"]]
+        word_dim = self.facts["word_dim"]
+        kept = vectors[:, : self.facts["kept_dim"] - word_dim]
         if kept.shape[1] < vectors.shape[1] and self.facts["normalize"]:
             lengths = np.linalg.norm(kept, axis=1, keepdims=True)
             kept = np.divide(kept, lengths, out=np.zeros_like(kept), where=lengths > 0)
-        return kept
+        return np.hstack([kept, hashed_words(texts, word_dim)]) if word_dim else kept
 
     def _tokenize(self, texts):
         end_id = self.facts["end_id"]
