@@ -67,6 +67,8 @@ def connect() -> MlflowClient:
         _probe(uri)
     elif is_postgres(uri):
         check_postgres(uri, "MLflow's database")  # MLflow itself would try for minutes
+        # Or the experiment `Default`, which MLflow makes with a new database, would point into the current folder.
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts_root())
     import mlflow
 
     if uri.startswith(_SQLITE):
