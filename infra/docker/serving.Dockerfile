@@ -1,10 +1,10 @@
-# Triton with what the Python models import. The ONNX models run on the image's own onnxruntime backend, so the stand-in
-# of serving/backends and the onnxruntime package stay out.
+# Triton with what the Python models import. The ranking models run on the image's own onnxruntime backend, so the
+# stand-in of serving/backends stays out; the onnxruntime package is there for `embed`, which uses it in its process.
 #
-#   docker build -f infra/docker/serving.Dockerfile -t lorefuse-triton:24.10 .
+#   DOCKER_BUILDKIT=1 docker build -f infra/docker/serving.Dockerfile -t lorefuse-triton:0.1.0 .
 #
-# 24.10 is Triton 2.51.0, the version that the tests of this project run.
-ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:24.10-py3
+# 24.12 is Triton 2.53.0 on Ubuntu 24.04 with Python 3.12: onnxruntime has no wheels for the Python of older images.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:24.12-py3
 # hadolint ignore=DL3006
 FROM ${TRITON_IMAGE}
 ARG PIP_INDEX_URL
@@ -15,15 +15,15 @@ LABEL org.opencontainers.image.title="lorefuse-triton" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY serving/requirements.lock /opt/lorefuse/requirements.lock
-# numpy has to stay below 2: with numpy 2 this Triton's Python stub returns garbage without a word.
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# numpy has to stay below 2: with numpy 2 Triton's Python stub was seen to return garbage without a word. The stub takes the
+# system's Python, so the packages go there; the image is nobody else's.
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/run/secrets/ca_bundle \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -z "${PIP_INDEX_URL:-}" ]; then unset PIP_INDEX_URL; fi; \
-    grep -E '^(numpy|redis|async-timeout)==' /opt/lorefuse/requirements.lock > /opt/lorefuse/models.lock; \
-    python3 -m pip install --no-cache-dir --no-deps -r /opt/lorefuse/models.lock; \
-    python3 -c 'import numpy; assert numpy.__version__ < "2", numpy.__version__'
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps -r /opt/lorefuse/requirements.lock; \
+    python3 -c 'import numpy, onnxruntime, redis, tokenizers; assert numpy.__version__ < "2", numpy.__version__'
 ENV PYTHONDONTWRITEBYTECODE=1 \
     OMP_NUM_THREADS=1
 USER 10001:10001
