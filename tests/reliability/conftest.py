@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
@@ -65,11 +66,8 @@ class Registry:
 
     def files(self, version: str) -> Path:
         """Return the folder of a version's artifacts."""
-        (path,) = settings().home_path.glob(f"mlflow/artifacts/*/models/{self._model_id(version)}/artifacts")
-        return path
-
-    def _model_id(self, version: str) -> str:
-        return str(get_version(NAME, version).source).rpartition("/")[2]
+        model_id = str(get_version(NAME, version).source).rpartition("/")[2]
+        return Path(urlparse(connect().get_logged_model(model_id).artifact_location).path)
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +116,7 @@ def harness(supervisor: Supervisor) -> Iterator[Harness]:
     harness = Harness(supervisor)
     yield harness
     harness.close()
+    supervisor.stop()  # a server per test would be too many at a time
 
 
 def settled(reconciler: Reconciler, version: str, timeout_s: float = 120) -> None:

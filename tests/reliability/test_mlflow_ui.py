@@ -1,4 +1,4 @@
-"""A person sets the alias in the UI of MLflow, which tells the reconciler by webhook: Triton answers the new version."""
+"""A person sets the alias in the UI of MLflow, which tells the reconciler by webhook; Triton answers the new one."""
 
 from __future__ import annotations
 
