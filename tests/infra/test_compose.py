@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from lorefuse.cli import app
 from lorefuse.config import load_deployment
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
 from tests.infra.manifests import is_pinned
@@ -115,6 +117,17 @@ def test_reconciler_and_triton_share_the_repository(services: dict[str, Any]) ->
         for name in ("triton", "reconciler")
     ]
     assert ("models", "/models") in mounted[0] & mounted[1]
+
+
+def test_commands_of_the_reconciler_exist(services: dict[str, Any]) -> None:
+    text = " ".join(services["reconciler"]["command"])
+    manifest = (INFRA_PATH / "k8s" / "base" / "reconciler.yaml").read_text("utf-8")
+    commands = re.findall(r"lorefuse (\w+)((?: --[\w-]+ \S+)+)", text)
+    assert {name for name, _ in commands} == {"webhook", "reconcile"}
+    for name, rest in commands:
+        assert f"lorefuse {name}" in manifest
+        options = {one.lstrip("-") for command in get_command(app).commands[name].params for one in command.opts}
+        assert set(re.findall(r"--([\w-]+)", rest)) <= options
 
 
 def test_kubernetes_and_compose_start_stores_alike() -> None:
