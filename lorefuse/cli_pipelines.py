@@ -1,4 +1,4 @@
-"""Commands that run the other pipelines here: tune, refresh."""
+"""Commands that run the other pipelines here: tune, refresh, backfill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lorefuse.settings import settings
 
 def register_pipeline_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for name, command in (("tune", tune), ("refresh", refresh)):
+    for name, command in (("tune", tune), ("refresh", refresh), ("backfill", backfill)):
         app.command(name=name)(command)
 
 
@@ -41,6 +41,20 @@ def refresh(
     arguments = ["--pipeline", "refresh", "--config", str(config.resolve()), "--new", str(new.resolve())]
     arguments += ["--new-items", str(new_items.resolve())] if new_items else []
     run_module("pipelines.run", [*arguments, *([] if deploy else ["--no-deploy"])])
+
+
+def backfill(
+    config: ConfigOption,
+    first: Annotated[str, typer.Option(help="First day, YYYY-MM-DD in UTC.")],
+    last: Annotated[str, typer.Option(help="Last day, itself included.")],
+    days: Annotated[int, typer.Option(min=1, help="Days of a range; ranges run side by side.")] = 7,
+) -> None:
+    """Compute the features and text vectors that interactions of past days saw, as code and encoder now make them."""
+    from lorefuse.config import load_config
+
+    load_config(config)  # a mistake in the preset is said before anything starts
+    arguments = ["--pipeline", "backfill", "--config", str(config.resolve()), "--first", first, "--last", last]
+    run_module("pipelines.run", [*arguments, "--days", str(days)])
 
 
 def run_module(name: str, arguments: list[str]) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
+from lorefuse.features.days import day_ranges
 from lorefuse.log import parse, step_line
 from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
@@ -28,7 +29,7 @@ from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 from lorefuse.steps_refresh import new_files
 
-PIPELINES = ("training", "tuning", "refresh")
+PIPELINES = ("training", "tuning", "refresh", "backfill")
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
 
@@ -123,6 +124,8 @@ def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:
     """Say where the user finds what a pipeline made."""
     if pipeline == "refresh":
         return f"Report: {home_path / 'refresh.html'}"
+    if pipeline == "backfill":
+        return f"Features by range of days: {home_path / 'backfill' / config.name}"
     if pipeline == "tuning":
         return f"To train with what it found: tuning.studies_path: {home_path / 'tuning' / config.name}"
     return f"Report: {home_path / 'report.html'}"
@@ -161,6 +164,9 @@ def _arguments(config: PipelineConfig, given: argparse.Namespace) -> dict[str, A
     strategy = config.split.strategy
     if given.pipeline == "tuning":
         return {"strategy": strategy}
+    if given.pipeline == "backfill":
+        day_ranges(given.first, given.last, given.days)  # a mistake is said before anything starts
+        return {"strategy": strategy, "first": given.first, "last": given.last, "num_days": given.days}
     both = {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": not given.no_deploy}
     if given.pipeline == "refresh":
         new_files(given.new)  # a mistake is said before anything starts
@@ -177,6 +183,9 @@ def main() -> int:
     parser.add_argument("--no-deploy", action="store_true", help="Leave what is served as it is")
     parser.add_argument("--new", type=Path, help="refresh: file with new interactions, or a folder of them")
     parser.add_argument("--new-items", type=Path, help="refresh: file with new or changed items")
+    parser.add_argument("--first", default="", help="backfill: first day, YYYY-MM-DD")
+    parser.add_argument("--last", default="", help="backfill: last day, itself included")
+    parser.add_argument("--days", type=int, default=7, help="backfill: days of a range")
     given = parser.parse_args()
     if given.pipeline == "refresh" and given.new is None:
         parser.error("--pipeline refresh needs --new")
