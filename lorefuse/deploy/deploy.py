@@ -10,8 +10,9 @@ from typing import Any
 from lorefuse.atomic import write_json
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
+from lorefuse.deploy.fronts import drop_trial, load_companions
 from lorefuse.deploy.remote import Server
-from lorefuse.deploy.rollout import Rollout, deploying, drop_trial, load_companions
+from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import repository as r

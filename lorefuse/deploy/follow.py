@@ -13,8 +13,9 @@ from lorefuse.deploy import guard
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import note_sources
 from lorefuse.deploy.desired import Desired
+from lorefuse.deploy.fronts import drop_trial, force
 from lorefuse.deploy.remote import Server
-from lorefuse.deploy.rollout import Rollout, deploying, drop_trial, force
+from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
 from lorefuse.errors import ArtifactError, DeployError, LorefuseError, UnreachableError

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,15 +23,13 @@ from typing import Any
 
 from lorefuse.deploy.canary import median_latency_ms, verify_ready
 from lorefuse.deploy.control import Control
+from lorefuse.deploy.fronts import drop_trial, load_companions, loaded_versions, prune
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError, LorefuseError
 from lorefuse.export import repository as r
-from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config, write_config
-from lorefuse.export.router import CANARY, STABLE, Trial, remove_router, write_router
-from lorefuse.export.signature import EMBED, RECOMMEND, ServingSignature
-
-KEPT_VERSIONS = 3
-"""Versions kept on disk for a quick return."""
+from lorefuse.export.config_pbtxt import CONFIG_FILE
+from lorefuse.export.router import CANARY, STABLE, Trial, write_router
+from lorefuse.export.signature import RECOMMEND, ServingSignature
 
 
 @contextlib.contextmanager
@@ -129,7 +126,7 @@ class Rollout:
         drop_trial(self.server)
         keep = [stable] if stable not in (None, self.version) else []
         self._load_parts([*keep, self.version])
-        _prune(self.repository_path, [*keep, self.version])
+        prune(self.repository_path, [*keep, self.version])
         return report
 
     def withdraw(self, stable: int | None) -> None:
@@ -165,7 +162,7 @@ class Rollout:
         except LorefuseError:
             self._restore(before, stable)
             raise
-        _prune(self.repository_path, [self.version])
+        prune(self.repository_path, [self.version])
         return report
 
     def _restore(self, before: dict[Path, str], stable: int | None) -> None:
@@ -200,63 +197,3 @@ class Rollout:
                 got=f"{latency_ms:.1f} ms",
                 fix="make it smaller, or raise max_latency_ratio",
             )
-
-
-def loaded_versions(repository_path: Path) -> list[int]:
-    """Return the versions that the parts' configs name, the active one among them."""
-    path = repository_path / r.PART_MODELS[0] / CONFIG_FILE
-    return [int(number) for number in read_config(path).version_policy.specific.versions] if path.is_file() else []
-
-
-def load_companions(server: Server, version: int) -> None:
-    """Load what goes with the front of a version, and unload what another version had and this one has not."""
-    control, names = Control(server.url), r.companions(server.repository_path, version)
-    for name in names:
-        control.load(name)
-    if EMBED not in names and EMBED in control.versions():
-        control.unload(EMBED)
-
-
-def drop_trial(server: Server) -> None:
-    """Remove the fronts of a trial; `recommend` must be an ordinary front by now."""
-    control = Control(server.url)
-    for name in (STABLE, CANARY):
-        folder_path = server.repository_path / name
-        if folder_path.is_dir():
-            with contextlib.suppress(DeployError):  # it may never have been loaded
-                control.unload(name)
-            shutil.rmtree(folder_path, ignore_errors=True)
-    remove_router(server.repository_path)
-
-
-def force(server: Server, version: int) -> None:
-    """Point every config at a version that is on disk, restart, and hold its answers to the references.
-
-    For a server whose active version is broken: nothing of it can be asked to make way.
-
-    Raises:
-        DeployError: That version does not answer either.
-    """
-    for name in (*r.PART_MODELS, RECOMMEND, EMBED):
-        path = server.repository_path / name / CONFIG_FILE
-        if name == EMBED and not (path.is_file() and (path.parent / str(version)).is_dir()):
-            path.unlink(missing_ok=True)
-            continue
-        config = read_config(path)
-        del config.version_policy.specific.versions[:]
-        config.version_policy.specific.versions.append(version)
-        for step in config.ensemble_scheduling.step:
-            step.model_version = version
-        write_config(path, config)
-    for name in (STABLE, CANARY):
-        shutil.rmtree(server.repository_path / name, ignore_errors=True)
-    server.restart()
-    verify_ready(server.url, server.repository_path, version)
-
-
-def _prune(repository_path: Path, loaded: list[int]) -> None:
-    folder_path = repository_path / RECOMMEND
-    there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
-    spare = [number for number in there if number not in loaded]
-    for old in spare[: max(0, len(spare) - (KEPT_VERSIONS - len(loaded)))]:
-        r.remove_version(repository_path, old)

@@ -19,7 +19,7 @@ from lorefuse.config import DINConfig
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
-from lorefuse.deploy.rollout import KEPT_VERSIONS
+from lorefuse.deploy.fronts import KEPT_VERSIONS
 from lorefuse.deploy.supervisor import Ports, Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.repository import active_version, build_repository
