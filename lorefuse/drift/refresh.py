@@ -12,6 +12,7 @@ from lorefuse.atomic import atomic_folder, write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.data.append import fresh_rows, source_of
 from lorefuse.data.dataset import Dataset
+from lorefuse.data.files import paths_of
 from lorefuse.drift.champion import check_meaning, score
 from lorefuse.drift.compare import compare
 from lorefuse.drift.decay import decay, judge_rows
@@ -124,7 +125,10 @@ def keep_preset(merged: Dataset, config: PipelineConfig, refresh_path: Path) -> 
     folder_path = refresh_path / config.name / read_digest(merged.path)[:12]
     with atomic_folder(folder_path) as draft_path:
         shutil.copytree(merged.path, draft_path / DATASET_FOLDER, ignore=shutil.ignore_patterns(".*", "appended.json"))
-        source = source_of(Dataset(folder_path / DATASET_FOLDER, merged.manifest))
+        source = source_of(merged)
+        # The folder gets its name only when it is whole; the preset must speak of where the files will be.
+        moved = {name: folder_path / DATASET_FOLDER / path.name for name, path in paths_of(source).items()}
+        source = source.model_copy(update=moved)
         grown = config.model_copy(update={"data": config.data.model_copy(update={"source": source})})
         content = grown.model_dump(mode="json", exclude_none=True)
         (draft_path / PRESET_FILE).write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from lorefuse.atomic import write_json
-from lorefuse.config import DriftConfig, PipelineConfig
+from lorefuse.config import DataConfig, DriftConfig, FileSource, PipelineConfig, load_config
 from lorefuse.contract import Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.files import paths_of
+from lorefuse.data.ingest import ingest
 from lorefuse.drift.compare import compare
 from lorefuse.drift.decay import judge_rows
-from lorefuse.drift.refresh import decide
+from lorefuse.drift.refresh import decide, keep_preset
 from lorefuse.drift.report import write_drift_report
 from lorefuse.drift.sample import sample_of
 from lorefuse.drift.track import refresh_metrics, track_refresh
@@ -114,3 +117,31 @@ def test_a_refresh_is_logged_once(tmp_path: Path) -> None:
     assert run.data.metrics["fresh/auc"] == 1
     assert run.data.tags["lorefuse.retrain"] == "true"
     assert [entry.path for entry in client.list_artifacts(run.info.run_id, "refresh")] == ["refresh/refresh.json"]
+
+
+def test_the_preset_of_a_grown_dataset_names_files_that_are_there(tmp_path: Path) -> None:
+    merged = make_dataset(tmp_path / "merged")
+    grown, preset_path = keep_preset(merged, CONFIG, tmp_path / "refresh")
+    assert load_config(preset_path) == grown
+    paths = paths_of(grown.data.source)  # type: ignore[arg-type]
+    assert set(paths) == {"interactions_path", "items_path", "triples_path", "links_path"}
+    assert all(path.is_file() and path.parent == preset_path.parent / "dataset" for path in paths.values())
+    assert keep_preset(merged, CONFIG, tmp_path / "refresh") == (grown, preset_path)
+    assert len(Dataset.open(preset_path.parent / "dataset").interactions()) == 2
+
+
+def make_dataset(path: Path) -> Dataset:
+    """Write a dataset of two rows with a graph."""
+    source_path = path.with_name("raw")
+    source_path.mkdir()
+    for name, text in {
+        "interactions": "user_id,item_id,rating,timestamp\nu1,i1,5,1000\nu1,i2,1,2000\n",
+        "items": "item_id,title\ni1,Tea\ni2,Ice\n",
+        "triples": "head,relation,tail\ne1,is,hot\n",
+        "links": "item_id,entity_id\ni1,e1\n",
+    }.items():
+        (source_path / f"{name}.csv").write_text(text, "utf-8")
+    files = {f"{name}_path": source_path / f"{name}.csv" for name in ("interactions", "items", "triples", "links")}
+    path.mkdir()
+    ingest(DataConfig(source=FileSource(**files)), path)
+    return Dataset.open(path)
