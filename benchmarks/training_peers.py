@@ -8,7 +8,7 @@ alone on batches that are ready tensors. Ours is always the whole loop: shufflin
 weight average. Ratios of CPU seconds stand beside those of wall seconds: other processes disturb them less.
 
     python benchmarks/training_peers.py [--families deepfm dcn_v2] [--batch-sizes 4096 2048] [--threads 1 2]
-                                        [--repeats 5] [--hidden 128 64] [--dim 16] [--items 0]
+                                        [--repeats 5] [--max-rows 0] [--hidden 128 64] [--dim 16] [--items 0]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from peers.environment import PeerUnavailableError
-from peers.interchange import write_movielens, write_synthetic
+from peers.interchange import keep_train_rows, write_movielens, write_synthetic
 from peers.protocol import TRAIN, Job, Rows, Timed, Work
 from peers.worker import OURS, Worker
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--hidden", nargs="+", type=int, default=[128, 64])
     parser.add_argument("--dim", type=int, default=16)
+    parser.add_argument("--max-rows", type=int, default=0, help="train on so many rows an epoch; 0: on all")
     parser.add_argument("--items", type=int, default=0, help="made-up rows with as many items, and users, instead")
     args = parser.parse_args()
     num_cores = len(os.sched_getaffinity(0))
@@ -54,6 +55,8 @@ def main() -> None:
             except LorefuseError as error:
                 print(f"training_peers: SKIPPED, {error}")
                 return
+        if args.max_rows:
+            keep_train_rows(folder_path, args.max_rows)
         rows = Rows.load(folder_path)
         num_rows = len(rows.of(TRAIN))
         print(f"{num_rows} rows, {len(rows.names)} fields of {sum(rows.sizes)} categories, {num_cores} cores")

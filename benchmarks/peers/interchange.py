@@ -93,6 +93,15 @@ def write_synthetic(folder_path: Path, num_rows: int, num_users: int, num_items:
     _write(folder_path, np.stack(columns, axis=1), label, part, np.zeros((num_rows, 0), np.int64), sizes)
 
 
+def keep_train_rows(folder_path: Path, num_rows: int) -> None:
+    """Leave so many train rows in a folder, drawn at random, and exclude the others."""
+    with np.load(folder_path / "rows.npz", allow_pickle=False) as stored:
+        arrays = dict(stored)
+    train = np.random.default_rng(0).permutation(np.flatnonzero(arrays["part"] == PARTS[Split.TRAIN]))
+    arrays["part"][train[num_rows:]] = PARTS[Split.EXCLUDED]
+    np.savez(folder_path / "rows.npz", **arrays)
+
+
 def _history(
     frame: pd.DataFrame, item_code: NDArray[np.int64], label: NDArray[np.float32], is_train: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
