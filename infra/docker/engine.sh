@@ -48,9 +48,11 @@ engine_stop() {
   pid=$(cat "$dir/docker.pid" 2>/dev/null) || return 0
   kill "$pid" 2>/dev/null || return 0
   for _ in $(seq 40); do
-    kill -0 "$pid" 2>/dev/null || return 0
+    kill -0 "$pid" 2>/dev/null || break
     sleep 0.5
   done
+  # The host's network namespace, which containers used, stays mounted there, and the folder could not be removed.
+  umount "$dir/exec/netns/default" 2>/dev/null || true
 }
 
 # Makes a base image from Debian's packages, where no image registry can be reached.
