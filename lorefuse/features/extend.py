@@ -82,9 +82,10 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
     item_multi = np.concatenate(blocks, axis=1)
     item_fields = np.stack([vocabularies[field.name].encode(items[field.name]) for field in spec.item_fields], axis=1)
     prior = ItemPrior.load(feature_data_path)
-    new = slice(len(prior.values), None)
-    columns = item_columns(vectors.text[new], vectors.graph[new], item_fields[new], item_multi[new], spec)
-    values = np.concatenate([prior.values, prior.predict(columns)]) if len(columns) else prior.values
+    values, new = prior.values, slice(len(prior.values), None)
+    if len(items) > len(values):
+        columns = item_columns(vectors.text[new], vectors.graph[new], item_fields[new], item_multi[new], spec)
+        values = np.concatenate([values, prior.predict(columns)])
     return Extended(
         spec=spec,
         vectors=vectors,
