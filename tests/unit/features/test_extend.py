@@ -114,6 +114,15 @@ def test_new_items_come_through_the_models_own_maps(grown: Grown) -> None:
     assert len(extended.prior.values) == len(grown.merged.items())
 
 
+def test_a_dataset_without_new_items_is_as_the_model_knows_it(grown: Grown, tmp_path: Path) -> None:
+    full = load_file(str(grown.embeddings_path / "item_embeddings.safetensors"))
+    known = {name: array[:NUM_KNOWN_ITEMS] for name, array in full.items()}
+    save_file(known, str(tmp_path / "item_embeddings.safetensors"))
+    extended = extend(grown.base, tmp_path, grown.vectors_path, grown.feature_data_path)
+    assert np.array_equal(extended.prior.values, ItemPrior.load(grown.feature_data_path).values)
+    assert np.array_equal(extended.vectors.text, ItemVectors.load(grown.vectors_path).text)
+
+
 def test_rows_that_the_model_was_made_with_keep_their_features_to_the_bit(grown: Grown) -> None:
     training_set, test, new = extended_set(grown.merged, grown.is_new, grown.split_path, grown.extended(), CONFIG)
     before = history_of(Rows.of(grown.base, load_split(grown.split_path)[0]), "binary")
