@@ -23,6 +23,11 @@ class ServingConfig(Section):
 
     max_k: int = Field(100, ge=1, le=1000, description="Most items a request may ask for.")
     max_exclude: int = Field(1024, ge=1, description="Most seen items excluded per request.")
+    newcomer_pool: float | None = Field(
+        1.5,
+        ge=1,
+        description="Somebody unknown gets the best k of this many times k popular items; null: of all items.",
+    )
     embed: bool = Field(
         False, description="Carry the text encoder (minilm: 90 MB a version), so that new items are scored from words."
     )

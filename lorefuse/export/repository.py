@@ -22,8 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lorefuse.atomic import atomic_folder, sha256_file, write_json
-from lorefuse.contract import Alias, View
+from lorefuse.contract import Alias, Tensor, View
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
@@ -189,11 +191,27 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "history_length": spec.history_length,
         "item_ids": item_ids,
         "filters": bundle.filters(),
+        "popular_rows": _popular_rows(bundle),
+        "newcomer_pool": config.serving.newcomer_pool,
         "num_excluded": num_excluded(len(item_ids), config.serving),
         "num_liked": config.features.history_length,
         "max_k": config.serving.max_k,
     }
     write_json(path / "features.json", content)
+
+
+def _popular_rows(bundle: Bundle) -> list[int]:
+    """Return all rows of the catalogue, the most liked first; [] where the model reads no counts."""
+    spec = bundle.spec()
+    names = spec.item_numeric
+    if "item_log_count" not in names or "item_mean_label" not in names:
+        return []
+    numeric = bundle.arrays(b.TABLES_FILE)[Tensor.ITEM_NUMERIC.value].astype(np.float64)
+    popularity = np.expm1(numeric[:, names.index("item_log_count")])
+    if spec.label_kind == "binary":  # a shrunk share of likes: few rows prove little
+        popularity = popularity * numeric[:, names.index("item_mean_label")]
+    rows: list[int] = np.argsort(-popularity, kind="stable").tolist()
+    return rows
 
 
 def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:

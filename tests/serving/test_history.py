@@ -58,6 +58,6 @@ def test_din_is_served_with_the_history_it_was_trained_on(
                 scores = ranker.to_score(ranker(**users, **items)).numpy()
             order = np.argsort(-scores, kind="stable")[:10]
             ids = world.dataset.items()["item_id"].to_numpy()
-            answer = client.recommend(user, 10, exclude_seen=False)
+            answer = client.recommend(user, 10, exclude_seen=False, candidates=ids.tolist())
             assert [item.item_id for item in answer.items] == ids[order].tolist()
             assert np.abs(np.array([item.score for item in answer.items]) - scores[order]).max() <= 1e-5

@@ -15,9 +15,10 @@ class Catalogue:
         item_ids: In order of the rows.
         filters: Column → value → rows that have it.
         num_excluded: Most seen items left out for one user.
+        popular_rows: All rows, the most liked first.
     """
 
-    def __init__(self, item_ids, filters, num_excluded):
+    def __init__(self, item_ids, filters, num_excluded, popular_rows):
         self.num_items = len(item_ids)
         self.row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self.filters = {
@@ -25,8 +26,9 @@ class Catalogue:
             for column, values in filters.items()
         }
         self.num_excluded = num_excluded
+        self.popular_rows = np.array(popular_rows, np.int64)
 
-    def exclude_rows(self, candidates, filters, seen):
+    def exclude_rows(self, candidates, filters, seen, pool=None):
         """Return the rows that must not be returned, int64, padded with -1.
 
         Plain requests all get one width, so that Triton can batch them; the others are as wide as the catalogue.
@@ -35,9 +37,10 @@ class Catalogue:
             candidates: Item ids; unknown and repeated ones do not count. None: every item.
             filters: Conditions; see `passing`.
             seen: Item ids, newest last: where there are more than the bound, the oldest may come back.
+            pool: Allow only so many of the most liked items that pass; None, or a list of candidates: no such bound.
         """
         seen_rows = [self.row_of[item] for item in seen if item in self.row_of][-self.num_excluded :]
-        if candidates is None and not filters:
+        if candidates is None and not filters and pool is None:
             result = np.full(self.num_excluded, -1, np.int64)
             result[: len(seen_rows)] = seen_rows
             return result
@@ -47,6 +50,10 @@ class Catalogue:
             chosen[[self.row_of[item] for item in candidates if item in self.row_of]] = True
             allowed &= chosen
         allowed[seen_rows] = False
+        if candidates is None and pool is not None:
+            kept = self.popular_rows[allowed[self.popular_rows]][:pool]
+            allowed = np.zeros(self.num_items, bool)
+            allowed[kept] = True
         excluded = np.flatnonzero(~allowed)
         result = np.full(self.num_items, -1, np.int64)
         result[: len(excluded)] = excluded

@@ -27,7 +27,9 @@ class TritonPythonModel:
         folder = os.path.join(args["model_repository"], args["model_version"])
         with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
-        self.catalogue = Catalogue(self.facts["item_ids"], self.facts["filters"], self.facts["num_excluded"])
+        self.catalogue = Catalogue(
+            self.facts["item_ids"], self.facts["filters"], self.facts["num_excluded"], self.facts["popular_rows"]
+        )
         # Lists of pairs, not mappings: their order is the order of the tensors' columns.
         self.indices = {
             field: {value: row + 1 for row, value in enumerate(values)} for field, values in self.facts["user_fields"]
@@ -117,13 +119,27 @@ class TritonPythonModel:
         return result
 
     def _exclude_rows(self, wishes, found):
-        asked = zip(wishes.candidates, wishes.filters, wishes.exclude_seen, found, strict=True)
+        asked = zip(wishes.candidates, wishes.filters, wishes.exclude_seen, wishes.k, found, strict=True)
         rows = [
-            self.catalogue.exclude_rows(candidates, filters, features.get("seen", ()) if exclude_seen else ())
-            for candidates, filters, exclude_seen, features in asked
+            self.catalogue.exclude_rows(
+                candidates,
+                filters,
+                features.get("seen", ()) if exclude_seen else (),
+                None if features else self._pool(k),
+            )
+            for candidates, filters, exclude_seen, k, features in asked
         ]
         width = max(len(row) for row in rows)
         return np.stack([np.pad(row, (0, width - len(row)), constant_values=-1) for row in rows])
+
+    def _pool(self, k):
+        """How many popular items somebody without any features is shown the best k of; None: all items.
+
+        The model was trained on what people chose to rate. It says who would like what once they have seen it, and
+        for somebody unknown that alone is a worse guess than what many have liked (docs/serving.md).
+        """
+        times = self.facts["newcomer_pool"]
+        return None if times is None or not len(self.catalogue.popular_rows) else int(np.ceil(k * times))
 
     def _liked(self, found):
         """Newest first, padded with empty texts to at least one column."""
