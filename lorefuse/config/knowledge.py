@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lorefuse.config.base import Section
 
-REDUCTION_FIELDS = ("reducer", "reducer_seed", "reduce_dim", "facets")
+REDUCTION_FIELDS = ("reducer", "reducer_seed", "reduce_dim", "facets", "profile_items", "profile_prompt")
 """Fields of `EmbeddingConfig` that decide what becomes of the encoder's vectors, beside the vectors themselves."""
 
 
@@ -66,6 +66,10 @@ class EmbeddingConfig(Section):
     written: dict[str, str] = Field(
         {}, description="Text that `lorefuse enrich` wrote, as column name → folder; facets and prompts may name it."
     )
+    profile_items: int = Field(
+        0, ge=0, le=100, description="Last liked items in a user's profile text, encoded after each of them; 0: none."
+    )
+    profile_prompt: str = Field("liked@1", description="Versioned template of the profile text.")
     fine_tune: FineTuneConfig = Field(FineTuneConfig(), description="How `fine_tune` would adapt the encoder.")
 
     @field_validator("facets", mode="before")

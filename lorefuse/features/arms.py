@@ -16,6 +16,7 @@ from lorefuse.contract import Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.prior import prior_columns
+from lorefuse.features.profile import PROFILE_FACET
 from lorefuse.features.rows import (
     interest_facets,
     item_numeric_now,
@@ -24,6 +25,7 @@ from lorefuse.features.rows import (
     multi_offsets,
     user_interest_rows,
 )
+from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
 
 Vectors = NDArray[np.float32]
@@ -61,17 +63,31 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
         num_folds=config.num_prior_folds,
     )
     text_dim, graph_dim = text.shape[1], graph.shape[1]
+    facets = interest_facets(text_dim, graph_dim)
+    interest = user_interest_rows(history, text, graph, config.interest_shrinkage)
+    if arm == "text_only":
+        # Profile text is text. Other arms do without: it speaks of the real items.
+        profile, columns = _profile(training_set)
+        facets, interest = facets + profile, np.concatenate([interest, columns], axis=1)
     return dataclasses.replace(
         training_set,
-        spec=spec.model_copy(
-            update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": interest_facets(text_dim, graph_dim)}
-        ),
+        spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
         item_text=text,
         item_graph=graph,
-        user_interest=user_interest_rows(history, text, graph, config.interest_shrinkage),
+        user_interest=interest,
         item_numeric=item_numeric_rows(every_row_of(training_set), prior),
         item_numeric_now=item_numeric_now(history, prior),
     )
+
+
+def _profile(training_set: TrainingSet) -> tuple[tuple[InterestFacet, ...], Vectors]:
+    """Return the profile's facet and its columns; none where there are no profiles."""
+    start = 0
+    for facet in training_set.spec.interest:
+        if facet.name == PROFILE_FACET:
+            return (facet,), training_set.user_interest[:, start : start + facet.dim]
+        start += facet.dim
+    return (), training_set.user_interest[:, :0]
 
 
 def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> tuple[Vectors, Vectors]:

@@ -21,10 +21,11 @@ from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
 from lorefuse.data.split import load_split
 from lorefuse.embedding import embed
 from lorefuse.embedding.reduce import REDUCER_FILE, Reducer
-from lorefuse.errors import ArtifactError
+from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.features.build import history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
+from lorefuse.features.profile import PROFILE_FACET
 from lorefuse.features.rows import (
     item_columns,
     item_numeric_now,
@@ -73,9 +74,16 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
 
     Raises:
         ArtifactError: A folder is not whole, or the dataset has fewer items than the model knows.
+        ConfigError: The model reads profile texts.
     """
     spec, vocabularies = FeatureSpec.load(feature_data_path), load_vocabularies(feature_data_path)
     users, items = dataset.users(), dataset.items()
+    if any(facet.name == PROFILE_FACET for facet in spec.interest):
+        raise ConfigError(
+            "A model that reads users' profile texts cannot be brought up to date without training.",
+            expected="embedding.profile_items: 0",
+            fix="train on the grown data: lorefuse run",
+        )
     vectors = _extend_vectors(ItemVectors.load(vectors_path), embeddings_path, vectors_path, len(items))
     blocks = [np.zeros((len(items), 0), dtype=np.int64)]
     blocks += [encode_lists(vocabularies[f.name], items[f.name], f.width) for f in spec.item_multi_fields]

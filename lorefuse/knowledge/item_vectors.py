@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError
 from lorefuse.knowledge.graph import item_graph_vectors
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ARRAYS_FILE, FACTS_FILE = "item_vectors.safetensors", "item_vectors.json"
 
@@ -32,6 +35,8 @@ class ItemVectors:
         has_text: bool (N,).
         has_graph: bool (N,).
         facts: Dimensions, the graph's report and the data cutoff.
+        profile: float32 (K, E), the users' profile texts in the space of `text`; None where none were asked for.
+        profile_row: int64 (K,), the interaction whose moment each profile includes.
     """
 
     text: NDArray[np.float32]
@@ -39,6 +44,8 @@ class ItemVectors:
     has_text: NDArray[np.bool_]
     has_graph: NDArray[np.bool_]
     facts: dict[str, Any]
+    profile: NDArray[np.float32] | None = None
+    profile_row: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> ItemVectors:
@@ -93,6 +100,8 @@ def build_item_vectors(
     text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
     vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
+    if embedding.profile_items and text.shape[1]:
+        vectors |= _profiles(dataset, frame, embedding, out_path)
     save_file(vectors, str(out_path / ARRAYS_FILE))
     facts = {
         "text_dim": text.shape[1],
@@ -105,6 +114,16 @@ def build_item_vectors(
     }
     write_json(out_path / FACTS_FILE, facts)
     return facts
+
+
+def _profiles(
+    dataset: Dataset, parts: pd.DataFrame, embedding: EmbeddingConfig, out_path: Path
+) -> dict[str, NDArray[Any]]:
+    from lorefuse.embedding.reduce import Reducer
+    from lorefuse.knowledge.profile import profile_texts, profile_vectors
+
+    rows, texts = profile_texts(dataset, parts, embedding.profile_items, embedding.profile_prompt)
+    return {"profile": profile_vectors(texts, embedding, Reducer.load(out_path)), "profile_row": rows}
 
 
 def _text_vectors(

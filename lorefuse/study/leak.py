@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lorefuse import contract as c
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.knowledge.item_vectors import ItemVectors
 
 CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows": "feature_spec.json"}
 """Artifact → its file that records what its numbers were fitted on, as ``data_cutoff``."""
@@ -22,8 +25,9 @@ CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows"
 def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: int = 0) -> dict[str, Any]:
     """Check the artifacts of one split and return what was checked.
 
-    Three things: no artifact was fitted on later data than the split's train rows; no cold item has a train row; and
-    for a sample of rows, the counts that a model reads equal a naive count of train rows strictly earlier.
+    Four things: no artifact was fitted on later data than the split's train rows; users' profile texts include train
+    rows alone; no cold item has a train row; and for a sample of rows, the counts that a model reads equal a naive
+    count of train rows strictly earlier.
 
     Args:
         folders: ``parts`` (the split), and any of ``vectors``, ``features``, ``rows``, ``bundle``.
@@ -37,7 +41,7 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
         LeakError: Names the artifact or the row that knows too much.
         ArtifactError: An artifact says nothing about its cutoff.
     """
-    _, facts = load_split(folders["parts"])
+    parts, facts = load_split(folders["parts"])
     limit = str(facts["data_cutoff"])
     cutoffs = {name: _cutoff(path, name) for name, path in folders.items() if name in (*CUTOFF_FILES, "bundle")}
     for name, cutoff in cutoffs.items():
@@ -48,6 +52,8 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
                 got=cutoff,
                 fix="fit it on the same split: lorefuse run",
             )
+    if "vectors" in folders:
+        _check_profiles(folders["vectors"], (parts[c.SPLIT] == Split.TRAIN).to_numpy())
     sampled = 0
     if "rows" in folders:
         training_set = TrainingSet.load(folders["rows"])
@@ -64,6 +70,17 @@ def _cutoff(path: Path, name: str) -> str:
         raise ArtifactError(
             f"{file_path} does not say which data its numbers come from.", expected="data_cutoff", got=repr(error)
         ) from None
+
+
+def _check_profiles(path: Path, is_train: NDArray[np.bool_]) -> None:
+    rows = ItemVectors.load(path).profile_row
+    if rows is None:
+        return
+    if len(rows) and (rows.min() < 0 or rows.max() >= len(is_train)):
+        raise LeakError("The users' profiles are of another dataset.", got=f"row {rows.max()} of {len(is_train)}")
+    late = rows[~is_train[rows]]
+    if len(late):
+        raise LeakError("A user's profile includes a row that is not train.", got=f"{len(late)}, the first {late[0]}")
 
 
 def _check_cold(training_set: TrainingSet) -> None:

@@ -1,0 +1,115 @@
+"""What a user liked so far, as one text: an encoder reads it as it reads an item.
+
+A profile belongs to one moment of one user and names train rows up to and including it, nothing later; whoever reads it
+for a row of time t takes the last profile of an earlier moment. Suffixes: ``K`` profiles, ``E`` text dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lorefuse import contract as c
+from lorefuse.config import EmbeddingConfig
+from lorefuse.contract import Split
+from lorefuse.data.dataset import Dataset
+from lorefuse.embedding.embed import embed_texts
+from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.reduce import Reducer
+from lorefuse.errors import ConfigError
+
+Liked = tuple[str, str]
+"""An item's title and its categories, joined by commas; either may be empty."""
+
+
+def _liked(items: Sequence[Liked]) -> str:
+    """Newest first, so that a long profile is cut at its oldest end."""
+    named = [f"{title} ({categories})" if categories else title for title, categories in items[::-1] if title]
+    return f"liked: {'; '.join(named)}" if named else ""
+
+
+TEMPLATES: dict[str, Callable[[Sequence[Liked]], str]] = {"liked@1": _liked}
+"""A template never changes under its name: a better one gets the next number."""
+
+
+def profile_text(items: Sequence[Liked], template: str = "liked@1") -> str:
+    """Return the text of some liked items, oldest first; empty where none has a title.
+
+    Raises:
+        ConfigError: There is no such template.
+
+    Example:
+        >>> profile_text([("Heat", "Action, Crime"), ("Emma", "")])
+        'liked: Emma; Heat (Action, Crime)'
+    """
+    if template not in TEMPLATES:
+        raise ConfigError(
+            "There is no such profile template.",
+            expected=", ".join(TEMPLATES),
+            got=template,
+            fix="correct embedding.profile_prompt",
+        )
+    return TEMPLATES[template](items)
+
+
+def profile_texts(
+    dataset: Dataset, parts: pd.DataFrame, num_items: int, template: str
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Return one text for every moment at which a user has a train row.
+
+    Args:
+        dataset: The dataset.
+        parts: Its split, one row per interaction.
+        num_items: Last liked items that are named.
+        template: Name of a template.
+
+    Returns:
+        Rows of the interactions, int64 (K,): the first train row of each user's moment; and the texts.
+    """
+    events = dataset.interactions()[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.LABEL]].reset_index(drop=True)
+    train = events[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
+    # As aggregates count it: a label of 1, or a value above the train mean.
+    threshold = 0.5 if train[c.LABEL].isin((0, 1)).all() else float(train[c.LABEL].mean())
+    names = _names(dataset)
+    rows, texts = [], []
+    for _, own in train.sort_values([c.EVENT_TIMESTAMP], kind="stable").groupby(c.USER_ID, sort=False):
+        liked: list[Liked] = []
+        for _, moment in own.groupby(c.EVENT_TIMESTAMP, sort=False):
+            liked += [names[item] for item in moment[c.ITEM_ID][moment[c.LABEL] > threshold]]
+            rows.append(int(moment.index[0]))
+            texts.append(profile_text(liked[-num_items:], template))
+    return np.array(rows, dtype=np.int64), texts
+
+
+def profile_vectors(texts: list[str], config: EmbeddingConfig, reducer: Reducer) -> NDArray[np.float32]:
+    """Encode profiles into the space of the items' text, (K, E), float32; zeros for an empty text.
+
+    The text takes the place of an item's first facet.
+
+    Args:
+        texts: From `profile_texts`.
+        config: The items' encoder and facets.
+        reducer: Fitted on the items.
+    """
+    first = facets_of(config)[0].config
+    vectors, _ = embed_texts(texts, first)
+    full = np.zeros((len(texts), len(reducer.mean)), dtype=np.float32)
+    full[:, : vectors.shape[1]] = vectors
+    return reducer.transform(full, np.array([bool(text) for text in texts], dtype=np.bool_))
+
+
+def _names(dataset: Dataset) -> dict[str, Liked]:
+    items, roles = dataset.items(), dataset.roles
+    titles = items[roles.item_title].fillna("").astype(str).str.strip()
+    cells = [items[name].map(_joined) for name in (*roles.item_categories, *roles.item_multi_categories)]
+    joined = [", ".join(filter(None, parts)) for parts in zip(*cells, strict=True)] if cells else [""] * len(items)
+    return dict(zip(items[c.ITEM_ID], zip(titles, joined, strict=True), strict=True))
+
+
+def _joined(cell: object) -> str:
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        return ", ".join(str(value) for value in cell)
+    return "" if cell is None or cell != cell else str(cell)  # NaN is not itself
