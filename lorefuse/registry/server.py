@@ -164,6 +164,7 @@ def _webhook_environment() -> dict[str, str]:
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key_path.read_text("ascii"),
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",  # seconds until a webhook that was just registered is heard; 60 by default
     }
     return {name: os.environ.get(name, text) for name, text in defaults.items()}
 
