@@ -4,8 +4,9 @@ Same rows (MovieLens-100K, 8 fields), model, widths, batch size, optimiser (Adam
 threads. Each library runs in a process and an environment of its own (`benchmarks/peers`), and epochs alternate: ours,
 peer, ours, peer, so that a busy machine slows all of them. A ratio is taken within a round; the median over rounds is
 printed with its range. Two ways of a peer are timed: its own loop with its own data loader, and its training steps
-alone on batches that are ready tensors. Ours is always the whole loop: shuffling, gathering batches from tables, steps,
-weight average. Ratios of CPU seconds stand beside those of wall seconds: other processes disturb them less.
+alone on batches that are ready tensors. Ours is always the whole loop: shuffling, gathering batches from tables and
+steps, without the weight average, which no peer has. Ratios of CPU seconds stand beside those of wall seconds: other
+processes disturb them less.
 
     python benchmarks/training_peers.py [--families deepfm dcn_v2] [--batch-sizes 4096 2048] [--threads 1 2]
                                         [--repeats 5] [--max-rows 0] [--hidden 128 64] [--dim 16] [--items 0]
