@@ -34,7 +34,7 @@ setup-dev: setup .venv/.ready-dev ## Also the tools for tests and lint
 .venv-serve/.ready: serving/requirements.lock serving/triton.lock
 	@echo "Setting up .venv-serve (Triton and onnxruntime)"
 	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
-	@.venv-serve/bin/pip install -q $(PIP_ARGS) -r serving/requirements.lock
+	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps -r serving/requirements.lock
 	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps -r serving/triton.lock
 	@touch $@
 
