@@ -69,7 +69,8 @@ class WeightAverage:
         # Fitted constants (a catalogue's vectors, say) do not change in training: neither copied nor averaged.
         shared = {id(buffer): buffer for buffer in ranker.buffers()}
         self.ranker = copy.deepcopy(ranker, shared).eval()
-        self._current, self._averaged = list(ranker.parameters()), list(self.ranker.parameters())
+        self._current: list[Tensor] = list(ranker.parameters())
+        self._averaged: list[Tensor] = list(self.ranker.parameters())
 
     @torch.no_grad()
     def update(self) -> None:

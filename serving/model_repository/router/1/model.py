@@ -8,7 +8,6 @@ differs is counted and written down, one line of JSON a request. All tensors pas
 import asyncio
 import hashlib
 import json
-import os
 import time
 
 import numpy as np
@@ -51,7 +50,7 @@ class TritonPythonModel:
         chosen = np.array([self.shadow_path is None and self._is_canary(user_id) for user_id in user_ids])
         parts = [(self.stable, np.flatnonzero(~chosen)), (self.canary, np.flatnonzero(chosen))]
         results = await asyncio.gather(*(self._ask(name, inputs, rows) for name, rows in parts if len(rows)))
-        for name, rows, result, error in results:
+        for *_, error in results:
             if error is not None:
                 sender.send(pb_utils.InferenceResponse(error=error), final)
                 return None
