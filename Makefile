@@ -43,6 +43,7 @@ demo: setup ## MovieLens-100K from raw files to top-10 answers from Triton
 	@$(BIN)/lorefuse recommend --user $(USER_ID) -k 10
 
 test: setup-dev ## All tests that can run here; the number skipped is printed and explained
+	@sh tests/stores/install.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-containers: setup-dev ## Build the image of the steps and run the training pipeline in it; skipped without an engine
