@@ -370,9 +370,13 @@ def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: 
     from lorefuse.deploy.deploy import up
 
     start_s = time.perf_counter()
-    parse_config(config)
+    pipeline = parse_config(config)
     paths = _paths(bundle=bundle, store=store)
     facts = run(paths["bundle"], paths["store"], int(version)) if promoted else up()
+    if promoted and facts["previous"] != int(version):
+        from lorefuse.registry.deployment import note_live
+
+        note_live(pipeline.registry.model_name, int(version), facts["previous"])
     shown = {name: facts[name] for name in ("url", "version", "latency_ms", "max_score_difference") if name in facts}
     elapsed_s = round(time.perf_counter() - start_s, 2)
     say("step", step="deploy", reused=False, elapsed_s=elapsed_s, summary={**shown, "promoted": promoted})

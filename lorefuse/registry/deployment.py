@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lorefuse.contract import Alias
@@ -23,6 +24,18 @@ def request(name: str, version: str, client: MlflowClient | None = None) -> None
     """Ask for a version anew: a refusal is forgotten, a trial ends with its promotion."""
     with explained("write down the request"):
         (client or connect()).set_model_version_tag(name, version, REQUEST_TAG, str(time.time_ns()))
+
+
+def note_live(name: str, version: int, previous: int | None, client: MlflowClient | None = None) -> None:
+    """Write down that a version answers now, and the one before no more: what the reconciler writes, without one."""
+    client, time_text = client or connect(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    states = {version: "live"} | ({previous: "standby"} if previous not in (None, version) else {})
+    known = {str(entry.version) for entry in versions(name, client)}
+    with explained("write down the deployment"):
+        for number, state in states.items():
+            if str(number) in known:  # a registry that was begun anew does not know the version before
+                client.set_model_version_tag(name, str(number), STATE_TAG, state)
+                client.set_model_version_tag(name, str(number), TIME_TAG, time_text)
 
 
 def roll_back(name: str, client: MlflowClient | None = None) -> tuple[str, str]:

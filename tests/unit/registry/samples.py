@@ -17,6 +17,7 @@ from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import SPLIT_CODES, Tensor
 from lorefuse.export.bundle import _REQUIRED as REQUIRED
+from lorefuse.export.bundle import FORMAT
 from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import CategoricalField, FeatureSpec
 from lorefuse.features.training_set import TrainingSet
@@ -84,7 +85,7 @@ def make_bundle(path: Path, bias: float = 0.0, spec: FeatureSpec = SPEC, vocabul
     session = onnxruntime.InferenceSession(str(path / "ranker.onnx"), providers=["CPUExecutionProvider"])
     save_file(arrays | {"score": session.run(None, arrays)[0]}, str(path / "reference.safetensors"))
     sha256 = {file.name: sha256_file(file) for file in sorted(path.iterdir())}
-    write_json(path / "bundle.json", {"format": 1, "sha256": sha256, "data_cutoff": spec.data_cutoff})
+    write_json(path / "bundle.json", {"format": FORMAT, "sha256": sha256, "data_cutoff": spec.data_cutoff})
     return path
 
 
