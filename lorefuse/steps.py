@@ -363,14 +363,22 @@ def register(
 
 @reported
 def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: Folder) -> dict[str, Any]:
-    """Champion → answers from Triton. A version that is not champion leaves what is served as it is."""
+    """Champion → answers from Triton. A version that is not champion leaves what is served as it is.
+
+    Where a reconciler runs it sees the alias by itself, and tries the version as its configuration says.
+    """
     import time
 
     from lorefuse.deploy.deploy import deploy as run
     from lorefuse.deploy.deploy import up
+    from lorefuse.deploy.reconcile import is_running
 
     start_s = time.perf_counter()
     pipeline = parse_config(config)
+    if is_running():
+        summary = {"url": settings().triton_url, "left_to": "the reconciler"}
+        say("step", step="deploy", reused=False, elapsed_s=0.0, summary=summary)
+        return summary
     paths = _paths(bundle=bundle, store=store)
     facts = run(paths["bundle"], paths["store"], int(version)) if promoted else up()
     if promoted and facts["previous"] != int(version):

@@ -141,6 +141,19 @@ def only_one(folder_path: Path) -> Iterator[None]:
         yield
 
 
+def is_running(folder_path: Path | None = None) -> bool:
+    """Tell whether a reconciler runs here: then it deploys, and nobody else should."""
+    path = (folder_path or settings().serve_path) / LOCK_FILE
+    if not path.is_file():
+        return False
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def wait_until_settled(reconciler: Reconciler, timeout_s: float) -> bool:
     """Wait until every server serves what is desired, or has refused it; tell whether that came in time."""
     end_s = time.monotonic() + timeout_s
