@@ -187,11 +187,12 @@ class Follower:
         if desired is None or desired.bundle_path is None:
             return  # without the registry a trial can neither end well nor be known to be over
         rollout = self._rollout(desired, desired.bundle_path)
-        if desired.version != trial.canary:
-            # The alias moved on, or back: the trial is over, and the next tick follows the alias.
+        duration_s = self.config.shadow_s if stage == Stage.SHADOW else self.config.canary_s
+        if desired.version != trial.canary or not duration_s:
+            # The alias moved on, or back, or such trials are no longer wanted: the next tick follows the alias.
             Rollout(self.server, rollout.signatures, trial.canary).withdraw(trial.stable)
-            self.state.enter(Stage.LIVE, f"the alias left version {trial.canary}", candidate=None, share=0.0)
-            self.report(self.server.name, trial.canary, Stage.ROLLED_BACK, "the alias was moved during its trial")
+            self.state.enter(Stage.LIVE, f"the trial of version {trial.canary} ended", candidate=None, share=0.0)
+            self.report(self.server.name, trial.canary, Stage.ROLLED_BACK, "its trial ended before it was over")
             return
         if self.state.candidate != trial.canary or self.state.stage != stage:  # the state was lost
             baseline = guard.scrape(self.server.metrics_url)
@@ -201,7 +202,6 @@ class Follower:
         finding = guard.judge(self.state.baseline, counts, trial.stable, trial.canary, self.config.guard)
         self.state.reason = finding.reason
         asked_again = desired.request != self.state.request
-        duration_s = self.config.shadow_s if stage == Stage.SHADOW else self.config.canary_s
         if finding.judgement == guard.Judgement.BAD:
             rollout.withdraw(trial.stable)
             self._refuse(desired, Stage.ROLLED_BACK, finding.reason)

@@ -122,7 +122,10 @@ def harness(supervisor: Supervisor) -> Iterator[Harness]:
 def settled(reconciler: Reconciler, version: str, timeout_s: float = 120) -> None:
     """Wait until a version is live everywhere."""
     assert eventually(
-        lambda: all(s.stage == Stage.LIVE and s.actual == int(version) for s in reconciler.states), timeout_s
+        lambda: all(
+            s.stage == Stage.LIVE and s.desired == s.actual == int(version) and not s.problem for s in reconciler.states
+        ),
+        timeout_s,
     ), reconciler.states
     assert wait_until_settled(reconciler, timeout_s), reconciler.states
 
