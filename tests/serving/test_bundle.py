@@ -92,10 +92,13 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "catalogue_ranker/3/model.onnx",
         "catalogue_ranker/3/reference.safetensors",
         "features/3/__pycache__",
+        "features/3/catalogue.py",
         "features/3/features.json",
         "features/3/model.py",
         "features/3/online_store.db",
         "features/3/online_store.py",
+        "features/3/redis_store.py",
+        "features/3/wishes.py",
         "ranker/3/model.onnx",
         "ranker/3/reference.safetensors",
     ]
