@@ -54,13 +54,24 @@ class Load:
                     continue
                 self.answers.append((start_s, time.monotonic(), user, version))
 
-    def versions_by_user(self, since_s: float) -> dict[str, set[int]]:
-        """Return which versions answered each user in requests that began after a moment."""
+    def versions_by_user(self, since_s: float, until_s: float) -> dict[str, set[int]]:
+        """Return which versions answered each user, in requests that lie between two moments."""
         found: dict[str, set[int]] = {}
-        for start_s, _, user, version in self.answers:
-            if start_s > since_s:
+        for start_s, end_s, user, version in self.answers:
+            if since_s < start_s and end_s < until_s:
                 found.setdefault(user, set()).add(version)
         return found
+
+
+def trial_of(harness: Harness, reconciler: Reconciler, stage: Stage) -> tuple[float, float]:
+    """Wait for a trial to begin and to end; return two moments between which the router answered everybody."""
+    assert eventually(lambda: reconciler.states[0].stage == stage)
+    began_s = ended_s = time.monotonic()
+    # The router's config is gone from the repository before anything else is loaded in its place.
+    while read_trial(harness.supervisor.repository_path) is not None:
+        ended_s = time.monotonic()
+        time.sleep(0.005)
+    return began_s, ended_s
 
 
 def test_the_alias_is_followed_and_written_back(harness: Harness, registry: Registry, bundles: Bundles) -> None:
@@ -117,14 +128,12 @@ def test_a_canary_answers_its_share_and_then_all(harness: Harness, registry: Reg
     settled(reconciler, first)
     with Load(harness.supervisor.url) as load:
         registry.champion(second)
-        assert eventually(lambda: reconciler.states[0].stage == Stage.CANARY)
-        began_s = time.monotonic()
-        assert eventually(lambda: len(load.versions_by_user(began_s)) == 30)
-        by_user = load.versions_by_user(began_s)
+        by_user = load.versions_by_user(*trial_of(harness, reconciler, Stage.CANARY))
         settled(reconciler, second)
     assert load.errors == []
     assert {len(versions) for versions in by_user.values()} == {1}, "a user's version must not change in a trial"
-    assert 3 <= sum(int(second) in versions for versions in by_user.values()) <= 24
+    assert len(by_user) >= 20
+    assert 0 < sum(int(second) in versions for versions in by_user.values()) < len(by_user)
     assert "passed its trial" in reconciler.states[0].reason
     assert read_trial(harness.supervisor.repository_path) is None
     assert "recommend_canary" not in Control(harness.supervisor.url).versions()
@@ -162,15 +171,11 @@ def test_a_shadow_is_compared_and_never_heard(harness: Harness, registry: Regist
     settled(reconciler, first)
     with Load(harness.supervisor.url) as load:
         registry.champion(second)
-        assert eventually(lambda: reconciler.states[0].stage == Stage.SHADOW)
-        began_s = time.monotonic()
-        assert eventually(lambda: len(load.versions_by_user(began_s)) == 30)
-        heard = (
-            set().union(*load.versions_by_user(began_s).values()) if reconciler.states[0].candidate else {int(first)}
-        )
+        by_user = load.versions_by_user(*trial_of(harness, reconciler, Stage.SHADOW))
         settled(reconciler, second)
     assert load.errors == []
-    assert heard == {int(first)}
+    assert len(by_user) >= 20
+    assert set().union(*by_user.values()) == {int(first)}
     lines = [json.loads(line) for line in (harness.supervisor.serve_path / "shadow.jsonl").read_text().splitlines()]
     assert len(lines) >= 30
     assert all(0 <= line["overlap"] <= 1 for line in lines)
