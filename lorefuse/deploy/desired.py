@@ -116,7 +116,8 @@ class RegistryWatcher(threading.Thread):
             client = connect()
             for version, tags in waiting.items():
                 with explained("write down the deployment"):
-                    for name, text in tags.items():
+                    # The state last: whoever sees it finds its reason and time beside it.
+                    for name, text in sorted(tags.items(), key=lambda tag: tag[0] == "state"):
                         client.set_model_version_tag(self.model_name, str(version), DEPLOYMENT_TAG + name, text)
         except LorefuseError as error:
             _log.warning("Tags wait: %s", error)
