@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,7 @@ class RegistryWatcher(threading.Thread):
         known = self.desired
         wanted = Desired(int(number), digest, request)
         if not digest:
-            return Desired(**{**vars(wanted), "defect": f"it carries no tag {BUNDLE_TAG}: it is not of Lorefuse"})
+            return replace(wanted, defect=f"it carries no tag {BUNDLE_TAG}: it is not of Lorefuse")
         if known is not None and (known.version, known.digest, known.request) == (int(number), digest, request):
             return known
         path = self.folder_path / f"{number}-{digest[:12]}"
@@ -140,13 +140,13 @@ class RegistryWatcher(threading.Thread):
             if not (path / "complete").is_file():
                 self._fetch(client, entry, path)
         except ArtifactError as error:
-            return Desired(**{**vars(wanted), "defect": str(error)})
+            return replace(wanted, defect=str(error))
         except OSError as error:
             raise LorefuseError(
                 f"Version {number} could not be stored here.", got=str(error), fix="free space"
             ) from None
         self._drop_old(path)
-        return Desired(int(number), digest, request, path / flavor.BUNDLE_FOLDER, path / flavor.STORE_FOLDER)
+        return replace(wanted, bundle_path=path / flavor.BUNDLE_FOLDER, store_path=path / flavor.STORE_FOLDER)
 
     def _fetch(self, client: MlflowClient, entry: ModelVersion, path: Path) -> None:
         """Download bundle and online features, check every byte, and make them appear at once."""

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -152,18 +151,3 @@ def is_running(folder_path: Path | None = None) -> bool:
         except OSError:
             return True
     return False
-
-
-def wait_until_settled(reconciler: Reconciler, timeout_s: float) -> bool:
-    """Wait until every server serves what is desired, or has refused it; tell whether that came in time."""
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        desired = reconciler.watcher.desired
-        if desired is not None and all(_is_settled(state, desired.version) for state in reconciler.states):
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def _is_settled(state: ServerState, version: int) -> bool:
-    return (state.stage == Stage.LIVE and state.actual == version) or str(version) in state.verdicts

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorefuse.atomic import atomic_file
 from lorefuse.deploy.canary import median_latency_ms, verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.fronts import drop_trial, load_companions, loaded_versions, prune
@@ -171,7 +172,8 @@ class Rollout:
             return
         r.remove_version(self.repository_path, self.version)
         for path, text in before.items():
-            path.write_text(text, "utf-8")
+            with atomic_file(path) as draft_path:
+                draft_path.write_text(text, "utf-8")
         for name in (*r.PART_MODELS, RECOMMEND):
             self.control.load(name)
         load_companions(self.server, stable)

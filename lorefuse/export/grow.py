@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MADE_ANEW = (b.TABLES_FILE, CATALOGUE_FILE, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, b.SERVING_FILE)
-MAX_DIFFERENCE = 1e-5
 
 
 def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, Any]:

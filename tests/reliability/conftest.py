@@ -13,7 +13,7 @@ import pytest
 
 from lorefuse.atomic import sha256_file
 from lorefuse.config import DeploymentConfig
-from lorefuse.deploy.reconcile import Reconciler, wait_until_settled
+from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.state import Stage
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.export.bundle import Bundle
@@ -127,7 +127,6 @@ def settled(reconciler: Reconciler, version: str, timeout_s: float = 120) -> Non
         ),
         timeout_s,
     ), reconciler.states
-    assert wait_until_settled(reconciler, timeout_s), reconciler.states
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 120) -> bool:
