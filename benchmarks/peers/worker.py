@@ -76,6 +76,8 @@ class Worker:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
+        while line and not line.startswith("{"):  # what a library prints while it is imported
+            line = self._process.stdout.readline()
         if not line:
             self._process.wait()
             self._errors.seek(0)
