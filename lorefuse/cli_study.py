@@ -165,7 +165,8 @@ def enrich(
             report = write_user_knowledge(Dataset.open(dataset), parts, loaded.enrich, draft_path)
     for name, value in report.items():
         typer.echo(f"{name}: {value}")
-    typer.echo(f"knowledge  {out_path}" + (" (name it in embedding.written)" if about == "items" else ""))
+    named = "embedding.written" if about == "items" else "embedding.written_users"
+    typer.echo(f"knowledge  {out_path} (name it in {named})")
 
 
 def _dataset_and_parts(config: PipelineConfig) -> tuple[Path, Path]:

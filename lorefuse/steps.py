@@ -97,6 +97,11 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
     """Embeddings and graph → vectors fitted on train items."""
     pipeline = parse_config(config)
     paths = _paths(dataset=dataset, parts=parts, embeddings=embeddings)
+    if pipeline.embedding.written_users:
+        paths["written_users"] = Path(pipeline.embedding.written_users).expanduser()
+        if not paths["written_users"].is_dir():
+            got, fix = pipeline.embedding.written_users, "lorefuse enrich --about users"
+            raise ConfigError("embedding.written_users is no folder.", got=got, fix=fix)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
@@ -110,10 +115,11 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
             pipeline.knowledge,
             out_path,
         )
-        return {"text_dim": facts["text_dim"], "graph_dim": facts["graph_dim"], "graph": facts["graph"]}
+        return {**{name: facts[name] for name in ("text_dim", "graph_dim", "graph")}, **facts["users"]}
 
     key = [pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)), pipeline.knowledge.model_dump()]
-    return reuse_or_build("item_vectors", config=key, inputs=paths, rooms=("knowledge", "embedding"), build=build)
+    rooms = ("knowledge", "embedding", *(["enrich"] if pipeline.embedding.written_users else []))
+    return reuse_or_build("item_vectors", config=key, inputs=paths, rooms=rooms, build=build)
 
 
 @reported

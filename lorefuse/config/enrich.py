@@ -18,6 +18,9 @@ class EnrichConfig(Section):
     user_prompt: str = Field("user_taste@1", description="Versioned template that asks about a user.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 asks for the likeliest answer.")
     max_answer_tokens: int = Field(300, ge=1, description="An answer that reaches it is cut, and quarantined.")
+    texts_per_user: int = Field(
+        3, ge=1, le=20, description="Texts of a user, each of a longer part of the train history: one question each."
+    )
     num_titles: int = Field(30, ge=1, description="Latest liked train titles that a user's prompt holds.")
     concurrency: int = Field(4, ge=1, le=256, description="Questions under way at the same time.")
     max_retries: int = Field(5, ge=0, le=20, description="Tries again after 429, 5xx, timeouts and broken answers.")

@@ -9,7 +9,15 @@ from pydantic import Field, field_validator, model_validator
 
 from lorefuse.config.base import Section
 
-REDUCTION_FIELDS = ("reducer", "reducer_seed", "reduce_dim", "facets", "profile_items", "profile_prompt")
+REDUCTION_FIELDS = (
+    "reducer",
+    "reducer_seed",
+    "reduce_dim",
+    "facets",
+    "profile_items",
+    "profile_prompt",
+    "written_users",
+)
 """Fields of `EmbeddingConfig` that decide what becomes of the encoder's vectors, beside the vectors themselves."""
 
 
@@ -70,6 +78,9 @@ class EmbeddingConfig(Section):
         0, ge=0, le=100, description="Last liked items in a user's profile text, encoded after each of them; 0: none."
     )
     profile_prompt: str = Field("liked@1", description="Versioned template of the profile text.")
+    written_users: str = Field(
+        "", description="Folder that `lorefuse enrich --about users` wrote: texts about users; empty: none."
+    )
     fine_tune: FineTuneConfig = Field(FineTuneConfig(), description="How `fine_tune` would adapt the encoder.")
 
     @field_validator("facets", mode="before")

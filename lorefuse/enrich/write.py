@@ -1,12 +1,13 @@
-"""Knowledge about items and users, written by a language model: `knowledge.parquet`, one text per id.
+"""Knowledge about items and users, written by a language model: `knowledge.parquet`.
 
-A user's text is made of that user's liked train titles alone; the split is asked, and rows of other parts are refused.
+An item has one text. A user has several, of liked train titles alone, each up to a moment that it carries along; the
+split is asked, and rows of other parts are refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,14 @@ import pandas as pd
 from lorefuse import contract as c
 from lorefuse.atomic import atomic_file, write_json
 from lorefuse.config import EnrichConfig
-from lorefuse.contract import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.embedding.consumption import liked_train
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.written import KNOWLEDGE_FILE
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.ask import ask_all
-from lorefuse.enrich.prompts import ITEM_QUESTIONS, USER_QUESTIONS, Messages, question, title_list
-from lorefuse.errors import LeakError
+from lorefuse.enrich.histories import QUESTION, user_histories
+from lorefuse.enrich.prompts import ITEM_QUESTIONS, Messages, question
 from lorefuse.settings import settings
 
 FACTS_FILE, QUARANTINE_FILE = "knowledge.json", "quarantine.jsonl"
@@ -50,19 +49,21 @@ def write_item_knowledge(dataset: Dataset, config: EnrichConfig, out_path: Path)
     items = dataset.items()
     texts = item_texts(items, dataset.roles.item_text, "default@1")
     questions = {str(item_id): asked.about(text) for item_id, text in zip(items[c.ITEM_ID], texts, strict=True) if text}
-    return _write(questions, c.ITEM_ID, config.item_prompt, config, None, out_path)
+    about = pd.DataFrame({c.ITEM_ID: list(questions)}, index=list(questions), dtype="string")
+    return _write(questions, about, config.item_prompt, config, None, out_path)
 
 
 def write_user_knowledge(
     dataset: Dataset, split_path: Path, config: EnrichConfig, out_path: Path, row_ids: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Ask about every user with a liked train row.
+    """Ask about every user with a liked train row, as of several moments of the train history (`user_histories`).
 
     Args:
         dataset: The dataset.
         split_path: Which rows are train.
-        config: Model, question, limits, prices.
-        out_path: Empty folder to fill, as for items, with user_id.
+        config: Model, question, texts a user, limits, prices.
+        out_path: Empty folder to fill, as for items; with user_id, the row_id and event_timestamp that the text ends
+            with (its own cutoff), and the digest of what was asked.
         row_ids: Read these train rows alone.
 
     Returns:
@@ -73,63 +74,46 @@ def write_user_knowledge(
         ConfigError: There is no such question, no endpoint, or it refuses the key or the model.
         UnreachableError: The endpoint does not answer; what was answered is kept for the next run.
     """
-    asked = question(config.user_prompt, USER_QUESTIONS, "enrich.user_prompt")
-    titles_of = user_titles(dataset, split_path, config.num_titles, row_ids)
-    questions = {user_id: asked.about(title_list(titles)) for user_id, titles in titles_of.items()}
+    parts = user_histories(dataset, split_path, config.num_titles, num_texts=config.texts_per_user, row_ids=row_ids)
+    questions = {str(part.row_id): part.asked(config.user_prompt) for part in parts}
+    about = pd.DataFrame(
+        {
+            c.USER_ID: [part.user_id for part in parts],
+            c.ROW_ID: [part.row_id for part in parts],
+            c.EVENT_TIMESTAMP: [part.event_timestamp for part in parts],
+            QUESTION: [part.digest(config.user_prompt) for part in parts],
+        },
+        index=list(questions),
+    )
     cutoff = str(load_split(split_path)[1]["data_cutoff"])
-    return _write(questions, c.USER_ID, config.user_prompt, config, cutoff, out_path)
-
-
-def user_titles(
-    dataset: Dataset, split_path: Path, num_titles: int, row_ids: Iterable[int] | None = None
-) -> dict[str, list[str]]:
-    """Return each user's latest liked train titles, the latest last; users without any are left out.
-
-    Args:
-        dataset: The dataset.
-        split_path: Which rows are train.
-        num_titles: How many at most.
-        row_ids: Read these train rows alone.
-
-    Raises:
-        LeakError: A row of `row_ids` is not train: a text of it would know what is to be predicted.
-    """
-    liked = liked_train(dataset, split_path)
-    if row_ids is not None:
-        wanted = set(row_ids)
-        parts = load_split(split_path)[0]
-        train = set(parts.loc[parts[c.SPLIT] == Split.TRAIN, c.ROW_ID].tolist())
-        if wanted - train:
-            raise LeakError(
-                "Knowledge about users may be written from train rows alone.",
-                expected=f"rows that are {Split.TRAIN} in {split_path}",
-                got=f"{len(wanted - train)} others, e.g. row {min(wanted - train)}",
-                fix="leave them out",
-            )
-        liked = liked[liked[c.ROW_ID].isin(wanted)]
-    items = dataset.items()
-    title_of = pd.Series(items[dataset.roles.item_title].to_numpy(), index=items[c.ITEM_ID])
-    titles = liked[c.ITEM_ID].map(title_of)
-    named = pd.DataFrame({"user": liked[c.USER_ID].astype(str), "title": titles}).dropna()
-    latest = named.groupby("user", sort=True).tail(num_titles)
-    return {str(user): group["title"].astype(str).tolist() for user, group in latest.groupby("user", sort=True)}
+    return _write(questions, about, config.user_prompt, config, cutoff, out_path)
 
 
 def _write(
-    questions: dict[str, Messages], key: str, template: str, config: EnrichConfig, cutoff: str | None, out_path: Path
+    questions: dict[str, Messages],
+    about: pd.DataFrame,
+    template: str,
+    config: EnrichConfig,
+    cutoff: str | None,
+    out_path: Path,
 ) -> dict[str, Any]:
+    """Ask and write; `about` holds the key columns of each subject, the id first."""
     store = AnswerStore(settings().cache_path / "answers.sqlite")
     answers, report = ask_all(questions, template, config, store)
     good = {subject: answer.text for subject, answer in answers.items() if not answer.fault}
-    frame = pd.DataFrame({key: list(good), "text": list(good.values())}, dtype="string")
+    key = str(about.columns[0])
+    frame = about.loc[list(good)].assign(text=pd.array(list(good.values()), dtype="string"))
+    frame[key] = frame[key].astype("string")
     with atomic_file(out_path / KNOWLEDGE_FILE) as draft_path:
         frame.to_parquet(draft_path, index=False)
-    _write_quarantine({subject: answer for subject, answer in answers.items() if answer.fault}, key, out_path)
+    bad = {subject: answer for subject, answer in answers.items() if answer.fault}
+    _write_quarantine(about, bad, out_path)
     facts = {
         "about": key,
         "model": config.model,
         "template": template,
         "parameters": {"temperature": config.temperature, "max_answer_tokens": config.max_answer_tokens},
+        "num_titles": config.num_titles,
         "num_written": len(good),
         "data_cutoff": cutoff,
         "tokens_of_all": {
@@ -142,9 +126,10 @@ def _write(
     return {**facts, **report}
 
 
-def _write_quarantine(bad: dict[str, Answer], key: str, out_path: Path) -> None:
+def _write_quarantine(about: pd.DataFrame, bad: dict[str, Answer], out_path: Path) -> None:
+    key = str(about.columns[0])
     lines = [
-        json.dumps({key: subject, "fault": answer.fault, "text": answer.text}, ensure_ascii=False)
+        json.dumps({key: about.at[subject, key], "fault": answer.fault, "text": answer.text}, ensure_ascii=False)
         for subject, answer in bad.items()
     ]
     with atomic_file(out_path / QUARANTINE_FILE) as draft_path:

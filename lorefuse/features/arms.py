@@ -16,7 +16,7 @@ from lorefuse.contract import Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.prior import prior_columns
-from lorefuse.features.profile import PROFILE_FACET
+from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
     interest_facets,
     item_numeric_now,
@@ -66,9 +66,9 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     facets = interest_facets(text_dim, graph_dim)
     interest = user_interest_rows(history, text, graph, config.interest_shrinkage)
     if arm == "text_only":
-        # Profile text is text. Other arms do without: it speaks of the real items.
-        profile, columns = _profile(training_set)
-        facets, interest = facets + profile, np.concatenate([interest, columns], axis=1)
+        # Text about the user is text. Other arms do without: it speaks of the real items.
+        texts, columns = _user_texts(training_set)
+        facets, interest = facets + texts, np.concatenate([interest, columns], axis=1)
     return dataclasses.replace(
         training_set,
         spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
@@ -80,14 +80,15 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     )
 
 
-def _profile(training_set: TrainingSet) -> tuple[tuple[InterestFacet, ...], Vectors]:
-    """Return the profile's facet and its columns; none where there are no profiles."""
-    start = 0
+def _user_texts(training_set: TrainingSet) -> tuple[tuple[InterestFacet, ...], Vectors]:
+    """Return the facets of texts about the user and their columns; none where there are no such texts."""
+    facets, blocks, start = [], [training_set.user_interest[:, :0]], 0
     for facet in training_set.spec.interest:
-        if facet.name == PROFILE_FACET:
-            return (facet,), training_set.user_interest[:, start : start + facet.dim]
+        if facet.name in USER_TEXT_FACETS:
+            facets.append(facet)
+            blocks.append(training_set.user_interest[:, start : start + facet.dim])
         start += facet.dim
-    return (), training_set.user_interest[:, :0]
+    return tuple(facets), np.concatenate(blocks, axis=1)
 
 
 def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> tuple[Vectors, Vectors]:

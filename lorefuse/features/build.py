@@ -29,7 +29,7 @@ from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalSums
 from lorefuse.features.frame import Rows, Tables, encode_tables
 from lorefuse.features.prior import ItemPrior
-from lorefuse.features.profile import PROFILE_FACET, profile_facets, profile_snapshots
+from lorefuse.features.profile import profile_facets, profile_snapshots
 from lorefuse.features.rows import FACETS, History, interest_facets, item_prior
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.vocabulary import save_vocabularies
@@ -138,10 +138,9 @@ def _user_sources(
             state = at.state(history.interest_sums(matrix))
             sides = a.interest_features(state, history.overall_value, config.features.interest_shrinkage)
             interest |= {f"{facet}_{name}": list(side) for facet, side in zip(FACETS, sides, strict=True)}
-    if vectors.profile is not None:
-        after = profile_snapshots(history, vectors, config.features.interest_shrinkage)
+    for name, after in profile_snapshots(history, vectors, config.features.interest_shrinkage).items():
         at_the_epoch = np.zeros((len(at.entity_row) - len(after), after.shape[1]), dtype=np.float32)
-        interest[PROFILE_FACET] = list(np.concatenate([at_the_epoch, after]))
+        interest[name] = list(np.concatenate([at_the_epoch, after]))
     attributes = dataset.users()[[c.USER_ID, *dataset.roles.user_categories]]
     sources = {
         View.USER_ATTRIBUTES: _static("user", attributes, dict.fromkeys(dataset.roles.user_categories, "string")),

@@ -25,7 +25,7 @@ from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.features.build import history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
-from lorefuse.features.profile import PROFILE_FACET
+from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
     item_columns,
     item_numeric_now,
@@ -74,14 +74,14 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
 
     Raises:
         ArtifactError: A folder is not whole, or the dataset has fewer items than the model knows.
-        ConfigError: The model reads profile texts.
+        ConfigError: The model reads texts about users.
     """
     spec, vocabularies = FeatureSpec.load(feature_data_path), load_vocabularies(feature_data_path)
     users, items = dataset.users(), dataset.items()
-    if any(facet.name == PROFILE_FACET for facet in spec.interest):
+    if any(facet.name in USER_TEXT_FACETS for facet in spec.interest):
         raise ConfigError(
-            "A model that reads users' profile texts cannot be brought up to date without training.",
-            expected="embedding.profile_items: 0",
+            "A model that reads texts about users cannot be brought up to date without training.",
+            expected="embedding.profile_items: 0, and no embedding.written_users",
             fix="train on the grown data: lorefuse run",
         )
     vectors = _extend_vectors(ItemVectors.load(vectors_path), embeddings_path, vectors_path, len(items))

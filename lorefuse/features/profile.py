@@ -1,4 +1,8 @@
-"""The user's profile text as one more interest vector: as of snapshots for the store, as of rows in memory."""
+"""Texts about the user as more interest vectors: as of snapshots for the store, as of rows in memory.
+
+``profile_text`` is a template over the last liked items, made anew after every moment; ``written_text`` is what a
+language model wrote about the history up to some of the moments, and stays until the next one.
+"""
 
 from __future__ import annotations
 
@@ -12,46 +16,70 @@ from lorefuse.features.rows import History
 from lorefuse.features.spec import InterestFacet
 from lorefuse.knowledge.item_vectors import ItemVectors
 
-PROFILE_FACET = "profile_text"
+PROFILE_FACET, WRITTEN_FACET = "profile_text", "written_text"
+USER_TEXT_FACETS = (PROFILE_FACET, WRITTEN_FACET)
+Text = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Vectors (K, E) and the rows whose moments they include (K,)."""
+
+
+def user_texts(vectors: ItemVectors) -> dict[str, Text]:
+    """Return the kinds of text about users that there are, by facet."""
+    pairs = {
+        PROFILE_FACET: (vectors.profile, vectors.profile_row),
+        WRITTEN_FACET: (vectors.written, vectors.written_row),
+    }
+    return {name: (matrix, rows) for name, (matrix, rows) in pairs.items() if matrix is not None and rows is not None}
 
 
 def profile_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:
-    """Return the facet of the profile text; none where there are no profiles."""
-    if vectors.profile is None:
-        return ()
-    return (InterestFacet(name=PROFILE_FACET, against=Tensor.ITEM_TEXT, dim=vectors.profile.shape[1]),)
+    """Return a facet for each kind of text about users that there is."""
+    texts = user_texts(vectors)
+    return tuple(
+        InterestFacet(name=name, against=Tensor.ITEM_TEXT, dim=matrix.shape[1]) for name, (matrix, _) in texts.items()
+    )
 
 
-def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) -> NDArray[np.float32]:
+def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) -> dict[str, NDArray[np.float32]]:
     """Return the user's side after each snapshot row of `history.user_sums`, (K, E): unit vector times n / (n + κ).
 
     Args:
         history: The rows.
-        vectors: With profiles.
+        vectors: With texts about users.
         shrinkage: κ; n counts the user's train rows so far.
 
+    Returns:
+        By facet, in their order; zeros before a user's first text.
+
     Raises:
-        ArtifactError: The profiles are of other rows.
+        ArtifactError: The texts are of other rows.
     """
     rows = history.user_sums.snapshot_rows(history.is_train)
-    if vectors.profile is None or vectors.profile_row is None:
-        return np.zeros((len(rows), 0), dtype=np.float32)
-    order = np.argsort(vectors.profile_row)
-    if not np.array_equal(vectors.profile_row[order], np.sort(rows)):
-        raise ArtifactError(
-            "The users' profiles are of other train rows.",
-            expected=f"{len(rows)} moments",
-            got=f"{len(order)} profiles",
-            fix="run again: lorefuse run",
-        )
-    found = order[np.searchsorted(vectors.profile_row[order], rows)]
-    count = history.user_sums.after(rows)[:, :1]
-    return (a.unit_rows(vectors.profile[found]) * (count / np.maximum(count + shrinkage, 1e-12))).astype(np.float32)
+    result = {}
+    for name, (matrix, of_row) in user_texts(vectors).items():
+        is_new = np.isin(rows, of_row)
+        if is_new.sum() != len(of_row) or (name == PROFILE_FACET and not is_new.all()):
+            raise ArtifactError(
+                "The users' texts are of other train rows.",
+                expected=f"moments among {len(rows)}",
+                got=f"{len(of_row)} of {name}",
+                fix="run again: lorefuse run",
+            )
+        # Snapshot rows stand in causal order, user by user: the last text so far is the user's own or there is none.
+        last = np.maximum.accumulate(np.where(is_new, np.arange(len(rows)), -1))
+        known = (last >= 0) & (history.user_row[rows[last]] == history.user_row[rows])
+        order = np.argsort(of_row)
+        found = order[np.searchsorted(of_row[order], rows[last[known]])]
+        count = history.user_sums.after(rows)[:, :1]
+        state = np.zeros((len(rows), matrix.shape[1]), dtype=np.float32)
+        state[known] = a.unit_rows(matrix[found])
+        result[name] = (state * (count / np.maximum(count + shrinkage, 1e-12))).astype(np.float32)
+    return result
 
 
 def profile_rows(history: History, vectors: ItemVectors, shrinkage: float) -> NDArray[np.float32]:
     """Return the user's side as of every row, (R, E): the last snapshot strictly before; zeros where there is none."""
-    state = profile_snapshots(history, vectors, shrinkage)
+    blocks = profile_snapshots(history, vectors, shrinkage)
+    state = np.concatenate([np.zeros((len(next(iter(blocks.values()), ())), 0), np.float32), *blocks.values()], axis=1)
     causal = history.user_order
     is_snapshot = np.zeros(len(causal.order), dtype=bool)
     is_snapshot[history.user_sums.snapshot_rows(history.is_train)] = True

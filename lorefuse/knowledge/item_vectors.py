@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError
 from lorefuse.knowledge.graph import item_graph_vectors
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ARRAYS_FILE, FACTS_FILE = "item_vectors.safetensors", "item_vectors.json"
 
@@ -37,6 +34,8 @@ class ItemVectors:
         facts: Dimensions, the graph's report and the data cutoff.
         profile: float32 (K, E), the users' profile texts in the space of `text`; None where none were asked for.
         profile_row: int64 (K,), the interaction whose moment each profile includes.
+        written: float32 (W, E), what a language model wrote about users, as `profile`.
+        written_row: int64 (W,), as `profile_row`; some of the moments.
     """
 
     text: NDArray[np.float32]
@@ -46,6 +45,8 @@ class ItemVectors:
     facts: dict[str, Any]
     profile: NDArray[np.float32] | None = None
     profile_row: NDArray[np.int64] | None = None
+    written: NDArray[np.float32] | None = None
+    written_row: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> ItemVectors:
@@ -87,7 +88,8 @@ def build_item_vectors(
         Dimensions, the widths of the text's blocks, the graph's report and the data cutoff.
 
     Raises:
-        LeakError: The text's encoder was fine-tuned on what this split holds back.
+        LeakError: The text's encoder was fine-tuned on what this split holds back, or nothing that was written about
+            users is of its train rows alone.
         ConfigError: There are too few different train items with text for that many dimensions.
         ArtifactError: The embeddings folder is not whole.
     """
@@ -100,8 +102,8 @@ def build_item_vectors(
     text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
     vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
-    if embedding.profile_items and text.shape[1]:
-        vectors |= _profiles(dataset, frame, embedding, out_path)
+    user_texts, users = _user_texts(dataset, split_path, embedding, out_path) if text.shape[1] else ({}, {})
+    vectors |= user_texts
     save_file(vectors, str(out_path / ARRAYS_FILE))
     facts = {
         "text_dim": text.shape[1],
@@ -110,20 +112,32 @@ def build_item_vectors(
         "reducer": embedding.reducer,
         "graph_dim": graph.shape[1],
         "graph": report,
+        "users": users,
         "data_cutoff": split_facts["data_cutoff"],
     }
     write_json(out_path / FACTS_FILE, facts)
     return facts
 
 
-def _profiles(
-    dataset: Dataset, parts: pd.DataFrame, embedding: EmbeddingConfig, out_path: Path
-) -> dict[str, NDArray[Any]]:
+def _user_texts(
+    dataset: Dataset, split_path: Path, embedding: EmbeddingConfig, out_path: Path
+) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Return the arrays of profiles and of written knowledge about users, and how many texts there are."""
     from lorefuse.embedding.reduce import Reducer
     from lorefuse.knowledge.profile import profile_texts, profile_vectors
+    from lorefuse.knowledge.written_users import written_texts
 
-    rows, texts = profile_texts(dataset, parts, embedding.profile_items, embedding.profile_prompt)
-    return {"profile": profile_vectors(texts, embedding, Reducer.load(out_path)), "profile_row": rows}
+    arrays: dict[str, NDArray[Any]] = {}
+    counts: dict[str, int] = {}
+    if embedding.profile_items:
+        parts = load_split(split_path)[0]
+        rows, texts = profile_texts(dataset, parts, embedding.profile_items, embedding.profile_prompt)
+        arrays |= {"profile": profile_vectors(texts, embedding, Reducer.load(out_path)), "profile_row": rows}
+    if embedding.written_users:
+        rows, texts, num_left_out = written_texts(dataset, split_path, Path(embedding.written_users).expanduser())
+        arrays |= {"written": profile_vectors(texts, embedding, Reducer.load(out_path)), "written_row": rows}
+        counts = {"num_written": len(texts), "num_left_out": num_left_out}
+    return arrays, counts
 
 
 def _text_vectors(

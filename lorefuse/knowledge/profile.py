@@ -7,6 +7,7 @@ for a row of time t takes the last profile of an earlier moment. Suffixes: ``K``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from lorefuse import contract as c
 from lorefuse.config import EmbeddingConfig
 from lorefuse.contract import Split
 from lorefuse.data.dataset import Dataset
+from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.reduce import Reducer
@@ -82,6 +84,16 @@ def profile_texts(
             rows.append(int(moment.index[0]))
             texts.append(profile_text(liked[-num_items:], template))
     return np.array(rows, dtype=np.int64), texts
+
+
+def moment_rows(dataset: Dataset, split_path: Path) -> NDArray[np.int64]:
+    """Return for each interaction the first train row of its user at its moment, int64 (R,); −1 where there is none."""
+    events = dataset.interactions()
+    train = events[(load_split(split_path)[0][c.SPLIT] == Split.TRAIN).to_numpy()]
+    first = train.groupby([c.USER_ID, c.EVENT_TIMESTAMP], sort=False)[c.ROW_ID].transform("first")
+    result = np.full(len(events), -1, dtype=np.int64)
+    result[train[c.ROW_ID].to_numpy()] = first.to_numpy()
+    return result
 
 
 def profile_vectors(texts: list[str], config: EmbeddingConfig, reducer: Reducer) -> NDArray[np.float32]:

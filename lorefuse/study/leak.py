@@ -14,7 +14,8 @@ from lorefuse import contract as c
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError, LeakError
-from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, unit_rows
+from lorefuse.features.profile import user_texts
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ItemVectors
 
@@ -25,9 +26,9 @@ CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows"
 def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: int = 0) -> dict[str, Any]:
     """Check the artifacts of one split and return what was checked.
 
-    Four things: no artifact was fitted on later data than the split's train rows; users' profile texts include train
+    No artifact was fitted on later data than the split's train rows; users' profile and written texts include train
     rows alone; no cold item has a train row; and for a sample of rows, the counts that a model reads equal a naive
-    count of train rows strictly earlier.
+    count of train rows strictly earlier, and a text about the user is the last one of an earlier moment.
 
     Args:
         folders: ``parts`` (the split), and any of ``vectors``, ``features``, ``rows``, ``bundle``.
@@ -59,6 +60,8 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
         training_set = TrainingSet.load(folders["rows"])
         _check_cold(training_set)
         sampled = _check_counts(training_set, num_sampled, seed)
+        if "vectors" in folders:
+            _check_user_texts(training_set, ItemVectors.load(folders["vectors"]), num_sampled, seed)
     return {"data_cutoff": limit, "cutoffs": cutoffs, "num_sampled": sampled}
 
 
@@ -73,14 +76,42 @@ def _cutoff(path: Path, name: str) -> str:
 
 
 def _check_profiles(path: Path, is_train: NDArray[np.bool_]) -> None:
-    rows = ItemVectors.load(path).profile_row
-    if rows is None:
-        return
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(is_train)):
-        raise LeakError("The users' profiles are of another dataset.", got=f"row {rows.max()} of {len(is_train)}")
-    late = rows[~is_train[rows]]
-    if len(late):
-        raise LeakError("A user's profile includes a row that is not train.", got=f"{len(late)}, the first {late[0]}")
+    vectors = ItemVectors.load(path)
+    for name, rows in (("profile", vectors.profile_row), ("written text", vectors.written_row)):
+        if rows is None:
+            continue
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(is_train)):
+            raise LeakError(f"The users' {name}s are of another dataset.", got=f"row {rows.max()} of {len(is_train)}")
+        late = rows[~is_train[rows]]
+        if len(late):
+            raise LeakError(
+                f"A user's {name} includes a row that is not train.", got=f"{len(late)}, the first {late[0]}"
+            )
+
+
+def _check_user_texts(training_set: TrainingSet, vectors: ItemVectors, num_sampled: int, seed: int) -> None:
+    """A row's text about its user points where the last text of a strictly earlier moment points; else it is zeros."""
+    num_states = training_set.num_states
+    states = np.random.default_rng(seed).choice(num_states, min(num_sampled, num_states), replace=False)
+    texts, start = user_texts(vectors), 0
+    for facet in training_set.spec.interest:
+        found = training_set.user_interest[states, start : start + facet.dim]
+        start += facet.dim
+        if facet.name not in texts:
+            continue
+        matrix, of_row = texts[facet.name]
+        user, time = training_set.user_row[of_row], training_set.timestamp_us[of_row]
+        for row, got in zip(states, unit_rows(found), strict=True):
+            mine = np.flatnonzero((user == training_set.user_row[row]) & (time < training_set.timestamp_us[row]))
+            expected = np.zeros_like(got)
+            if len(mine):
+                expected = unit_rows(matrix[mine[[time[mine].argmax()]]])[0]
+            if not np.allclose(got, expected, atol=1e-4):
+                raise LeakError(
+                    f"Row {row}'s {facet.name} is not of its user's last earlier moment.",
+                    expected=f"one of {len(mine)} earlier texts" if len(mine) else "no text",
+                    got="another vector",
+                )
 
 
 def _check_cold(training_set: TrainingSet) -> None:

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from lorefuse.atomic import sha256_folder
 from lorefuse.config import EmbeddingConfig, EnrichConfig
+from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.written import join_knowledge
-from lorefuse.enrich.write import user_titles, write_item_knowledge, write_user_knowledge
+from lorefuse.enrich.histories import user_histories
+from lorefuse.enrich.write import write_item_knowledge, write_user_knowledge
 from lorefuse.errors import ArtifactError, ConfigError, LeakError
 from tests.unit.embedding.world import CUTOFF, make_world
 from tests.unit.enrich.endpoint import NUM_WORDS, Endpoint
@@ -36,6 +39,11 @@ CONFIG = EnrichConfig(model="tiny", concurrency=2, max_retries=2)
 def folder(path: Path, name: str) -> Path:
     (path / name).mkdir()
     return path / name
+
+
+def titles_of(dataset: Dataset, split_path: Path, num_titles: int, **which: Any) -> dict[tuple[str, int], list[str]]:
+    parts = user_histories(dataset, split_path, num_titles, **which)
+    return {(part.user_id, part.row_id): part.titles for part in parts}
 
 
 def test_items_that_have_a_text_are_asked_about(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -61,11 +69,13 @@ def test_items_that_have_a_text_are_asked_about(endpoint: Endpoint, tmp_path: Pa
 
 def test_a_users_question_holds_liked_train_titles_alone(endpoint: Endpoint, tmp_path: Path) -> None:
     dataset, split_path = make_world(tmp_path, ROWS, titles=TITLES)
-    assert user_titles(dataset, split_path, 30) == {"u0": ["word0", "word2"], "u1": ["word1"]}
-    assert user_titles(dataset, split_path, 1)["u0"] == ["word2"]
+    assert titles_of(dataset, split_path, 30) == {("u0", 2): ["word0", "word2"], ("u1", 4): ["word1"]}
+    assert titles_of(dataset, split_path, 1)["u0", 2] == ["word2"]
     report = write_user_knowledge(dataset, split_path, CONFIG, folder(tmp_path, "out"))
     assert report["data_cutoff"] == CUTOFF
-    assert pd.read_parquet(tmp_path / "out" / "knowledge.parquet")["user_id"].tolist() == ["u0", "u1"]
+    written = pd.read_parquet(tmp_path / "out" / "knowledge.parquet")
+    assert list(zip(written["user_id"], written["row_id"], strict=True)) == [("u0", 0), ("u0", 2), ("u1", 4)]
+    assert (written["event_timestamp"] <= pd.Timestamp(CUTOFF)).all()
     asked = " ".join(chat["messages"][1]["content"] for chat in endpoint.chats)
     assert "- word0\n- word2\n" in asked
     assert TITLES[3] not in asked
@@ -77,7 +87,15 @@ def test_rows_of_other_parts_are_refused(endpoint: Endpoint, tmp_path: Path) -> 
         with pytest.raises(LeakError, match="train rows alone"):
             write_user_knowledge(dataset, split_path, CONFIG, tmp_path, row_ids=[0, leaking])
     assert not endpoint.chats
-    assert user_titles(dataset, split_path, 30, row_ids=[0, 1]) == {"u0": ["word0"]}
+    assert titles_of(dataset, split_path, 30, row_ids=[0, 1]) == {("u0", 0): ["word0"]}
+
+
+def test_a_history_is_cut_in_equal_steps_from_its_beginning(tmp_path: Path) -> None:
+    rows = [("u0", f"i{n}", n, 1, "train") for n in range(5)]
+    dataset, split_path = make_world(tmp_path, rows, titles=list("abcde"))
+    assert list(titles_of(dataset, split_path, 9, num_texts=2).values()) == [["a", "b", "c"], ["a", "b", "c", "d", "e"]]
+    assert [row for _, row in titles_of(dataset, split_path, 9, num_texts=20)] == [0, 1, 2, 3, 4]
+    assert titles_of(dataset, split_path, 2, ends={1, 3, 77}) == {("u0", 1): ["a", "b"], ("u0", 3): ["c", "d"]}
 
 
 WRITE = """
