@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from lorefuse.config.base import Section
@@ -18,6 +20,27 @@ class RegistryConfig(Section):
     )
 
 
+class ServedRetrievalConfig(Section):
+    """How a catalogue that is too large for one graph is searched; what is found is then ranked.
+
+    The index is a list of item vectors for each cell of a partition; a search reads the cells nearest to the user.
+    """
+
+    mode: Literal["auto", "exact", "ann"] = Field(
+        "auto", description="exact: rank every item; ann: retrieve, then rank; auto: ann above `threshold`."
+    )
+    threshold: int = Field(100_000, ge=1, description="auto ranks every item of a catalogue of at most this many.")
+    num_retrieved: int = Field(
+        500, ge=1, le=20_000, description="Items that are found for a user and ranked; never fewer than `max_k`."
+    )
+    min_recall: float = Field(
+        0.95, gt=0, le=1, description="Smallest share of the truly nearest `num_retrieved` items that must be found."
+    )
+    num_lists: int | None = Field(None, ge=1, description="Cells of the index; null: about 2·√(items).")
+    num_probes: int = Field(32, ge=1, description="Cells that a search reads: more find more and take longer.")
+    num_judged: int = Field(1000, ge=1, description="Held-out users whose searches are compared with exact ones.")
+
+
 class ServingConfig(Section):
     """What the served models allow."""
 
@@ -32,3 +55,4 @@ class ServingConfig(Section):
         False, description="Carry the text encoder (minilm: 90 MB a version), so that new items are scored from words."
     )
     num_reference_rows: int = Field(256, ge=8, description="Rows whose scores travel with the version.")
+    retrieval: ServedRetrievalConfig = ServedRetrievalConfig()

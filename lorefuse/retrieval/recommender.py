@@ -20,8 +20,8 @@ from lorefuse.retrieval.metrics import NOTHING
 
 Scores = NDArray[np.float32]
 Rows = NDArray[np.integer]
-USERS_PER_BATCH = 512
-"""Users scored at a time: 512 × 100,000 items in float32 are 0.2 GB."""
+USERS_PER_BATCH, SCORES_PER_BATCH = 512, 51_200_000
+"""Users scored at a time: 512 × 100,000 items in float32 are 0.2 GB; of larger catalogues fewer users."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,10 @@ def recommend(
 
     Of equal scores the smaller item row comes first.
     """
-    batches = [user_rows[start : start + USERS_PER_BATCH] for start in range(0, len(user_rows), USERS_PER_BATCH)]
+    size = USERS_PER_BATCH
+    if recommender._train is not None:
+        size = max(1, min(size, SCORES_PER_BATCH // recommender._train.shape[1]))
+    batches = [user_rows[start : start + size] for start in range(0, len(user_rows), size)]
     ranked = []
     for batch in track(batches, description) if description else batches:
         scores_BN = recommender.scores(batch, history_UN)

@@ -5,6 +5,7 @@ Suffixes: ``B`` rows asked for, ``U`` users, ``N`` items, ``F`` fields, ``D`` em
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,19 +50,34 @@ class FieldSum(nn.Module):
         return sum_BD
 
 
+@dataclass(frozen=True)
+class KnowledgeMaps:
+    """Affine maps from an item's vectors to its columns of `Knowledge`; None where that part is missing.
+
+    Attributes:
+        text: Weight (E', E) and bias (E,); items without text get zeros instead.
+        graph_scale: Factor of the graph vector.
+    """
+
+    text: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    graph_scale: float | None = None
+
+
 class Knowledge(nn.Module):
     """Frozen text and graph vectors of the items, side by side.
 
     Args:
         values: float32 (N, E + G); width 0 where there is neither.
+        maps: How an item's columns come from its text and its graph, for items that join later.
     """
 
     values: Tensor
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, maps: KnowledgeMaps | None = None) -> None:
         super().__init__()
         self.register_buffer("values", values)
         self.width = values.shape[1]
+        self.maps = maps or KnowledgeMaps()
 
 
 def knowledge_of(side: Side, train_UN: csr_array, text_dim: int) -> Knowledge:
@@ -76,17 +92,26 @@ def knowledge_of(side: Side, train_UN: csr_array, text_dim: int) -> Knowledge:
         ConfigError: The train items' text has fewer directions than `text_dim`.
     """
     parts: list[NDArray[np.float32]] = []
+    text_map, graph_scale = None, None
     liked_N = np.bincount(train_UN.indices, minlength=train_UN.shape[1]) > 0
     if side.item_text is not None and text_dim and side.item_text.shape[1]:
         has_text = np.asarray(side.item_text.any(axis=1), dtype=np.bool_)
         reduce_dim = min(text_dim, side.item_text.shape[1])
         reducer = fit_reducer(side.item_text, np.flatnonzero(liked_N & has_text), reduce_dim)
         parts.append(reducer.transform(side.item_text, has_text))
+        scale = _mean_length(parts[0], liked_N)
+        weight, bias = reducer.affine()
+        text_map = (weight / scale, bias / scale)
     if side.item_graph is not None and text_dim and side.item_graph.shape[1]:
         parts.append(side.item_graph)
-    scaled = [part / max(float(np.linalg.norm(part[liked_N], axis=1).mean()), 1e-12) for part in parts]
+        graph_scale = 1 / _mean_length(side.item_graph, liked_N)
+    scaled = [part / _mean_length(part, liked_N) for part in parts]
     values = np.concatenate(scaled, axis=1) if scaled else np.zeros((train_UN.shape[1], 0))
-    return Knowledge(torch.from_numpy(values.astype(np.float32)))
+    return Knowledge(torch.from_numpy(values.astype(np.float32)), KnowledgeMaps(text_map, graph_scale))
+
+
+def _mean_length(part: NDArray[np.float32], liked_N: NDArray[np.bool_]) -> float:
+    return max(float(np.linalg.norm(part[liked_N], axis=1).mean()), 1e-12)
 
 
 def liked_only(train_UN: csr_array, side: Side) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,9 @@ from lorefuse.retrieval.losses import log_draw_chance, sampled_softmax
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
 from lorefuse.retrieval.tables import FieldSum, Knowledge, knowledge_of, liked_only, load_weights, save_weights
 
+ALL_ITEMS_UP_TO = 20_000
+"""Catalogues up to this size are embedded as a whole in each training step; of larger ones, what the batch holds."""
+
 
 class Towers(nn.Module):
     """The trained part of `TwoTower`.
@@ -50,10 +53,14 @@ class Towers(nn.Module):
         self.history = nn.Linear(embedding_dim, embedding_dim, bias=False)
         nn.init.eye_(self.history.weight)
 
-    def items(self) -> Tensor:
-        """Return the vectors of the whole catalogue, not yet of unit length, (N, D)."""
-        vectors_ND: Tensor = self.item()
-        return vectors_ND if self.residual is None else vectors_ND + self.residual(self.knowledge.values)
+    def items(self, rows: Tensor | None = None) -> Tensor:
+        """Return the vectors of some items, by default of the whole catalogue, not yet of unit length, (N, D)."""
+        vectors_ND: Tensor = self.item(rows)
+        if self.residual is None:
+            return vectors_ND
+        values = self.knowledge.values
+        known_ND: Tensor = self.residual(values if rows is None else values.index_select(0, rows))
+        return vectors_ND + known_ND
 
     def users(self, user_rows_B: Tensor, mean_BD: Tensor) -> Tensor:
         """Return user vectors of unit length, (B, D).
@@ -97,16 +104,13 @@ class TwoTower(Recommender):
         log_q_N = log_draw_chance(count_N, min(config.batch_size, len(user_B)), config.num_uniform_negatives)
 
         def loss_of(rows_B: Tensor, generator: torch.Generator) -> Tensor:
-            towers = self.towers
-            items_ND = towers.items()
-            mean_BD = nn.functional.embedding_bag(
-                past_BL[rows_B], items_ND, per_sample_weights=weight_BL[rows_B], mode="sum"
-            )
-            target_B = item_B[rows_B]
+            towers, target_B, past_batch_BL = self.towers, item_B[rows_B], past_BL[rows_B]
             drawn = torch.randint(len(drawable), (config.num_uniform_negatives,), generator=generator)
             item_C = torch.cat([target_B, drawable[drawn]])
+            items_ND, at_C, at_BL = _embedded(towers, item_C, past_batch_BL)
+            mean_BD = nn.functional.embedding_bag(at_BL, items_ND, per_sample_weights=weight_BL[rows_B], mode="sum")
             users_BD = towers.users(user_B[rows_B], mean_BD) / config.temperature
-            score_BC = users_BD @ unit_length(items_ND.index_select(0, item_C)).T
+            score_BC = users_BD @ unit_length(items_ND.index_select(0, at_C)).T
             return sampled_softmax(score_BC, target_B, item_C, log_q_N[item_C])
 
         self.epochs = train_epochs(
@@ -127,11 +131,23 @@ class TwoTower(Recommender):
     def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
         with torch.no_grad():
             items_ND = self.towers.items()
-            history_BN = history_UN[user_rows]
-            total_B1 = np.maximum(history_BN.sum(axis=1)[:, None], 1e-12)
-            mean_BD = torch.from_numpy(np.asarray(history_BN @ items_ND.numpy() / total_B1, dtype=np.float32))
-            users_BD = self.towers.users(torch.from_numpy(np.asarray(user_rows, dtype=np.int64)), mean_BD)
-            return np.asarray((users_BD @ unit_length(items_ND).T).numpy())
+            return np.asarray((self._users(user_rows, history_UN, items_ND) @ unit_length(items_ND).T).numpy())
+
+    def _users(self, user_rows: Rows, history_UN: csr_array, items_ND: Tensor) -> Tensor:
+        history_BN = history_UN[user_rows]
+        total_B1 = np.maximum(history_BN.sum(axis=1)[:, None], 1e-12)
+        mean_BD = torch.from_numpy(np.asarray(history_BN @ items_ND.numpy() / total_B1, dtype=np.float32))
+        return self.towers.users(torch.from_numpy(np.asarray(user_rows, dtype=np.int64)), mean_BD)
+
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return the vectors of the whole catalogue, not yet of unit length, (N, D)."""
+        with torch.no_grad():
+            return np.asarray(self.towers.items().numpy(), dtype=np.float32)
+
+    def user_vectors(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.float32]:
+        """Return vectors of unit length of some users, (B, D), with what each of all users has liked by now."""
+        with torch.no_grad():
+            return np.asarray(self._users(user_rows, history_UN, self.towers.items()).numpy(), dtype=np.float32)
 
     def save(self, folder_path: Path) -> None:
         """Write the weights, `recommender.safetensors`, into a folder."""
@@ -146,6 +162,14 @@ class TwoTower(Recommender):
         self._train, self.towers = train_UN, self._towers(train_UN, side)
         load_weights(self.towers, folder_path)
         return self
+
+
+def _embedded(towers: Towers, item_C: Tensor, past_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return item vectors, and where among them the candidates and the past items stand."""
+    if len(towers.item.index) <= ALL_ITEMS_UP_TO:
+        return towers.items(), item_C, past_BL
+    present, places = torch.unique(torch.cat([item_C, past_BL.flatten()]), return_inverse=True)
+    return towers.items(present), places[: len(item_C)], places[len(item_C) :].view_as(past_BL)
 
 
 def causal_history(
