@@ -6,10 +6,13 @@ the tests hold it to. Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``W`` = 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lorefuse.models.draws import whole_batch
 
 _LEVELS = 1 << 16
 """Random numbers of dropout have 16 bits, so its share is rounded to 1 / 65,536."""
@@ -62,9 +65,12 @@ class _ReluDropout(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, share: float) -> Tensor:
         num_dropped = round(share * _LEVELS)
         ctx.scale = _LEVELS / (_LEVELS - num_dropped)
-        bits = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device)
+        num_rows, own = whole_batch(len(values))
+        shape = (num_rows, *values.shape[1:])
+        num_draws = math.prod(shape)
+        bits = torch.empty((num_draws + 3) // 4, dtype=torch.int64, device=values.device)
         bits.random_(-(2**63), None)
-        draws = bits.view(torch.int16)[: values.numel()].view(values.shape)
+        draws = bits.view(torch.int16)[:num_draws].view(shape)[own]
         kept = torch.empty_like(values)
         torch.ge(draws, num_dropped - _LEVELS // 2, out=kept)
         kept.mul_(values).clamp_min_(0).mul_(ctx.scale)

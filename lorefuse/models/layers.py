@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.features.spec import CategoricalField, MultiField
+from lorefuse.models.draws import whole_batch
 from lorefuse.models.kernels import lookup, relu_dropout, split_first
 
 MAX_SIGMAS = 5.0
@@ -98,7 +99,8 @@ class IdDropout(nn.Module):
         """Return the fields (B, F) with some ids set to 0; as they are outside of training."""
         if not self.training or not self.share:
             return fields_BF
-        keep_B = torch.rand(len(fields_BF), device=fields_BF.device) >= self.share
+        num_rows, own = whole_batch(len(fields_BF))
+        keep_B = torch.rand(num_rows, device=fields_BF.device)[own] >= self.share
         return torch.cat([fields_BF[:, :1] * keep_B[:, None], fields_BF[:, 1:]], dim=1)
 
 

@@ -88,8 +88,8 @@ class MultiTask(FieldRanker):
             linear_B = linear_B + dense_BX[:, -self.num_facets :] @ self.numeric_weight[-self.num_facets :]
         return self._task_logits(linear_B, fields_BFD, dense_BX)[:, 0] - linear_B
 
-    def loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
-        """Return the label's loss, the weighted losses of the other tasks, and `auxiliary_loss`."""
+    def row_loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
+        """Return the label's loss and the weighted losses of the other tasks."""
         user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
         item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
         logits_BT = self._task_logits(*self.joined(user, item))
@@ -102,8 +102,7 @@ class MultiTask(FieldRanker):
                 extra = nn.functional.mse_loss(logit_B, self.value_scaler(value_B[:, None]).squeeze(1))
             # a funnel's two losses count alike
             loss = loss + extra * (1.0 if self.is_product else self.task_weight)
-        auxiliary = self.auxiliary_loss(inputs)
-        return loss if auxiliary is None else loss + auxiliary
+        return loss
 
     def _task_logits(self, linear_B: Tensor, fields_BFD: Tensor, dense_BX: Tensor) -> Tensor:
         """Return each task's logit, the label's first, (B, T)."""

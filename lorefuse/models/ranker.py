@@ -71,22 +71,30 @@ class Ranker(nn.Module, ABC):
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit constants (means, deviations, tables of the catalogue) on train rows; called once, before training."""
 
+    @property
+    def has_auxiliary_loss(self) -> bool:
+        """Whether training adds to the loss of a batch what is no mean over its rows (an alignment loss)."""
+        return getattr(self, "alignment", None) is not None
+
     def auxiliary_loss(self, inputs: dict[str, Tensor]) -> Tensor | None:
         """Return what training adds to the loss of a batch; None where there is nothing. Inputs as for `forward`."""
         return None
 
     def loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
-        """Return the training loss of a batch: cross-entropy (binary) or squared error, plus `auxiliary_loss`.
+        """Return the training loss of a batch: `row_loss`, plus `auxiliary_loss` where there is one.
 
         Args:
             inputs: As for `forward`.
             label_B: 0/1, or the value for a regression.
             value_B: Rating or event value, for families that learn more than one task.
         """
-        logits_B = self(**inputs)
-        loss = self.label_loss(logits_B, label_B)
+        loss = self.row_loss(inputs, label_B, value_B)
         extra = self.auxiliary_loss(inputs)
         return loss if extra is None else loss + extra
+
+    def row_loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
+        """Return the part of the loss that is a mean over rows: cross-entropy (binary) or squared error."""
+        return self.label_loss(self(**inputs), label_B)
 
     def label_loss(self, logits_B: Tensor, label_B: Tensor) -> Tensor:
         """Return the mean loss of logits against labels."""
