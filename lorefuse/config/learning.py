@@ -28,6 +28,12 @@ class TrainingConfig(Section):
     max_epochs: int = Field(20, ge=1, description="Upper bound on passes over the data.")
     patience: int = Field(2, ge=1, description="Epochs without a better validation score before stopping.")
     num_threads: int = Field(2, ge=1, description="torch threads.")
+    num_processes: int = Field(
+        1, ge=1, le=64, description="Processes of this machine that share each training (torchrun); 1: none is started."
+    )
+    checkpoint_epochs: int = Field(
+        0, ge=0, description="Epochs between checkpoints, from which a killed training goes on; 0: none."
+    )
     device: str = Field("cpu", description="torch device.")
     seed: int = Field(0, ge=0, description="Initialisation and shuffling.")
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
-from lorefuse.config import Arm, PipelineConfig
+from lorefuse.config import Arm, PipelineConfig, TrainingConfig
 from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, headline, seeds_of, summarise, without_nan
+
+if TYPE_CHECKING:
+    from lorefuse.training.job import Job
+    from lorefuse.training.train import Trained
 
 RANKER_FOLDER = "ranker"
 GLOBAL_ARMS: tuple[Arm, ...] = ("real", "none")
@@ -71,7 +76,9 @@ def run_arms(
         _check_test_rows(load_training_set(str(path)), split)
     (out_path / RANKER_FOLDER).mkdir()
     tasks = _tasks(training_set_paths, best_params, config, out_path)
-    results = list(track(run_parallel(_run, tasks), "Training arms and seeds", total=len(tasks)))
+    # Processes that share a training take the cores one training each would have had.
+    workers = (1,) if config.training.num_processes > 1 else ()
+    results = list(track(run_parallel(_run, tasks, *workers), "Training arms and seeds", total=len(tasks)))
     splits: dict[str, Any] = {}
     history: dict[str, Any] = {}
     for split, path in training_set_paths.items():
@@ -93,6 +100,9 @@ def run_arms(
     write_json(out_path / "metrics.json", without_nan(metrics))
     write_json(out_path / "history.json", history)
     write_json(out_path / "trials.json", dict(trials))
+    if _as_jobs(config.training):
+        for task in tasks:
+            shutil.rmtree(_job(task).out_path, ignore_errors=True)
     return headline(splits)
 
 
@@ -128,7 +138,10 @@ def _run(task: _Task) -> dict[str, Any]:
 
     training_set = arm_set(load_training_set(task.training_set_path), task.arm, task.config, task.seed)
     model, training = apply(task.config, task.params)
-    trained = train(training_set, model, training.model_copy(update={"num_threads": 1, "seed": task.seed}))
+    if _as_jobs(training):
+        trained = _trained_job(task)
+    else:
+        trained = train(training_set, model, training.model_copy(update={"num_threads": 1, "seed": task.seed}))
     result: dict[str, Any] = {"history": trained.history.epochs, "best_epoch": trained.history.best_epoch}
     for part in (Split.VALIDATION, Split.TEST):
         rows = training_set.rows_of(part)
@@ -138,6 +151,33 @@ def _run(task: _Task) -> dict[str, Any]:
     if task.save_path is not None:
         save_ranker(trained.ranker, model, Path(task.save_path))
     return result
+
+
+def _as_jobs(training: TrainingConfig) -> bool:
+    """Whether trainings are jobs of their own: shared by processes, or worth going on with after a kill."""
+    return training.num_processes > 1 or training.checkpoint_epochs > 0
+
+
+def _trained_job(task: _Task) -> Trained:
+    from lorefuse.training.job import read_trained, run_job
+
+    job = _job(task)
+    return read_trained(job.out_path) if job.out_path.is_dir() else run_job(job)
+
+
+def _job(task: _Task) -> Job:
+    from lorefuse.training.job import Job
+
+    draft = Job(
+        rows_path=Path(task.training_set_path),
+        config=task.config,
+        arm=task.arm,
+        seed=task.seed,
+        params=task.params,
+        out_path=Path("trained"),
+    )
+    # Kept until the evaluation is whole, so that one that was killed does not train again what it had finished.
+    return draft.model_copy(update={"out_path": Path(f"{draft.checkpoint_path()}-trained")})
 
 
 def _write_scores(training_set: TrainingSet, scores: NDArray[np.float32], out_path: Path) -> None:

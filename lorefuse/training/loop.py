@@ -5,11 +5,10 @@ Suffixes: ``R`` rows, ``B`` batch.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,12 @@ from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
+from lorefuse.training.average import History, WeightAverage
 from lorefuse.training.batches import Batches
-from lorefuse.training.listwise import Opponents, ranking_loss
+from lorefuse.training.checkpoint import Checkpoints, Progress
+from lorefuse.training.listwise import Opponents
+from lorefuse.training.shared import Shared, local_device
+from lorefuse.training.step import step_loss
 
 _log = logging.getLogger(__name__)
 EpochCallback = Callable[[int, float], bool]
@@ -34,54 +37,6 @@ COLLAPSED = 0.95
 """More saturated gates than this share are reported."""
 
 
-@dataclass
-class History:
-    """What happened in a training run.
-
-    Attributes:
-        epochs: One dict an epoch: epoch, train_loss, validation_loss, validation_score, elapsed_s, samples_per_s, and
-            the ranker's diagnostics.
-        best_epoch: The epoch whose weights were kept.
-    """
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-
-
-class WeightAverage:
-    """An exponential moving average of a ranker's weights, which is what is judged and kept.
-
-    The decay of step s is min(`decay`, (1 + s) / (10 + s)), so that the first epoch is not an average over its start.
-
-    Args:
-        ranker: Trained in place by its owner; constants and tables are fitted.
-        decay: 0 keeps the last weights: the ranker itself is judged.
-
-    Attributes:
-        ranker: The ranker with averaged weights, in evaluation mode; buffers are shared with the one in training.
-    """
-
-    def __init__(self, ranker: Ranker, decay: float) -> None:
-        self._decay, self._num_updates = decay, 0
-        if not decay:
-            self.ranker = ranker
-            return
-        # Fitted constants (a catalogue's vectors, say) do not change in training: neither copied nor averaged.
-        shared = {id(buffer): buffer for buffer in ranker.buffers()}
-        self.ranker = copy.deepcopy(ranker, shared).eval()
-        self._current: list[Tensor] = list(ranker.parameters())
-        self._averaged: list[Tensor] = list(self.ranker.parameters())
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are after a step."""
-        if self._decay:
-            step = self._num_updates
-            weight = 1 - min(self._decay, (1 + step) / (10 + step)) if step else 1.0
-            torch._foreach_lerp_(self._averaged, self._current, weight)
-            self._num_updates += 1
-
-
 def fit(
     ranker: Ranker,
     training_set: TrainingSet,
@@ -89,8 +44,12 @@ def fit(
     *,
     validation_score: Callable[[NDArray[np.float32]], float],
     on_epoch: EpochCallback | None = None,
+    checkpoint_path: Path | None = None,
 ) -> History:
     """Train a ranker in place and leave it with the averaged weights of its best epoch, in evaluation mode.
+
+    In a process group (started by torchrun, joined by `shared.process_group`) each process takes its share of every
+    batch, and all end with the weights that one process alone would have, but for the order of sums.
 
     Args:
         ranker: Freshly built, scalers fitted.
@@ -98,11 +57,14 @@ def fit(
         config: Batch size, learning rate, penalties, patience, seed.
         validation_score: Judges the scores of the validation rows; higher is better.
         on_epoch: Called after each epoch; may stop the run.
+        checkpoint_path: Folder of checkpoints; a run that was killed goes on after its last one and ends as an
+            undisturbed one. The folder must belong to these rows and settings alone; null: none are written.
 
     Raises:
         ConfigError: The device cannot be used.
         DataError: No train or validation rows, or labels of one class only.
         DivergedError: The loss is not finite.
+        ArtifactError: A checkpoint belongs to another ranker, or not all processes see it.
 
     The same seed, data and number of threads give the same weights, bit for bit.
     """
@@ -118,26 +80,26 @@ def fit(
     average = WeightAverage(ranker, config.ema_decay)
     judged = average.ranker
     generator = torch.Generator().manual_seed(config.seed)
-    opponents = None
-    if config.loss != "pointwise":
-        opponents = Opponents(training_set.user_row, training_set.label, training_set.rows_of(Split.TRAIN))
-    history, best_score, best_weights = History(), -np.inf, ranker.state_dict()
+    shared = Shared.joined(ranker, batches)
+    draw = _order(training_set, train, config, generator)
+    checkpoints = None
+    if checkpoint_path is not None and config.checkpoint_epochs:
+        checkpoints = Checkpoints(checkpoint_path, ranker, average, optimizer, generator, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # dropout
-        for epoch in range(1, config.max_epochs + 1):
+        run = (checkpoints.resume() if checkpoints else None) or Progress(best_weights=ranker.state_dict())
+        epoch, stopped = len(run.history.epochs), False
+        while not stopped and epoch < config.max_epochs and epoch - run.history.best_epoch < config.patience:
+            epoch += 1
             start_s = time.perf_counter()
-            if opponents is None:
-                order = train[torch.randperm(len(train), generator=generator).to(device)]
-            else:
-                num_negatives = 1 if config.loss == "bpr" else config.num_negatives
-                order = opponents.draw(num_negatives, generator).to(device)
-            train_loss = _epoch(ranker, average, batches, order, optimizer, config)
+            order = draw()
+            train_loss = _epoch(ranker, average, batches, order, optimizer, config, shared)
             train_s = time.perf_counter() - start_s
-            logits = predict(judged, batches, validation)
+            logits = predict(judged, batches, validation) if shared is None else shared.predict(judged, validation)
             validation_loss = float(judged.label_loss(logits, batches.label[validation]))
             _check_finite(train_loss, validation_loss)
             score = validation_score(judged.to_score(logits).cpu().numpy())
-            history.epochs.append(
+            run.history.epochs.append(
                 {
                     "epoch": epoch,
                     "train_loss": train_loss,
@@ -148,17 +110,29 @@ def fit(
                     **_watched(judged, batches, validation[:NUM_WATCHED]),
                 }
             )
-            if score > best_score:
-                best_score, history.best_epoch = score, epoch
-                best_weights = {name: value.clone() for name, value in judged.state_dict().items()}
+            if score > run.best_score:
+                run.best_score, run.history.best_epoch = score, epoch
+                run.best_weights = {name: value.clone() for name, value in judged.state_dict().items()}
             stopped = on_epoch is not None and on_epoch(epoch, score)
-            if stopped or epoch - history.best_epoch >= config.patience:
-                break
-    ranker.load_state_dict(best_weights)
+            if checkpoints is not None and epoch % config.checkpoint_epochs == 0:
+                checkpoints.save(run)
+    ranker.load_state_dict(run.best_weights)
     ranker.eval()
+    history = run.history
     if history.epochs[history.best_epoch - 1].get("gate_saturated", 0.0) > COLLAPSED:
         _log.warning("the fusion's gates have collapsed: more than %.0f %% are open or shut for good", 100 * COLLAPSED)
     return history
+
+
+def _order(
+    training_set: TrainingSet, train: Tensor, config: TrainingConfig, generator: torch.Generator
+) -> Callable[[], Tensor]:
+    """Return what draws an epoch's rows (R,), or for a ranking loss its candidates (P, C)."""
+    if config.loss == "pointwise":
+        return lambda: train[torch.randperm(len(train), generator=generator).to(train.device)]
+    opponents = Opponents(training_set.user_row, training_set.label, training_set.rows_of(Split.TRAIN))
+    num_negatives = 1 if config.loss == "bpr" else config.num_negatives
+    return lambda: opponents.draw(num_negatives, generator).to(train.device)
 
 
 def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
@@ -180,34 +154,24 @@ def _epoch(
     order: Tensor,
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
+    shared: Shared | None = None,
 ) -> float:
     ranker.train()
     total = torch.zeros((), device=order.device)
     per_step = config.batch_size if order.ndim == 1 else max(1, config.batch_size // order.shape[1])
     for rows in torch.split(order, per_step):
-        loss = _loss(ranker, batches, rows)
+        loss = step_loss(ranker, batches, rows) if shared is None else shared(rows)
         total += loss.detach() * len(rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         average.update()
-    return float(total) / len(order)
-
-
-def _loss(ranker: Ranker, batches: Batches, rows: Tensor) -> Tensor:
-    """Pointwise for rows (B,); a ranking loss for candidates (P, C), the liked row first."""
-    if rows.ndim == 1:
-        label_B, value_B = batches.label.index_select(0, rows), batches.value.index_select(0, rows)
-        return ranker.loss(batches.inputs(rows), label_B, value_B)
-    inputs = batches.inputs(rows.flatten())
-    loss = ranking_loss(ranker(**inputs).view(rows.shape))
-    extra = ranker.auxiliary_loss(inputs)
-    return loss if extra is None else loss + extra
+    return float(total if shared is None else shared.mean(total)) / len(order)
 
 
 def _device(name: str) -> torch.device:
     try:
-        device = torch.device(name)
+        device = local_device(name)
         torch.zeros((), device=device)
     except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
+from lorefuse.training.average import History
 from lorefuse.training.batches import Batches
 from lorefuse.training.metrics import judge
 from lorefuse.training.row_metrics import gauc, logloss, rmse
@@ -33,7 +35,7 @@ class Trained:
     """
 
     ranker: Ranker
-    history: loop.History
+    history: History
     validation_score: float
 
 
@@ -42,6 +44,7 @@ def train(
     model: ModelConfig,
     training: TrainingConfig,
     on_epoch: loop.EpochCallback | None = None,
+    checkpoint_path: Path | None = None,
 ) -> Trained:
     """Train on train rows, stop early and keep the best epoch by validation rows; test rows are not looked at.
 
@@ -50,6 +53,7 @@ def train(
         model: Family and hyper-parameters.
         training: Loop and seed; the seed also draws the initial weights.
         on_epoch: Called after each epoch with its number and validation score; True stops the training.
+        checkpoint_path: Folder of this training's checkpoints, see `loop.fit`; null: none.
     """
     training_set = with_history(training_set, getattr(model, "history_length", 0))
     ranker = build_ranker(model, training_set.spec, seed=training.seed)
@@ -64,7 +68,14 @@ def train(
         # A ranking loss leaves the level of the scores free; only their order within a user can be judged.
         return gauc(label, score_R.astype(np.float64), user_R=user)
 
-    history = loop.fit(ranker, training_set, training, validation_score=validation_score, on_epoch=on_epoch)
+    history = loop.fit(
+        ranker,
+        training_set,
+        training,
+        validation_score=validation_score,
+        on_epoch=on_epoch,
+        checkpoint_path=checkpoint_path,
+    )
     best = max(epoch["validation_score"] for epoch in history.epochs)
     return Trained(ranker, history, best)
 

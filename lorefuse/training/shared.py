@@ -1,0 +1,121 @@
+"""One training shared by several processes (torch's DistributedDataParallel), with the result of one alone.
+
+Every process holds all rows and draws the same order; of each batch it computes its own share, and gradients are
+averaged. Random draws are made for the whole batch (`models.draws`) and the alignment loss, which is no mean over
+rows, is computed from the whole batch everywhere. So two processes give the weights of one but for the order of sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lorefuse.models.draws import Share, sharing
+from lorefuse.models.ranker import Ranker
+from lorefuse.training.batches import Batches
+from lorefuse.training.step import step_loss
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[int]:
+    """Join the group that torchrun has started, where it has; yield this process's rank, 0 for one alone.
+
+    Args:
+        device: `training.device`; gloo carries gradients between CPUs, NCCL between GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield 0
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(local_device(device))
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield dist.get_rank()
+    finally:
+        dist.destroy_process_group()
+
+
+def in_group() -> bool:
+    """Return whether this process shares its training with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def local_device(name: str) -> torch.device:
+    """Return the device of a name; in a group ``cuda`` is the GPU of this process's local rank."""
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name)
+
+
+class Shared:
+    """A ranker's training steps in a process group.
+
+    Args:
+        ranker: Trained in place; all processes begin with the weights of the first.
+        batches: The rows, all of them on every process.
+    """
+
+    def __init__(self, ranker: Ranker, batches: Batches) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._batches = batches
+        # Buffers are constants that each process has fitted on the same rows. A family may leave a parameter unused.
+        self._step = nn.parallel.DistributedDataParallel(
+            _Step(ranker, batches), broadcast_buffers=False, find_unused_parameters=True
+        )
+
+    @classmethod
+    def joined(cls, ranker: Ranker, batches: Batches) -> Shared | None:
+        """Return the shared training of the group that this process is in; None for a process alone."""
+        return cls(ranker, batches) if in_group() else None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return this process's part of a batch's loss; the mean of the parts is the batch's loss."""
+        own, share = self._own(rows)
+        num_own = len(own) if share.num_rows >= self.size or self.rank < share.num_rows else 0
+        with sharing(share):
+            loss: Tensor = self._step(own, rows, num_own * self.size / share.num_rows)
+        return loss
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a figure over the processes."""
+        value = value.clone()
+        dist.all_reduce(value)
+        return value / self.size
+
+    def predict(self, ranker: Ranker, rows: Tensor) -> Tensor:
+        """Return the logits of some rows, as `loop.predict`, each process computing its share."""
+        from lorefuse.training.loop import predict
+
+        own, _ = self._own(rows)
+        logits = predict(ranker, self._batches, own)
+        lengths = [len(part) for part in torch.tensor_split(rows, self.size)]
+        sent = logits.new_zeros(max(lengths))  # all processes send the same length
+        sent[: len(logits)] = logits
+        parts = [torch.empty_like(sent) for _ in lengths]
+        dist.all_gather(parts, sent)
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def _own(self, rows: Tensor) -> tuple[Tensor, Share]:
+        """Return this process's rows; where there are fewer rows than processes, the last ones repeat the first row."""
+        parts = torch.tensor_split(rows, self.size)
+        own, first = parts[self.rank], sum(len(part) for part in parts[: self.rank])
+        if not len(own):
+            own, first = rows[:1], 0
+        return own, Share(first, len(own), len(rows))
+
+
+class _Step(nn.Module):
+    """What DistributedDataParallel wraps: it hooks onto parameters in `forward`, which here returns the loss."""
+
+    def __init__(self, ranker: Ranker, batches: Batches) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self._batches = batches
+
+    def forward(self, own: Tensor, whole: Tensor, weight: float) -> Tensor:
+        return step_loss(self.ranker, self._batches, own, whole=whole, weight=weight)
