@@ -35,6 +35,10 @@ class FileSource(Section):
     )
     timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="Unit of a Unix time.")
     value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
+    review_text: str | None = Field(None, description="Interaction column with what the user wrote about the item.")
+    context_text: str | None = Field(
+        None, description="Interaction column with what the user asked before: a search, a line of a chat."
+    )
     item_text: tuple[str, ...] = Field(("title",), description="Item columns that make up its text.")
     item_title: str | None = Field(None, description="Item column shown to people; default: the first text column.")
     item_categories: tuple[str, ...] = Field((), description="Item columns with one category each.")

@@ -26,6 +26,9 @@ class FacetConfig(Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the facet.")
     columns: tuple[str, ...] = Field((), description="Item columns that make up the text.")
+    reviews: int = Field(
+        0, ge=0, le=50, description="In place of columns: the first train reviews of the item, so many of them."
+    )
     prompt: str | None = Field(None, description="Its template; null: embedding.prompt.")
     reduce_dim: int | None = Field(None, ge=1, le=4096, description="Width of its block; null: embedding.reduce_dim.")
 
@@ -97,7 +100,9 @@ class EmbeddingConfig(Section):
         if repeated:
             raise ValueError(f"two facets have the name {repeated[0]!r}")
         for facet in self.facets:
-            if not facet.columns and "{" not in (facet.prompt or self.prompt):
+            if facet.reviews and (facet.columns or facet.prompt):
+                raise ValueError(f"facet {facet.name!r} is made of reviews: it has neither columns nor a prompt")
+            if not facet.reviews and not facet.columns and "{" not in (facet.prompt or self.prompt):
                 raise ValueError(f"facet {facet.name!r} names no columns, and its prompt holds no {{column}}")
         return self
 

@@ -20,6 +20,7 @@ class AmazonSource(Section):
     )
     five_core: bool = Field(True, description="2018, fetched: the 5-core subset in place of all reviews.")
     reviews_path: Path | None = Field(None, description="Reviews, one JSON object per line, plain or .gz.")
+    reviews: bool = Field(False, description="Keep the text of the reviews, for facets and profiles made of it.")
     meta_path: Path | None = Field(None, description="Products, one JSON object per line, plain or .gz.")
 
     @model_validator(mode="after")

@@ -43,7 +43,8 @@ ROLES = Roles(
     item_categories=("brand", "main_category"),
     item_multi_categories=("categories",),
 )
-MAX_DESCRIPTION_CHARS = 2000
+REVIEW_FIELDS = {"2018": ("summary", "reviewText"), "2023": ("title", "text")}
+MAX_DESCRIPTION_CHARS, MAX_REVIEW_CHARS = 2000, 1000
 
 
 def read_amazon(source: AmazonSource, quarantine: Quarantine) -> RawTables:
@@ -64,7 +65,7 @@ def read_amazon(source: AmazonSource, quarantine: Quarantine) -> RawTables:
         reviews_path, meta_path = source.reviews_path, source.meta_path
     else:
         reviews_path, meta_path = (fetch_url(url) for url in addresses(source))
-    events = _events(reviews_path, source.release, quarantine)
+    events = _events(reviews_path, source.release, quarantine, with_text=source.reviews)
     wanted = dict.fromkeys(events[c.ITEM_ID].dropna())
     items, num_unused = _items(meta_path, source.release, wanted, quarantine)
     known = set(items[c.ITEM_ID])
@@ -95,9 +96,9 @@ def addresses(source: AmazonSource) -> tuple[str, str]:
     return f"{raw}/review_categories/{name}.jsonl.gz", f"{raw}/meta_categories/meta_{name}.jsonl.gz"
 
 
-def _events(path: Path, release: str, quarantine: Quarantine) -> pd.DataFrame:
+def _events(path: Path, release: str, quarantine: Quarantine, *, with_text: bool) -> pd.DataFrame:
     fields = EVENT_FIELDS[release]
-    columns: dict[str, list[Any]] = {name: [] for name in [*fields, LINE]}
+    columns: dict[str, list[Any]] = {name: [] for name in [*fields, *([c.REVIEW_TEXT] if with_text else []), LINE]}
     for line, row in track(read_json_lines(path, quarantine), f"Reading {path.name}"):
         cells = {name: row.get(field) for name, field in fields.items()}
         wrong = next((fields[n] for n, cell in cells.items() if not isinstance(cell, str | int | float)), None)
@@ -106,6 +107,9 @@ def _events(path: Path, release: str, quarantine: Quarantine) -> pd.DataFrame:
             continue
         for name, cell in cells.items():
             columns[name].append(str(cell).strip())
+        if with_text:
+            said = (_text(row.get(field)) for field in REVIEW_FIELDS[release])
+            columns[c.REVIEW_TEXT].append(". ".join(filter(None, said))[:MAX_REVIEW_CHARS])
         columns[LINE].append(line)
     if not columns[LINE]:
         raise DataError(

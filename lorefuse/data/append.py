@@ -87,6 +87,8 @@ def source_of(dataset: Dataset) -> FileSource:
         links_path=path / c.DatasetFile.LINKS if has_graph else None,
         timestamp=c.EVENT_TIMESTAMP,
         value=c.VALUE,
+        review_text=c.REVIEW_TEXT if dataset.row_texts(c.REVIEW_TEXT) is not None else None,
+        context_text=c.CONTEXT_TEXT if dataset.row_texts(c.CONTEXT_TEXT) is not None else None,
         item_text=roles.item_text,
         item_title=roles.item_title,
         item_categories=roles.item_categories,
@@ -151,7 +153,7 @@ def _plain(cell: Any) -> str:
 
 
 def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    known, added = base.interactions(), new.interactions()
+    known, added = _with_texts(base, base), _with_texts(new, base)
     is_known = pd.MultiIndex.from_frame(added[KEY]).isin(pd.MultiIndex.from_frame(known[KEY]))
     fresh = added[~is_known]
     events = pd.concat([known, fresh]).sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
@@ -173,6 +175,15 @@ def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, 
         "num_changed_items": num_changed,
         "num_new_users": len(names),
     }
+
+
+def _with_texts(dataset: Dataset, base: Dataset) -> pd.DataFrame:
+    """Return interactions with the texts that the base's have, empty where a dataset brings none."""
+    events = dataset.interactions()
+    for name in c.ROW_TEXTS:
+        if base.row_texts(name) is not None:
+            events[name] = dataset.row_texts(name) or [""] * len(events)
+    return events
 
 
 def _updated_items(base: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, int]:

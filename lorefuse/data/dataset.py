@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lorefuse.atomic import sha256_file
-from lorefuse.contract import DatasetFile
+from lorefuse.contract import ROW_TEXTS, DatasetFile
 from lorefuse.data.tables import Roles
 from lorefuse.errors import ArtifactError
 
@@ -61,8 +61,20 @@ class Dataset:
         return _roles(self.manifest)
 
     def interactions(self) -> pd.DataFrame:
-        """Return row_id, user_id, item_id, event_timestamp, value, label in order of time."""
-        return self._read(DatasetFile.INTERACTIONS)
+        """Return row_id, user_id, item_id, event_timestamp, value, label in order of time; texts: see `row_texts`."""
+        names = [name for name in self._interaction_columns() if name not in ROW_TEXTS]
+        return pd.read_parquet(self.path / DatasetFile.INTERACTIONS, columns=names)
+
+    def row_texts(self, column: str) -> list[str] | None:
+        """Return a text of each interaction, empty where there is none; None where the data has no such text.
+
+        Args:
+            column: `contract.REVIEW_TEXT` or `contract.CONTEXT_TEXT`.
+        """
+        if column not in self._interaction_columns():
+            return None
+        texts = pd.read_parquet(self.path / DatasetFile.INTERACTIONS, columns=[column])[column]
+        return [" ".join(text.split()) for text in texts]
 
     def items(self) -> pd.DataFrame:
         """Return item_id and the columns that the roles name; multi-categories as arrays of strings."""
@@ -79,6 +91,12 @@ class Dataset:
     def links(self) -> pd.DataFrame | None:
         """Return item_id, entity_id; None where the dataset has no graph."""
         return self._read(DatasetFile.LINKS) if (self.path / DatasetFile.LINKS).exists() else None
+
+    def _interaction_columns(self) -> list[str]:
+        import pyarrow.parquet as pq
+
+        names: list[str] = pq.read_schema(self.path / DatasetFile.INTERACTIONS).names
+        return names
 
     def _read(self, name: DatasetFile) -> pd.DataFrame:
         return pd.read_parquet(self.path / name)

@@ -46,7 +46,8 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
     item_columns.pop(source.item_id, None)
     item_columns.pop(c.ITEM_ID, None)
     time = source.order or source.timestamp
-    wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else [])]
+    texts = [column for _, column in _row_texts(source)]
+    wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else []), *texts]
     items = _entities(read("items", [source.item_id, *item_columns]), source.item_id, c.ITEM_ID, tuple(item_columns))
     users = triples = links = None
     if source.users_path:
@@ -128,9 +129,16 @@ def _events(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
             c.ITEM_ID: as_ids(raw[source.item_id]),
             c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
             c.VALUE: raw[source.value] if source.value else 1.0,
+            **{name: raw[column] for name, column in _row_texts(source)},
             LINE: raw[LINE],
         }
     )
+
+
+def _row_texts(source: FileSource) -> list[tuple[str, str]]:
+    """Return the texts that interactions have: contract name, column."""
+    mapped = {c.REVIEW_TEXT: source.review_text, c.CONTEXT_TEXT: source.context_text}
+    return [(name, column) for name, column in mapped.items() if column]
 
 
 def _pseudo_time(order: pd.Series) -> pd.Series:

@@ -88,6 +88,7 @@ def _validated(tables: RawTables, label: LabelConfig, quarantine: Quarantine) ->
 def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFrame:
     events = events.sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
     value = events[c.VALUE].astype("float32")
+    texts = {name: events[name].map(_text) for name in c.ROW_TEXTS if name in events.columns}
     return pd.DataFrame(
         {
             c.ROW_ID: np.arange(len(events), dtype="int64"),
@@ -96,6 +97,7 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
             c.EVENT_TIMESTAMP: events[c.EVENT_TIMESTAMP],
             c.VALUE: value,
             c.LABEL: (value >= label.threshold).astype("float32") if label.kind == "binary" else value,
+            **texts,
         }
     )
 

@@ -58,7 +58,8 @@ def embed_items(
         items = join_knowledge(items, path, column)
     blocks, masks, reports = [], [], []
     for facet in facets_of(config, dataset.roles.item_text):
-        texts = item_texts(items, facet.columns, facet.config.prompt)
+        no_text = [""] * len(items)
+        texts = no_text if facet.reviews else item_texts(items, facet.columns, facet.config.prompt)
         vectors, report = embed_texts(texts, facet.config)
         blocks.append(vectors)
         masks.append(np.array([bool(text) for text in texts], dtype=bool))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from lorefuse.config import EmbeddingConfig
 
+REVIEWS_PROMPT = "reviews@1"
+"""Stands for the template of a facet that is made of reviews."""
 DEFAULT_FACET = "text"
 """Name of the only facet where the configuration names none."""
 
@@ -20,12 +22,15 @@ class Facet:
         columns: Item columns that make up the text; a template given as text names its own.
         config: What encodes it: the embedding's configuration with this facet's prompt and no facets.
         reduce_dim: Width of its block in the text matrix.
+        reviews: How many train reviews it is made of, in place of columns: only a split knows which, so the embeddings
+            leave its block empty, and the item vectors fill it.
     """
 
     name: str
     columns: tuple[str, ...]
     config: EmbeddingConfig
     reduce_dim: int
+    reviews: int = 0
 
 
 def facets_of(config: EmbeddingConfig, item_text: Sequence[str] = ()) -> list[Facet]:
@@ -48,8 +53,11 @@ def facets_of(config: EmbeddingConfig, item_text: Sequence[str] = ()) -> list[Fa
         Facet(
             facet.name,
             facet.columns,
-            config.model_copy(update={"facets": (), "prompt": facet.prompt or config.prompt}),
+            config.model_copy(
+                update={"facets": (), "prompt": REVIEWS_PROMPT if facet.reviews else facet.prompt or config.prompt}
+            ),
             facet.reduce_dim or config.reduce_dim,
+            facet.reviews,
         )
         for facet in config.facets
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, FeatureConfig
-from lorefuse.contract import Split
+from lorefuse.contract import CONTEXT_TEXT, Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.prior import prior_columns
@@ -41,7 +41,8 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
             * ``real``: their own vectors, as they are;
             * ``none``: no vectors; ids, side features and statistics only;
             * ``categories``: their own categories as vectors, the fair control for text that repeats them;
-            * ``shuffled``: another item's vectors, so that size and distribution stay and meaning goes;
+            * ``shuffled``: another item's vectors, so that size and distribution stay and meaning goes; what users
+              asked is given to other rows;
             * ``random``: Gaussian vectors;
             * ``text_only``, ``graph_only``: one of the two.
         config: How interest and prior are made.
@@ -67,8 +68,13 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     interest = user_interest_rows(history, text, graph, config.interest_shrinkage)
     if arm == "text_only":
         # Text about the user is text. Other arms do without: it speaks of the real items.
-        texts, columns = _user_texts(training_set)
+        texts, columns = _user_texts(training_set, (*USER_TEXT_FACETS, CONTEXT_TEXT))
         facets, interest = facets + texts, np.concatenate([interest, columns], axis=1)
+    elif arm in ("shuffled", "random"):
+        # What was asked is shuffled as well: with its own text a control would still know what the user wants.
+        texts, columns = _user_texts(training_set, (CONTEXT_TEXT,))
+        order = np.random.default_rng(2000 + seed).permutation(len(columns))
+        facets, interest = facets + texts, np.concatenate([interest, columns[order]], axis=1)
     return dataclasses.replace(
         training_set,
         spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
@@ -80,11 +86,11 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     )
 
 
-def _user_texts(training_set: TrainingSet) -> tuple[tuple[InterestFacet, ...], Vectors]:
-    """Return the facets of texts about the user and their columns; none where there are no such texts."""
+def _user_texts(training_set: TrainingSet, names: tuple[str, ...]) -> tuple[tuple[InterestFacet, ...], Vectors]:
+    """Return those of the named facets that there are, and their columns."""
     facets, blocks, start = [], [training_set.user_interest[:, :0]], 0
     for facet in training_set.spec.interest:
-        if facet.name in USER_TEXT_FACETS:
+        if facet.name in names:
             facets.append(facet)
             blocks.append(training_set.user_interest[:, start : start + facet.dim])
         start += facet.dim

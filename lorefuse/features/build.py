@@ -27,6 +27,7 @@ from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalSums
+from lorefuse.features.context import context_facets
 from lorefuse.features.frame import Rows, Tables, encode_tables
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.profile import profile_facets, profile_snapshots
@@ -117,7 +118,7 @@ def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff
         item_multi_fields=tables.multi_specs,
         user_numeric=a.USER_NUMERIC,
         item_numeric=a.ITEM_NUMERIC,
-        interest=interest_facets(text_dim, graph_dim) + profile_facets(vectors),
+        interest=interest_facets(text_dim, graph_dim) + profile_facets(vectors) + context_facets(vectors),
         text_dim=text_dim,
         text_blocks=blocks if len(blocks) > 1 else (),
         graph_dim=graph_dim,

@@ -74,14 +74,14 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
 
     Raises:
         ArtifactError: A folder is not whole, or the dataset has fewer items than the model knows.
-        ConfigError: The model reads texts about users.
+        ConfigError: The model reads texts about users, or what they asked.
     """
     spec, vocabularies = FeatureSpec.load(feature_data_path), load_vocabularies(feature_data_path)
     users, items = dataset.users(), dataset.items()
-    if any(facet.name in USER_TEXT_FACETS for facet in spec.interest):
+    if any(facet.name in (*USER_TEXT_FACETS, c.CONTEXT_TEXT) for facet in spec.interest):
         raise ConfigError(
-            "A model that reads texts about users cannot be brought up to date without training.",
-            expected="embedding.profile_items: 0, and no embedding.written_users",
+            "A model that reads texts about users, or what they asked, cannot be brought up to date without training.",
+            expected="embedding.profile_items: 0, no embedding.written_users, no data.source.context_text",
             fix="train on the grown data: lorefuse run",
         )
     vectors = _extend_vectors(ItemVectors.load(vectors_path), embeddings_path, vectors_path, len(items))

@@ -39,12 +39,14 @@ class InterestFacet(BaseModel):
         name: e.g. ``liked_text``.
         against: Item tensor it meets, `Tensor.ITEM_TEXT` or `Tensor.ITEM_GRAPH` (unit length inside the model).
         dim: Width of the block; the same as the item tensor's.
+        as_field: The block is also a field of the user's side: a linear image of it meets all other fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     against: Tensor
     dim: int = Field(ge=1)
+    as_field: bool = False
 
 
 class FeatureSpec(BaseModel):

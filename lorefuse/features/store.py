@@ -27,6 +27,7 @@ from lorefuse.errors import ArtifactError, DataError
 from lorefuse.features import aggregates as a
 from lorefuse.features import online
 from lorefuse.features.build import TABLES_FILE, history_of
+from lorefuse.features.context import context_rows
 from lorefuse.features.fill import definitions_path, fill, open_config
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
@@ -138,7 +139,9 @@ def retrieve_training_set(
         negatives = _sampled_events(dataset, rows, sampled)
         of_item = point_in_time(store_path, negatives, [f"{View.ITEM_STATS}:{name}" for name in a.ITEM_NUMERIC])
         numeric[View.ITEM_STATS] = np.concatenate([numeric[View.ITEM_STATS], _matrix(of_item, a.ITEM_NUMERIC)])
-    interest = [_vectors(joined, facet) for facet in spec.interest]
+    in_store = [facet for facet in spec.interest if facet.name != c.CONTEXT_TEXT]
+    interest = [_vectors(joined, facet) for facet in in_store]
+    interest += [context_rows(vectors)] if len(in_store) < len(spec.interest) else []
     prior = ItemPrior.load(feature_data_path)
     training_set = TrainingSet(
         spec=spec,

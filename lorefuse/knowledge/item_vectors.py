@@ -36,6 +36,9 @@ class ItemVectors:
         profile_row: int64 (K,), the interaction whose moment each profile includes.
         written: float32 (W, E), what a language model wrote about users, as `profile`.
         written_row: int64 (W,), as `profile_row`; some of the moments.
+        context: float32 (C, E), distinct texts that users asked with, in the space of `text`, the first all zeros; None
+            where interactions have no such text.
+        context_row: int64 (S,), the row of `context` of each interaction.
     """
 
     text: NDArray[np.float32]
@@ -47,6 +50,8 @@ class ItemVectors:
     profile_row: NDArray[np.int64] | None = None
     written: NDArray[np.float32] | None = None
     written_row: NDArray[np.int64] | None = None
+    context: NDArray[np.float32] | None = None
+    context_row: NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path | str) -> ItemVectors:
@@ -122,7 +127,7 @@ def build_item_vectors(
 def _user_texts(
     dataset: Dataset, split_path: Path, embedding: EmbeddingConfig, out_path: Path
 ) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """Return the arrays of profiles and of written knowledge about users, and how many texts there are."""
+    """Return the arrays of profiles, of written knowledge about users and of what they asked, and some counts."""
     from lorefuse.embedding.reduce import Reducer
     from lorefuse.knowledge.profile import profile_texts, profile_vectors
     from lorefuse.knowledge.written_users import written_texts
@@ -137,6 +142,12 @@ def _user_texts(
         rows, texts, num_left_out = written_texts(dataset, split_path, Path(embedding.written_users).expanduser())
         arrays |= {"written": profile_vectors(texts, embedding, Reducer.load(out_path)), "written_row": rows}
         counts = {"num_written": len(texts), "num_left_out": num_left_out}
+    asked = dataset.row_texts(c.CONTEXT_TEXT)
+    if asked is not None:
+        distinct = {"": 0} | {text: number for number, text in enumerate(dict.fromkeys(filter(None, asked)), start=1)}
+        arrays["context"] = profile_vectors(list(distinct), embedding, Reducer.load(out_path))
+        arrays["context_row"] = np.array([distinct[text] for text in asked], dtype=np.int64)
+        counts |= {"num_contexts": len(distinct) - 1}
     return arrays, counts
 
 
@@ -156,6 +167,7 @@ def _text_vectors(
     from lorefuse.embedding.consumption import co_consumption, liked_rows
     from lorefuse.embedding.provenance import check_no_leak
     from lorefuse.embedding.reduce import fit_text_reducer
+    from lorefuse.knowledge.reviews import fill_review_facets
 
     try:
         arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
@@ -171,12 +183,14 @@ def _text_vectors(
         split_cutoff=load_split(split_path)[1]["data_cutoff"],
         item_ids=dataset.items()[c.ITEM_ID].tolist(),
     )
+    has_facet = arrays.get("has_facet", has_text[:, None])
+    full, has_facet = fill_review_facets(full, has_facet, dataset, load_split(split_path)[0], embedding)
+    has_text = np.asarray(has_facet.any(axis=1))
     if not has_text.any():
         return np.zeros((len(full), 0), dtype=np.float32), has_text, {}
     target = None
     if embedding.reducer == "supervised":
         target = co_consumption(liked_rows(dataset, split_path), embedding.reduce_dim)
-    has_facet = arrays.get("has_facet", has_text[:, None])
     reducer, blocks = fit_text_reducer(full, has_facet, is_train, embedding, target)
     reducer.save(out_path)
     return reducer.transform(full, has_text), has_text, blocks

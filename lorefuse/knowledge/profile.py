@@ -22,18 +22,26 @@ from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.errors import ConfigError
+from lorefuse.knowledge.reviews import train_reviews
 
-Liked = tuple[str, str]
-"""An item's title and its categories, joined by commas; either may be empty."""
+Liked = tuple[str, ...]
+"""An item's title, its categories joined by commas, and what the user wrote about it; any may be empty or left out."""
 
 
 def _liked(items: Sequence[Liked]) -> str:
     """Newest first, so that a long profile is cut at its oldest end."""
-    named = [f"{title} ({categories})" if categories else title for title, categories in items[::-1] if title]
+    named = [f"{title} ({categories})" if categories else title for title, categories, *_ in items[::-1] if title]
     return f"liked: {'; '.join(named)}" if named else ""
 
 
-TEMPLATES: dict[str, Callable[[Sequence[Liked]], str]] = {"liked@1": _liked}
+def _reviewed(items: Sequence[Liked]) -> str:
+    """The user's own words about what they liked, newest first; the title alone where there are none."""
+    said = [f"{title}: {review}" if review else title for title, _, review in items[::-1] if title or review]
+    return f"wrote: {' / '.join(said)}" if said else ""
+
+
+REVIEWED = "reviewed@1"
+TEMPLATES: dict[str, Callable[[Sequence[Liked]], str]] = {"liked@1": _liked, REVIEWED: _reviewed}
 """A template never changes under its name: a better one gets the next number."""
 
 
@@ -68,6 +76,9 @@ def profile_texts(
         num_items: Last liked items that are named.
         template: Name of a template.
 
+    Raises:
+        ConfigError: There is no such template, or it speaks of reviews and the data has none.
+
     Returns:
         Rows of the interactions, int64 (K,): the first train row of each user's moment; and the texts.
     """
@@ -75,12 +86,14 @@ def profile_texts(
     train = events[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
     # As aggregates count it: a label of 1, or a value above the train mean.
     threshold = 0.5 if train[c.LABEL].isin((0, 1)).all() else float(train[c.LABEL].mean())
-    names = _names(dataset)
+    names, item_ids = _names(dataset), events[c.ITEM_ID].astype(str).tolist()
+    reviews = train_reviews(dataset, parts) if template == REVIEWED else [""] * len(events)
     rows, texts = [], []
     for _, own in train.sort_values([c.EVENT_TIMESTAMP], kind="stable").groupby(c.USER_ID, sort=False):
         liked: list[Liked] = []
         for _, moment in own.groupby(c.EVENT_TIMESTAMP, sort=False):
-            liked += [names[item] for item in moment[c.ITEM_ID][moment[c.LABEL] > threshold]]
+            own_rows = moment.index[moment[c.LABEL] > threshold]
+            liked += [(*names[item_ids[row]], reviews[row]) for row in own_rows]
             rows.append(int(moment.index[0]))
             texts.append(profile_text(liked[-num_items:], template))
     return np.array(rows, dtype=np.int64), texts

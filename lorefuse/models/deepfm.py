@@ -62,7 +62,7 @@ class DeepFM(FieldRanker):
         user_history: Tensor | None = None,
     ) -> Side:
         """Return the user's half: linear and FM self term (B,), FM sum (B, D), first layer (B, H), interest."""
-        parts = self._user_parts(user_fields, user_numeric)
+        parts = self._user_parts(user_fields, user_numeric, user_interest)
         side = self._half(parts, slice(0, self.user_width), slice(0, len(self.spec.user_numeric)))
         if user_interest is not None:
             side["interest"] = user_interest

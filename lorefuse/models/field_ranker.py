@@ -18,6 +18,7 @@ from lorefuse.contract import Tensor as TensorName
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.fusion import make_fusion
+from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
 from lorefuse.models.ranker import Ranker, Side, as_inputs
@@ -85,7 +86,11 @@ class FieldRanker(Ranker):
             self.alignment = AlignmentLoss(
                 sum(self.fused_widths), embedding_dim, weight=alignment_weight, temperature=alignment_temperature
             )
-        self.num_user_fields = self.user_embedding.num_fields
+        self.user_facets = tuple(n for n, facet in enumerate(spec.interest) if facet.as_field and embedding_dim)
+        self.user_projections = nn.ModuleList(
+            small_linear(spec.interest[n].dim, embedding_dim) for n in self.user_facets
+        )
+        self.num_user_fields = self.user_embedding.num_fields + len(self.user_facets)
         self.num_fused = self.fusion.num_fields if self.fusion is not None else 1
         self.num_item_fields = self.item_embedding.num_fields - 1 + self.num_fused
         self.num_facets = len(spec.interest)
@@ -117,7 +122,8 @@ class FieldRanker(Ranker):
         user_history: Tensor | None = None,
     ) -> Side:
         """Return linear (B,), fields (B, Fu, D), numeric (B, Pu) and interest (B, facets), where there are any."""
-        side = self._side(self._user_parts(user_fields, user_numeric), slice(0, len(self.spec.user_numeric)))
+        parts = self._user_parts(user_fields, user_numeric, user_interest)
+        side = self._side(parts, slice(0, len(self.spec.user_numeric)))
         if user_interest is not None:
             side["interest"] = user_interest
         return side
@@ -219,8 +225,12 @@ class FieldRanker(Ranker):
         fused_BKD: Tensor = self.fusion(id_BD, knowledge, known_B)
         return fused_BKD
 
-    def _user_parts(self, fields_BF: Tensor, numeric: Tensor | None) -> Parts:
+    def _user_parts(self, fields_BF: Tensor, numeric: Tensor | None, interest: Tensor | None) -> Parts:
         first_B, vectors_BFD = self.user_embedding(self.drop_ids(fields_BF))
+        if self.user_facets and interest is not None:
+            blocks = self._interest_blocks({"interest": interest})
+            texts_BFD = facets(self.user_projections, [blocks[n] for n in self.user_facets])
+            vectors_BFD = torch.cat([vectors_BFD, texts_BFD], dim=1)
         return first_B, vectors_BFD, None if numeric is None else self.user_scaler(numeric)
 
     def _item_parts(

@@ -37,6 +37,20 @@ def _append(base: Dataset, shop: Shop, path: Path, rows: list[str], items: str |
     return Dataset.open(path)
 
 
+def test_texts_of_rows_come_along(shop: Shop, tmp_path: Path) -> None:
+    header = "user_id,item_id,rating,timestamp,query,said\n"
+    shop.write("interactions.csv", header + "u1,i1,5,100,red  hat,fine\nu2,i2,1,200,,\n")
+    config = shop.config(context_text="query", review_text="said")
+    base = _ingest(config, tmp_path / "base")
+    assert base.row_texts("context_text") == ["red hat", ""]
+    assert base.row_texts("review_text") == ["fine", ""]
+    merged = _append(base, shop, tmp_path / "merged", ["u1,i2,4,300,blue,"], header=header, config=config)
+    assert merged.row_texts("context_text") == ["red hat", "", "blue"]
+    again = _ingest(DataConfig(source=source_of(merged)), tmp_path / "again")
+    assert again.row_texts("context_text") == merged.row_texts("context_text")
+    assert again.row_texts("review_text") == merged.row_texts("review_text") == ["fine", "", ""]
+
+
 def test_appending_gives_what_one_whole_ingest_gives(shop: Shop, tmp_path: Path) -> None:
     base = _ingest(shop.config(), tmp_path / "base")
     more_items = "item_id,title,genres,price\ni4,Soup,hot|meal,0.1\n"

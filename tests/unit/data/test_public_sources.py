@@ -112,6 +112,24 @@ def test_amazon_2018(tmp_path: Path) -> None:
     ]
 
 
+def test_amazon_keeps_reviews_where_it_is_asked_to(tmp_path: Path) -> None:
+    first = {**REVIEWS_2018[0], "summary": "Very &amp; nice", "reviewText": "Good\n tea. " + "x" * 2000}
+    source = amazon(tmp_path, "2018", [first, *REVIEWS_2018[1:]], META_2018).model_copy(update={"reviews": True})
+    dataset = run(source, tmp_path)
+    texts = dataset.row_texts("review_text")
+    assert texts is not None
+    assert texts[:2] == ["", ""]
+    assert texts[2].startswith("Very & nice. Good tea. xxx")
+    assert len(texts[2]) == 1000
+    assert "review_text" not in dataset.interactions().columns
+    (tmp_path / "new").mkdir()
+    source = amazon(tmp_path / "new", "2023", REVIEWS_2023, META_2023).model_copy(update={"reviews": True})
+    assert run(source, tmp_path / "new").row_texts("review_text") == ["Good", "Bad"]
+    (tmp_path / "none").mkdir()
+    without = run(source.model_copy(update={"reviews": False}), tmp_path / "none")
+    assert without.row_texts("review_text") is None
+
+
 def test_amazon_2023_joins_by_the_parent_and_reads_milliseconds(tmp_path: Path) -> None:
     dataset = run(amazon(tmp_path, "2023", REVIEWS_2023, META_2023), tmp_path)
     assert dataset.interactions()["item_id"].tolist() == ["B1", "B1"]
