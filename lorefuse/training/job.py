@@ -40,9 +40,12 @@ class Job(Section):
     seed: int = 0
     params: dict[str, Any] = Field(default_factory=dict)
     out_path: Path
+    points_path: Path | None = None
 
     def checkpoint_path(self) -> Path:
-        """Return the folder of this job's checkpoints: the same rows, settings and code have the same."""
+        """Return the folder of this job's checkpoints: `points_path`, else the same for the same rows and settings."""
+        if self.points_path is not None:
+            return self.points_path
         sections = ("features", "model", "training")
         content = {name: getattr(self.config, name).model_dump(mode="json") for name in sections}
         content["training"] = {k: v for k, v in content["training"].items() if k != "max_epochs"}
@@ -124,7 +127,7 @@ def _launch(job: Job) -> None:
     command += ["--nproc-per-node", str(job.config.training.num_processes), "-m", "lorefuse.training.job"]
     env = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", **os.environ}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        command = [*command, job.model_dump_json()]
+        command.append(job.model_copy(update={"points_path": job.checkpoint_path()}).model_dump_json())
         done = subprocess.run(command, env=env, stderr=errors, stdout=subprocess.DEVNULL)  # noqa: S603
         errors.seek(0)
         text = errors.read()
