@@ -36,7 +36,7 @@ def study(
     """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
     from lorefuse.config import load_config
     from lorefuse.study.leak import check_leaks
-    from lorefuse.study.report import write_study_report
+    from lorefuse.study.report import headline, write_study_report
     from lorefuse.study.run import make_artifacts, run_study
     from lorefuse.study.track import track_study
     from lorefuse.study.variants import make_variants
@@ -59,6 +59,10 @@ def study(
         typer.echo(f"{entry['name']}")
         for bucket, verdict in entry["verdicts"].items():
             typer.echo(f"  {bucket.replace('_', ' '):10} {verdict}")
+    for entry in content["baselines"]:
+        known = ((name, entry["metrics"].get(name)) for name in headline(content))
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in known if value is not None)
+        typer.echo(f"{entry['name']} {entry['arm']}: {figures}")
     typer.echo(f"best by validation: {content['best_by_validation']}")
     typer.echo(f"report  {page_path}\nMLflow  {track_study(content, loaded, out_path)}")
 

@@ -29,10 +29,11 @@ from lorefuse.config.models import (
 from lorefuse.config.pipeline import PipelineConfig
 from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, TwoTowerConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
-from lorefuse.config.study import StudyConfig
+from lorefuse.config.study import BaselineName, StudyConfig
 
 __all__ = [
     "Arm",
+    "BaselineName",
     "DCNV2Config",
     "DINConfig",
     "DataConfig",

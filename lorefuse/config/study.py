@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 from lorefuse.config.learning import Arm
+
+BaselineName = Literal["sklearn_logistic", "sklearn_fm_sketch"]
+"""What each is stands at `training.linear_baselines`."""
 
 
 class StudyConfig(Section):
@@ -13,6 +18,9 @@ class StudyConfig(Section):
 
     arms: tuple[Arm, ...] = Field(
         ("real", "none", "shuffled", "random", "text_only"), min_length=2, description="Knowledge given to each arm."
+    )
+    baselines: tuple[BaselineName, ...] = Field(
+        (), description="scikit-learn's linear models to set beside the variants; the sketch approximates an FM."
     )
     num_seeds: int = Field(5, ge=1, description="Trainings per variant and arm.")
     num_bootstraps: int = Field(500, ge=10, description="Resamples of users for each interval.")

@@ -48,7 +48,7 @@ def run_cell(cell: Cell) -> str:
     """Train and judge a cell, or find it finished, and return its folder."""
     sections = ("data", "features", "model", "training", "study")
     key = {name: getattr(cell.config, name).model_dump(mode="json") for name in sections}
-    for name in ("arms", "num_seeds", "num_bootstraps"):
+    for name in ("arms", "num_seeds", "num_bootstraps", "baselines"):
         key["study"].pop(name)  # they decide which cells there are, not what is in one
     key |= {"arm": cell.arm, "seed": cell.seed, "params": cell.params}
 

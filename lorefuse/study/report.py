@@ -63,6 +63,10 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
         }
         for entry in content["variants"]
     ]
+    baselines = [
+        {"name": f"{entry['name']}, C = {entry['strength']:g}", "arm": entry["arm"], "cells": _cells(entry, names)}
+        for entry in content["baselines"]
+    ]
     keys = ("name", "split", "seeds", "num_trials", "num_comparisons", "best_by_validation", "counts", "arms")
     return {
         **{key: content[key] for key in keys},
@@ -70,7 +74,14 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
         "columns": [_title(name) for name in names],
         "captions": _CAPTIONS,
         "variants": variants,
+        "baselines": baselines,
     }
+
+
+def _cells(entry: Mapping[str, Any], names: list[str]) -> list[str]:
+    """Cells of a baseline: no seed, so no spread; nothing where it ranks no catalogue."""
+    found = (entry["metrics"].get(name) for name in names)
+    return ["–" if value is None else f"{value:.4f}" for value in found]
 
 
 def _metric_rows(entry: Mapping[str, Any], arms: list[str]) -> list[dict[str, Any]]:

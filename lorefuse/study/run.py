@@ -19,6 +19,7 @@ from lorefuse.config import PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
+from lorefuse.study.baselines import run_baselines
 from lorefuse.study.buckets import BUCKETS, bucket_masks
 from lorefuse.study.cell import Cell, read_cell, run_cell
 from lorefuse.study.differences import differences, mark_holm
@@ -61,7 +62,7 @@ def run_study(
 
     Returns:
         The content of `study.json`: counts by bucket, and for each variant the spread of each metric by arm, real
-        minus each control with its interval, and a verdict in words for each bucket.
+        minus each control with its interval, and a verdict in words for each bucket; and the baselines.
 
     Raises:
         LorefuseError: Whatever the pipeline's steps raise.
@@ -76,6 +77,7 @@ def run_study(
         mine = {(arm, seed): path for (owner, arm, seed), path in found.items() if owner == number}
         entries.append(_entry(variant, load_training_set(str(rows[number])), mine, params[number]))
     content = _content(variants, load_training_set(str(rows[0])), entries)
+    content["baselines"] = run_baselines(variants[0].config, rows[0])
     out_path.mkdir(parents=True, exist_ok=True)
     write_json(out_path / STUDY_FILE, content)
     return content

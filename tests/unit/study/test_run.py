@@ -19,7 +19,14 @@ from lorefuse.study.variants import make_variants
 from lorefuse.training.metrics import judge
 from tests.unit.training.samples import make_training_set, small_config
 
-STUDY = StudyConfig(arms=("real", "none", "shuffled"), num_seeds=2, num_bootstraps=40, ndcg_k=3, num_catalogue_users=6)
+STUDY = StudyConfig(
+    arms=("real", "none", "shuffled"),
+    num_seeds=2,
+    num_bootstraps=40,
+    ndcg_k=3,
+    num_catalogue_users=6,
+    baselines=("sklearn_logistic", "sklearn_fm_sketch"),
+)
 
 
 @pytest.fixture
@@ -49,8 +56,13 @@ def test_a_study_from_end_to_end(rows_path: Path, tmp_path: Path, monkeypatch: p
     gaps = [gap for entry in content["variants"] for by in entry["differences"].values() for gap in by.values()]
     assert content["num_comparisons"] == sum(gap["mean"] is not None for gap in gaps)
 
+    assert [(entry["name"], entry["arm"]) for entry in content["baselines"]] == [
+        (name, arm) for name in STUDY.baselines for arm in ("real", "none")
+    ]
+    assert all(0 < entry["metrics"]["auc_warm"] <= 1 for entry in content["baselines"])
     page = write_study_report(content, tmp_path / "out").read_text("utf-8")
     assert "model.fusion=concat" in page
+    assert "sklearn_fm_sketch, C = " in page
     assert "https://" not in page.split("<script>")[0]
 
     from lorefuse.registry.tracking import connect
