@@ -12,7 +12,7 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError
 from lorefuse.export import repository as r
-from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config, write_config
+from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, read_config, write_config
 from lorefuse.export.router import CANARY, STABLE, remove_router
 from lorefuse.export.signature import EMBED, RECOMMEND
 
@@ -60,12 +60,14 @@ def force(server: Server, version: int) -> None:
         if name == EMBED and not (path.is_file() and (path.parent / str(version)).is_dir()):
             path.unlink(missing_ok=True)
             continue
-        config = read_config(path)
-        del config.version_policy.specific.versions[:]
-        config.version_policy.specific.versions.append(version)
-        for step in config.ensemble_scheduling.step:
-            step.model_version = version
-        write_config(path, config)
+        gpu_path = server.repository_path / name / GPU_CONFIG_FILE
+        for config_path in (path, *([gpu_path] if gpu_path.is_file() else [])):
+            config = read_config(config_path)
+            del config.version_policy.specific.versions[:]
+            config.version_policy.specific.versions.append(version)
+            for step in config.ensemble_scheduling.step:
+                step.model_version = version
+            write_config(config_path, config)
     for name in (STABLE, CANARY):
         shutil.rmtree(server.repository_path / name, ignore_errors=True)
     server.restart()

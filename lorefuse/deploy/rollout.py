@@ -28,7 +28,7 @@ from lorefuse.deploy.fronts import drop_trial, load_companions, loaded_versions,
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError, LorefuseError
 from lorefuse.export import repository as r
-from lorefuse.export.config_pbtxt import CONFIG_FILE
+from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
 from lorefuse.export.router import CANARY, STABLE, Trial, write_router
 from lorefuse.export.signature import RECOMMEND, ServingSignature
 
@@ -153,7 +153,8 @@ class Rollout:
         Raises:
             DeployError: It does not load or answers wrongly; the version before was brought back.
         """
-        before = {path: path.read_text("utf-8") for path in self.repository_path.glob(f"*/{CONFIG_FILE}")}
+        configs = [self.repository_path.glob(f"*/{name}") for name in (CONFIG_FILE, GPU_CONFIG_FILE)]
+        before = {path: path.read_text("utf-8") for paths in configs for path in paths}
         stable = self.stable
         try:
             self._load_parts([self.version])

@@ -13,7 +13,7 @@ from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSi
 
 CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
 ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
-_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1, s.RECOMMEND: 1, s.EMBED: 1}
+_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1, s.DIRECT: 2, s.RECOMMEND: 1, s.EMBED: 1}
 _MAX_QUEUE = 512
 """Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
 
@@ -34,6 +34,7 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     group = config.instance_group.add(count=_INSTANCES[signature.name])
     if not onnx:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
+    if signature.name not in (*ONNX_MODELS, s.DIRECT):
         return config
     if gpu:
         group.kind = pb.ModelInstanceGroup.KIND_GPU
@@ -42,8 +43,10 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     return config
 
 
-def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RECOMMEND) -> Any:
+def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RECOMMEND, *, gpu: bool = False) -> Any:
     """Return the ModelConfig of a front: features → catalogue_ranker → answer, all of one version.
+
+    On a CPU the three are one step, `direct`: moving tensors between models costs more there than the graph.
 
     `recommend` is the public front; a rollout has others, under names of their own.
 
@@ -52,12 +55,15 @@ def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RE
     """
     config = _base(signatures.recommend, [version])
     config.name, config.platform = name, "ensemble"
-    public_inputs = {tensor.name for tensor in signatures.recommend.inputs}
+    public_inputs = {tensor.name: tensor.name for tensor in signatures.recommend.inputs}
+    public = {tensor.name: tensor.name for tensor in signatures.recommend.outputs}
+    if not gpu:
+        _step(config, signatures.direct, version, public_inputs, public)
+        return config
     inner = {tensor.name: f"{s.FEATURES}_{tensor.name}" for tensor in signatures.features.outputs}
     ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in signatures.catalogue_ranker.outputs}
-    _step(config, signatures.features, version, {name: name for name in sorted(public_inputs)}, inner)
+    _step(config, signatures.features, version, public_inputs, inner)
     _step(config, signatures.catalogue_ranker, version, inner, ranked)
-    public = {tensor.name: tensor.name for tensor in signatures.recommend.outputs}
     _step(config, signatures.answer, version, inner | ranked, public)
     return config
 

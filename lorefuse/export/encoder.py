@@ -5,13 +5,12 @@ Suffixes: ``B`` texts, ``T`` tokens, ``H`` width of a vector.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorefuse.atomic import atomic_folder, sha256_json, write_json
 from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.export.templates import link_or_copy
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def export_encoder(config: EmbeddingConfig, out_path: Path) -> None:
         with atomic_folder(cached_path) as draft_path:
             _export(config, draft_path)
     for name in FILES:
-        _link_or_copy(cached_path / name, out_path / name)
+        link_or_copy(cached_path / name, out_path / name)
 
 
 def _export(config: EmbeddingConfig, out_path: Path) -> None:
@@ -119,10 +118,3 @@ def _check(encoder: Encoder, path: Path) -> None:
                 got=f"{distance:.3g}",
                 fix="set serving.embed: false",
             )
-
-
-def _link_or_copy(source_path: Path, target_path: Path) -> None:
-    try:
-        os.link(source_path, target_path)
-    except OSError:  # another file system
-        shutil.copyfile(source_path, target_path)

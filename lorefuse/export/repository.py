@@ -6,7 +6,8 @@
     catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
     features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
     answer/            config.pbtxt <version>/{model.py, answer.json}
-    recommend/         config.pbtxt <version>/
+    direct/            config.pbtxt <version>/{what the three before hold}
+    recommend/         config.pbtxt configs/gpu.pbtxt <version>/
     embed/             config.pbtxt <version>/{model.py, encoder.onnx, tokenizer.json, embed.json, embed.npz}: see below
 
 Every version folder appears by one rename and needs nothing outside it. The online store is copied in because its
@@ -41,18 +42,18 @@ from lorefuse.export.config_pbtxt import (
 )
 from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.signature import ServingSignature, num_excluded
-from lorefuse.export.templates import copy_template
+from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.features import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
-PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER)
+PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER, s.DIRECT)
 _USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
 
 
 def build_repository(
     bundle_path: Path, store_path: Path, repository_path: Path, version: int, *, alias: str = Alias.CHAMPION
 ) -> dict[str, Any]:
-    """Write one version of all five models; configs are left alone, so nothing changes for a running server.
+    """Write one version of all models; configs are left alone, so nothing changes for a running server.
 
     Args:
         bundle_path: Model bundle.
@@ -81,6 +82,7 @@ def build_repository(
         s.RANKER: lambda path: _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path),
         s.CATALOGUE_RANKER: lambda path: _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path),
         s.FEATURES: lambda path: _write_features(bundle, store_file, path),
+        s.DIRECT: lambda path: _write_direct(bundle, repository_path, version, digests, path),
         s.RECOMMEND: lambda path: None,
     }
     if carries_encoder(bundle):
@@ -94,7 +96,7 @@ def build_repository(
 
 
 def write_configs(signatures: ServingSignature, repository_path: Path, versions: Sequence[int]) -> None:
-    """Write the configs of the four parts: these versions are served side by side once Triton loads them."""
+    """Write the configs of the parts: these versions are served side by side once Triton loads them."""
     for signature in signatures.models:
         if signature.name not in PART_MODELS:
             continue
@@ -111,6 +113,7 @@ def write_active(signatures: ServingSignature, repository_path: Path, version: i
     """
     (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
     write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
+    write_config(repository_path / name / GPU_CONFIG_FILE, ensemble_config(signatures, version, name, gpu=True))
     if name != s.RECOMMEND:
         return
     config_path = repository_path / s.EMBED / CONFIG_FILE
@@ -214,8 +217,22 @@ def _popular_rows(bundle: Bundle) -> list[int]:
     return rows
 
 
+def _write_direct(bundle: Bundle, repository_path: Path, version: int, digests: dict[str, str], path: Path) -> None:
+    """Put together what the three parts hold; large files are theirs, linked."""
+    copy_template(s.DIRECT, path, s.FEATURES, s.ANSWER)
+    for name in (s.FEATURES, s.CATALOGUE_RANKER):
+        for source_path in (repository_path / name / str(version)).iterdir():
+            if source_path.suffix != ".py" and source_path.name not in ("__pycache__", REFERENCE_FILE):
+                link_or_copy(source_path, path / source_path.name)
+    _write_facts(bundle, digests, path)
+
+
 def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
     copy_template(s.ANSWER, path)
+    _write_facts(bundle, digests, path)
+
+
+def _write_facts(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
     item_ids, titles = bundle.catalogue()
     limits = bundle.read_json(b.SERVING_FILE)["limits"]
     content = {

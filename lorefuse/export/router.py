@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lorefuse.errors import UsageError
 from lorefuse.export import signature as s
-from lorefuse.export.config_pbtxt import CONFIG_FILE, model_config, read_config, write_config
+from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, model_config, read_config, write_config
 from lorefuse.export.signature import ServingSignature
 from lorefuse.settings import settings
 
@@ -71,6 +71,8 @@ def write_router(signatures: ServingSignature, repository_path: Path, trial: Tri
     for name, text in parameters.items():
         config.parameters[name].string_value = text
     write_config(folder_path / CONFIG_FILE, config)
+    # Without one of its own for GPUs the router answers there as well.
+    (folder_path / GPU_CONFIG_FILE).unlink(missing_ok=True)
 
 
 def read_trial(repository_path: Path) -> Trial | None:

@@ -20,7 +20,7 @@ from lorefuse.errors import UsageError
 from lorefuse.features.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER = "ranker", "catalogue_ranker"
-FEATURES, ANSWER, RECOMMEND, EMBED = "features", "answer", "recommend", "embed"
+FEATURES, ANSWER, DIRECT, RECOMMEND, EMBED = "features", "answer", "direct", "recommend", "embed"
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
 TEXT, VECTOR = "text", "vector"
 CANDIDATES, FILTERS, CONTEXT = "candidates", "filters", "context"
@@ -123,7 +123,8 @@ class ServingSignature:
         catalogue_ranker: User tensors → best rows of the catalogue.
         features: user_id → user tensors, from the online store.
         answer: Rows of the catalogue → ids and titles.
-        recommend: The public API: features → catalogue_ranker → answer.
+        direct: features → catalogue_ranker → answer in one process, for machines without a GPU.
+        recommend: The public API, an ensemble of the above.
         embed: The text of a new item → vector and score.
     """
 
@@ -131,13 +132,14 @@ class ServingSignature:
     catalogue_ranker: ModelSignature
     features: ModelSignature
     answer: ModelSignature
+    direct: ModelSignature
     recommend: ModelSignature
     embed: ModelSignature
 
     @property
     def models(self) -> tuple[ModelSignature, ...]:
         """Those that serve every version, the ensemble last; `embed` comes along only with an encoder."""
-        return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.recommend)
+        return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.direct, self.recommend)
 
     @classmethod
     def of(cls, spec: FeatureSpec) -> ServingSignature:
@@ -180,6 +182,7 @@ class ServingSignature:
             catalogue_ranker=ModelSignature(CATALOGUE_RANKER, (*user, exclude), (row, score), USER_BATCH_SIZE),
             features=ModelSignature(FEATURES, request, (*user, exclude, k, liked), USER_BATCH_SIZE),
             answer=ModelSignature(ANSWER, (row, score, k, liked), answer, USER_BATCH_SIZE),
+            direct=ModelSignature(DIRECT, request, answer, USER_BATCH_SIZE),
             recommend=ModelSignature(RECOMMEND, request, answer, USER_BATCH_SIZE),
             embed=ModelSignature(EMBED, new_item, scored, USER_BATCH_SIZE),
         )

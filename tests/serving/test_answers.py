@@ -16,7 +16,8 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle, item_tables
-from lorefuse.export.wire import text_array
+from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
+from lorefuse.export.wire import text_array, text_row
 from lorefuse.features.store import online_features
 from lorefuse.models.ranker import Ranker
 from tests.serving.synthetic import NUM_ITEMS, NUM_USERS, World
@@ -96,6 +97,24 @@ def test_somebody_unknown_gets_the_best_of_what_many_like(
     decade = items.set_index("item_id")["decade"]
     assert {decade[item.item_id] for item in answer.items} == {"1980s"}
     assert len(answer.items) == 10
+
+
+def test_the_front_for_gpus_gives_the_same_answers(
+    served: Supervisor, client: Client, bundles: tuple[Path, Path]
+) -> None:
+    """Its three models run on the CPU here; the steps between them are those of a GPU machine."""
+    name, control = "recommend_steps", Control(served.url)
+    folder_path = served.repository_path / name
+    (folder_path / "1").mkdir(parents=True)
+    write_config(folder_path / CONFIG_FILE, ensemble_config(Bundle.load(bundles[0]).signatures(), 1, name, gpu=True))
+    control.load(name)
+    filters = text_row(["genres=Drama"])
+    for user in (*(f"u{n}" for n in range(NUM_USERS)), "nobody"):
+        for more in ({}, {"filters": filters}):
+            one, other = (control.infer(front, {"user_id": text_array(user), **more}) for front in ("recommend", name))
+            assert one.keys() == other.keys()
+            assert all((one[key] == other[key]).all() for key in one)
+    control.unload(name)
 
 
 def test_seen_items_stay_away_and_liked_ones_are_named(client: Client, world: World) -> None:

@@ -90,14 +90,15 @@ def test_an_unchanged_config_is_not_written_again(tmp_path: Path) -> None:
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
-def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source() -> None:
-    config = ensemble_config(SIGNATURES, 7)
+@pytest.mark.parametrize(
+    ("gpu", "names"),
+    [(False, ["direct"]), (True, ["features", "catalogue_ranker", "answer"])],
+    ids=["cpu", "gpu"],
+)
+def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(gpu: bool, names: list[str]) -> None:
+    config = ensemble_config(SIGNATURES, 7, gpu=gpu)
     steps = config.ensemble_scheduling.step
-    assert [(step.model_name, step.model_version) for step in steps] == [
-        ("features", 7),
-        ("catalogue_ranker", 7),
-        ("answer", 7),
-    ]
+    assert [(step.model_name, step.model_version) for step in steps] == [(name, 7) for name in names]
     there = {tensor.name for tensor in config.input}
     for step in steps:
         assert set(step.input_map.values()) <= there

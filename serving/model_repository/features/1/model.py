@@ -1,153 +1,31 @@
-"""user_id → the ranker's user tensors, from the online store that was deployed with the model, and what may be shown.
+"""The feature model: what users.py says, as a model of its own. A request holds up to `max_batch_size` users."""
 
-A request holds up to `max_batch_size` users; all inputs but `user_id` may be left out. A user nobody has seen gets the
-unseen index, the numbers of somebody without history, and no interest: the same as a first visit in training. What
-`context` says about a user stands before what the store knows.
-"""
-
-import json
 import os
-import traceback
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
-from catalogue import Catalogue
-from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
-from wishes import RequestError, Wishes, shown
-
-FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a fault of ours would raise: callers get one line, the log gets the trace."""
+from users import FAILURES, Users, failure
 
 
 class TritonPythonModel:
     """The feature model of one version."""
 
     def initialize(self, args):
-        """Read `features.json` and open the online store beside it."""
-        folder = os.path.join(args["model_repository"], args["model_version"])
-        with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
-            self.facts = json.load(stream)
-        self.catalogue = Catalogue(
-            self.facts["item_ids"], self.facts["filters"], self.facts["num_excluded"], self.facts["popular_rows"]
-        )
-        # Lists of pairs, not mappings: their order is the order of the tensors' columns.
-        self.indices = {
-            field: {value: row + 1 for row, value in enumerate(values)} for field, values in self.facts["user_fields"]
-        }
-        self.defaults = dict(self.facts["user_numeric"])
-        self.facets = dict(self.facts["interest"])
-        store_path = os.path.join(folder, self.facts["online_store"])
-        try:
-            self.store = open_store(store_path, self.facts["project"], self.facts["views"])
-        except OnlineStoreError as error:
-            raise pb_utils.TritonModelException(str(error)) from None
+        """Open what the version folder holds."""
+        self.users = Users(os.path.join(args["model_repository"], args["model_version"]))
 
     def execute(self, requests):
         """Answer each request on its own; a bad one gets one clear line."""
         responses = []
         for request in requests:
             try:
-                responses.append(pb_utils.InferenceResponse(output_tensors=self._answer(request)))
-            except RequestError as error:
-                responses.append(_failed(error, pb_utils.TritonError.INVALID_ARG))
-            except OnlineStoreUnavailableError as error:
-                responses.append(_failed(error, pb_utils.TritonError.UNAVAILABLE))
-            except OnlineStoreError as error:
-                responses.append(_failed(error, pb_utils.TritonError.INTERNAL))
-            except FAULTS as error:
-                pb_utils.Logger.log_error(traceback.format_exc())
-                responses.append(_failed(f"features failed: {type(error).__name__}", pb_utils.TritonError.INTERNAL))
+                tensors = self.users.tensors(request)
+            except FAILURES as error:
+                responses.append(failure(error, "features"))
+                continue
+            outputs = [pb_utils.Tensor(name, array) for name, array in tensors.items()]
+            responses.append(pb_utils.InferenceResponse(output_tensors=outputs))
         return responses
 
     def finalize(self):
         """Close the store."""
-        self.store.close()
-
-    def _answer(self, request):
-        wishes = Wishes(request, self.facts["max_k"])
-        self._check_context(wishes.context)
-        found = self.store.read("user_id", wishes.user_ids)
-        tensors = {
-            "user_fields": self._fields(wishes, found),
-            "user_numeric": self._numeric(found),
-            "user_interest": self._interest(found),
-            "user_history": self._history(found),
-            "exclude_rows": self._exclude_rows(wishes, found),
-            "k": wishes.k[:, None],
-            "liked_item_id": self._liked(found),
-        }
-        return [pb_utils.Tensor(name, array) for name, array in tensors.items() if array.shape[1]]
-
-    def _check_context(self, context):
-        known = [field for field in self.indices if field != "user_id"]
-        for column in sorted({column for values in context for column in values}):
-            if column not in known:
-                raise RequestError(f"context has no column {shown(column)}; known: {', '.join(known) or 'none'}")
-
-    def _fields(self, wishes, found):
-        rows = []
-        for user_id, features, said in zip(wishes.user_ids, found, wishes.context, strict=True):
-            values = {**features, **said, "user_id": user_id}
-            rows.append([table.get(values.get(field, ""), 0) for field, table in self.indices.items()])
-        return np.array(rows, dtype=np.int64)
-
-    def _numeric(self, found):
-        rows = [[features.get(name, value) for name, value in self.defaults.items()] for features in found]
-        return np.array(rows, dtype=np.float32).reshape(len(found), len(self.defaults))
-
-    def _interest(self, found):
-        result = np.zeros((len(found), sum(self.facets.values())), dtype=np.float32)
-        for row, features in zip(result, found, strict=True):
-            start = 0
-            for name, dim in self.facets.items():
-                vector = features.get(name, ())
-                if len(vector) not in (0, dim):
-                    raise OnlineStoreError(f"{name} in the online store has {len(vector)} dimensions, expected {dim}")
-                row[start : start + len(vector)] = vector
-                start += dim
-        return result
-
-    def _history(self, found):
-        """Catalogue rows + 1 of the recent liked items, oldest first, padded with 0 on the left."""
-        length = self.facts["history_length"]
-        result = np.zeros((len(found), length), dtype=np.int64)
-        for row, features in zip(result, found, strict=True):
-            # An item that has left the catalogue keeps its place as padding.
-            liked = [self.catalogue.row_of.get(item, -1) + 1 for item in features.get("recent_liked", ())][-length:]
-            if length and liked:
-                row[-len(liked) :] = liked
-        return result
-
-    def _exclude_rows(self, wishes, found):
-        asked = zip(wishes.candidates, wishes.filters, wishes.exclude_seen, wishes.k, found, strict=True)
-        rows = [
-            self.catalogue.exclude_rows(
-                candidates,
-                filters,
-                features.get("seen", ()) if exclude_seen else (),
-                None if features else self._pool(k),
-            )
-            for candidates, filters, exclude_seen, k, features in asked
-        ]
-        width = max(len(row) for row in rows)
-        return np.stack([np.pad(row, (0, width - len(row)), constant_values=-1) for row in rows])
-
-    def _pool(self, k):
-        """How many popular items somebody without any features is shown the best k of; None: all items.
-
-        The model was trained on what people chose to rate. It says who would like what once they have seen it, and
-        for somebody unknown that alone is a worse guess than what many have liked (docs/serving.md).
-        """
-        times = self.facts["newcomer_pool"]
-        return None if times is None or not len(self.catalogue.popular_rows) else int(np.ceil(k * times))
-
-    def _liked(self, found):
-        """Newest first, padded with empty texts to at least one column."""
-        lists = [list(reversed(features.get("recent_liked", ())))[: self.facts["num_liked"]] for features in found]
-        width = max(1, *(len(items) for items in lists)) if lists else 1
-        rows = [[item.encode() for item in items] + [b""] * (width - len(items)) for items in lists]
-        return np.array(rows, dtype=np.object_).reshape(len(found), width)
-
-
-def _failed(error, code):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
+        self.users.close()

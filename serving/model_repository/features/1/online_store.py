@@ -13,6 +13,7 @@ import numpy as np
 
 STRING_TYPE = 2  # feast.types.ValueType.STRING
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+ONE_TEXT = 1 << 3 | BYTES  # tag of StringList.val
 
 
 class OnlineStoreError(Exception):
@@ -49,9 +50,11 @@ class OnlineStore:
         if not Path(path).is_file():
             raise OnlineStoreError(f"the online store {path} is missing")
         self.views = views
+        self.names = [frozenset(names) for names in views.values()]
         self.project = project
         try:
-            self.connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+            # Nobody writes to a deployed store: no locks, no looking for a journal.
+            self.connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
             found = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         except sqlite3.Error as error:
             raise OnlineStoreError(f"{path} is not an online store: {error}") from None
@@ -73,20 +76,26 @@ class OnlineStore:
         Returns:
             One dict per id: feature → str, float, list of str or float32 array.
         """
+        if not self.views:
+            return [{} for _ in entity_ids]
         keys = [entity_key(key, entity_id) for entity_id in entity_ids]
         found: dict[bytes, dict[str, object]] = {entity: {} for entity in keys}
-        marks = ", ".join("?" * len(found))
-        for view, names in self.views.items():
-            query = f'SELECT entity_key, feature_name, value FROM "{self.project}_{view}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
-            try:
-                rows = self.connection.execute(query, list(found)).fetchall()
-            except sqlite3.Error as error:
-                raise OnlineStoreError(f"view {view} could not be read: {error}") from None
-            for entity, name, value in rows:
-                parsed = parse_value(value)
-                if name in names and parsed is not None:
-                    found[entity][name] = parsed
+        try:
+            rows = self.connection.execute(self._query(len(found)), list(found)).fetchall()
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"the online store could not be read: {error}") from None
+        for view, entity, name, value in rows:
+            if name in self.names[view] and (parsed := parse_value(value)) is not None:
+                found[entity][name] = parsed
         return [found[entity] for entity in keys]
+
+    def _query(self, num_entities: int) -> str:
+        """All views at once; the connection keeps the prepared statements."""
+        marks = ", ".join(f"?{number}" for number in range(1, num_entities + 1))
+        return " UNION ALL ".join(
+            f'SELECT {n}, entity_key, feature_name, value FROM "{self.project}_{view}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
+            for n, view in enumerate(self.views)
+        )
 
 
 def entity_key(name: str, value: str) -> bytes:
@@ -117,11 +126,25 @@ def _parse(data: bytes) -> object:
         elif number in (5, 6):
             result = struct.unpack("<d" if number == 5 else "<f", content)[0]
         elif number == 12:
-            result = [text.decode() for _, text in _fields(content)]
+            result = _texts(content)
         elif number == 16:
             result = np.concatenate([np.zeros(0, "<f4"), *(np.frombuffer(part, "<f4") for _, part in _fields(content))])
         elif number != 19:  # null_val
             raise OnlineStoreError(f"a value has the type number {number}; known are texts, floats and lists of them")
+    return result
+
+
+def _texts(data: bytes) -> list[str]:
+    """Texts of a list; ids are short, and for them a tag and a length are a byte each."""
+    result, place, end = [], 0, len(data)
+    while place + 1 < end:
+        size = data[place + 1]
+        if data[place] != ONE_TEXT or size >= 0x80:
+            return [text.decode() for _, text in _fields(data)]
+        place += 2 + size
+        result.append(data[place - size : place].decode())
+    if place != end:
+        raise OnlineStoreError("a value is cut short")
     return result
 
 

@@ -1,0 +1,56 @@
+"""The catalogue ranker's graph in this process, on one thread."""
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+ORT_ERRORS = tuple(
+    getattr(ort_state, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
+                 "RuntimeException")
+)  # fmt: skip
+OUTPUTS = ["catalogue_row", "score"]
+
+
+class Graph:
+    """One graph.
+
+    Args:
+        path: The ONNX file.
+
+    Raises:
+        ORT_ERRORS: It is no whole graph.
+    """
+
+    def __init__(self, path):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.names = [tensor.name for tensor in self.session.get_inputs()]
+
+    def run(self, asked):
+        """Rank the catalogue for several requests: in one run those whose tensors are equally wide.
+
+        Args:
+            asked: Number of the request → its tensors.
+
+        Returns:
+            Number of the request → rows and scores, or the error that the graph gave.
+        """
+        groups = {}
+        for number, tensors in asked.items():
+            groups.setdefault(tensors["exclude_rows"].shape[1], []).append(number)
+        results = {}
+        for numbers in groups.values():
+            feed = {name: np.concatenate([asked[number][name] for number in numbers]) for name in self.names}
+            try:
+                outputs = self.session.run(OUTPUTS, feed)
+            except ORT_ERRORS as error:
+                results |= dict.fromkeys(numbers, error)
+                continue
+            ends = np.cumsum([len(asked[number]["k"]) for number in numbers])[:-1]
+            results |= dict(
+                zip(numbers, zip(*(np.split(output, ends) for output in outputs), strict=True), strict=True)
+            )
+        return results

@@ -1,0 +1,138 @@
+"""Finds items near a user in an index and ranks them: what stands in for one graph of the whole catalogue.
+
+The formulas are those of `lorefuse.retrieval.vectors` and `lorefuse.retrieval.index`; the reference answers that travel
+with a version, and tests, hold both sides together.
+"""
+
+import json
+import os
+
+import faiss
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+from tables import open_tables
+
+ORT_ERRORS = tuple(
+    getattr(ort_state, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
+                 "RuntimeException")
+)  # fmt: skip
+OPEN_ERRORS = (*ORT_ERRORS, OSError, RuntimeError, ValueError, LookupError)
+"""What a file that is missing or not whole raises."""
+
+
+class Retriever:
+    """Towers, index, item tables and ranker of one version.
+
+    Args:
+        folder: Version folder; holds `retrieval.json`, `items.faiss`, `two_tower.safetensors`,
+            `item_tables.safetensors` and `ranker.onnx`.
+        row_of: Item id → row of the catalogue, where somebody has it already; else it is made of `retrieval.json`.
+
+    Raises:
+        OPEN_ERRORS: A file is missing or not whole.
+    """
+
+    def __init__(self, folder, row_of=None):
+        with open(os.path.join(folder, "retrieval.json"), encoding="utf-8") as stream:
+            self.facts = json.load(stream)
+        item_ids = self.facts.pop("item_ids")
+        self.row_of = row_of or {item_id: row for row, item_id in enumerate(item_ids)}
+        faiss.omp_set_num_threads(1)
+        self.index = faiss.read_index(os.path.join(folder, "items.faiss"))
+        self.towers = open_tables(os.path.join(folder, "two_tower.safetensors"))
+        self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        path = os.path.join(folder, "ranker.onnx")
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.names = [tensor.name for tensor in self.session.get_inputs()]
+        half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])
+        self.weights = (np.ones(len(ages)) if half_life is None else 0.5 ** (ages / half_life)).astype(np.float32)
+
+    def run(self, asked):
+        """Rank for several requests.
+
+        Args:
+            asked: Number of the request → its tensors, as `features` gives them.
+
+        Returns:
+            Number of the request → rows and scores, or the error that the ranker gave.
+        """
+        results = {}
+        for number, tensors in asked.items():
+            try:
+                results[number] = self.rank(tensors)
+            except ORT_ERRORS as error:
+                results[number] = error
+        return results
+
+    def rank(self, tensors):
+        """Return rows int64 (B, K) and scores float32 (B, K).
+
+        Best first, and the lower row first among equals; where fewer than K items remain, row -1 with score -inf.
+        """
+        vectors = self.user_vectors(tensors["user_fields"], tensors["liked_item_id"])
+        shape = (len(vectors), min(self.facts["num_returned"], self.index.ntotal))
+        rows, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+        for user, vector in enumerate(vectors):
+            found = self.find(vector, tensors["exclude_rows"][user])
+            if not len(found):
+                continue
+            score = self._scores(tensors, user, found)
+            best = np.argsort(-score, kind="stable")[: shape[1]]
+            rows[user, : len(best)], scores[user, : len(best)] = found[best], score[best]
+        return rows, scores
+
+    def user_vectors(self, user_fields, liked_item_ids):
+        """Return vectors of unit length, float32 (B, D); liked items come newest first."""
+        towers, length = self.towers, len(self.weights)
+        offsets = towers["user_offsets"]
+        known = user_fields < np.diff(offsets)
+        vectors = towers["user_table"][np.where(known, user_fields, 0) + offsets[:-1]].sum(1)
+        for vector, item_ids in zip(vectors, liked_item_ids, strict=True):
+            past = np.array([self.row_of.get(item_id.decode(), -1) for item_id in item_ids[:length]], np.int64)
+            weights = np.where(past >= 0, self.weights[: len(past)], 0)
+            if weights.any():
+                vector += (weights / weights.sum()) @ towers["item_vectors"][past] @ towers["history"]
+        return np.ascontiguousarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), "f4")
+
+    def find(self, vector, codes):
+        """Return the rows worth ranking, lowest first: all that may be shown where they are few, else the nearest.
+
+        Args:
+            vector: The user's.
+            codes: `exclude_rows` of the user: a row that may not be shown, -1 for padding, or -2 - row for one that
+                may; where there is one of these, no others may.
+        """
+        num_items, num_retrieved = self.index.ntotal, self.facts["num_retrieved"]
+        listed, excluded = -2 - codes[codes <= -2], codes[(codes >= 0) & (codes < num_items)]
+        allowed = np.full(num_items, not len(listed))
+        allowed[listed[listed < num_items]] = True
+        allowed[excluded] = False
+        num_left = int(np.count_nonzero(allowed))
+        if num_left <= num_retrieved:
+            return np.flatnonzero(allowed)
+        bits = np.packbits(allowed, bitorder="little")
+        selector = faiss.IDSelectorBitmap(bits) if num_left < num_items else None
+        # Nothing is fetched to be thrown away: excluded items are skipped, and the more there are, the more cells are
+        # read.
+        probes = -(-self.facts["num_probes"] * num_items // num_left)
+        while True:
+            parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.index.nlist), sel=selector)
+            _, found = self.index.search(vector[None], num_retrieved, params=parameters)
+            rows = found[0][found[0] >= 0]
+            if len(rows) == num_retrieved or probes >= self.index.nlist:
+                return np.sort(rows)
+            probes *= 2
+
+    def _scores(self, tensors, user, rows):
+        feed = {}
+        for name in self.names:
+            if name in self.items:
+                feed[name] = self.items[name][rows]
+            else:
+                feed[name] = np.repeat(tensors[name][user : user + 1], len(rows), axis=0)
+        return self.session.run(["score"], feed)[0].reshape(-1)
