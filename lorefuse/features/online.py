@@ -134,6 +134,7 @@ def repo_config(store_path: Path, project: str | None = None) -> RepoConfig:
         registry=str(store_path / REGISTRY_FILE),
         online_store={"type": "sqlite", "path": str(store_path / ONLINE_FILE)},
         offline_store={"type": "lorefuse.features.asof_store.AsofOfflineStore"},
+        batch_engine={"type": "lorefuse.features.bulk_engine.BulkComputeEngine"},
         entity_key_serialization_version=3,
         repo_path=str(repo_path),
     )

@@ -141,10 +141,10 @@ def redis_server(folder_path: Path) -> Server:
     return server
 
 
-def redis_url(port: int) -> str:
+def redis_url(port: int, database: int = 0) -> str:
     from urllib.parse import quote
 
-    return f"redis://:{quote(PASSWORD, safe='')}@{HOST}:{port}/0"
+    return f"redis://:{quote(PASSWORD, safe='')}@{HOST}:{port}/{database}"
 
 
 S3_KEYS = {
