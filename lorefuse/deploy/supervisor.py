@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 from lorefuse.atomic import write_json
 from lorefuse.deploy.runtime import find_runtime
 from lorefuse.errors import DeployError, UsageError
-from lorefuse.export.router import CANARY, STABLE
-from lorefuse.export.signature import EMBED, RANKER, RECOMMEND
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
@@ -242,8 +240,7 @@ class Supervisor:
 
         runtime = find_runtime(self.python_path, self.serve_path / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
-        names = (RANKER, STABLE, CANARY, RECOMMEND, EMBED)
-        loaded = [name for name in names if (self.repository_path / name / "config.pbtxt").is_file()]
+        loaded = sorted(path.parent.name for path in self.repository_path.glob("*/config.pbtxt"))
         command = [
             str(runtime.server_path),
             f"--model-repository={self.repository_path}",
