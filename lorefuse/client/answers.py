@@ -81,6 +81,7 @@ def recommend_inputs(
     candidates: Sequence[str] | None,
     filters: Filters | None,
     context: Mapping[str, str] | None,
+    context_vector: Sequence[float] | NDArray[Any] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return the tensors of one `recommend` request.
 
@@ -104,6 +105,8 @@ def recommend_inputs(
         inputs["filters"] = text_row(_conditions(filters))
     if context:
         inputs["context"] = text_row([f"{column}={value}" for column, value in context.items()])
+    if context_vector is not None:
+        inputs["context_vector"] = np.asarray(context_vector, dtype=np.float32).reshape(1, -1)
     return inputs
 
 

@@ -63,10 +63,11 @@ class AsyncClient:
         candidates: Sequence[str] | None = None,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
+        context_vector: Sequence[float] | NDArray[Any] | None = None,
         timeout_s: float | None = None,
     ) -> Recommendation:
         """Return the k best items for a user; arguments and errors as `Client.recommend`."""
-        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context)
+        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
         return answers.recommendation(await self._infer(RECOMMEND, inputs, timeout_s))
 
     async def score_text(

@@ -66,6 +66,7 @@ class Client:
         candidates: Sequence[str] | None = None,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
+        context_vector: Sequence[float] | NDArray[Any] | None = None,
         timeout_s: float | None = None,
     ) -> Recommendation:
         """Return the k best items for a user; somebody unknown gets what suits a newcomer.
@@ -78,13 +79,15 @@ class Client:
             filters: Column → value or alternatives, e.g. ``{"genres": ["Drama", "War"], "decade": "1990s"}``: an item
                 must fit every column. Or texts, which can also refuse: ``["genres!=Horror"]``.
             context: What is known about the user now, e.g. ``{"gender": "F"}``; stands before what the store knows.
+            context_vector: What the user asked just now, as the model's encoder gives it, (D,): for a model that was
+                trained with `data.source.context_text`. ``client.score_text("red shoes").vector`` is such a vector.
             timeout_s: Deadline of this call.
 
         Raises:
-            UsageError: k is out of range, the user id is empty, or there is no such column.
+            UsageError: k is out of range, the user id is empty, or there is no such column or vector.
             UnreachableError: The server is not there, did not answer in time, or has no model.
         """
-        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context)
+        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
         return answers.recommendation(self._infer(RECOMMEND, inputs, timeout_s))
 
     def score_text(self, text: str, user_id: str | None = None, *, timeout_s: float | None = None) -> NewItemScore:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from lorefuse import contract as c
 from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.contract import Alias, Tensor, View
 from lorefuse.errors import ArtifactError, UsageError
@@ -46,6 +47,7 @@ from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.features import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
+CONTEXT_FILE = "context.npz"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER, s.DIRECT)
 _USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
 
@@ -201,6 +203,23 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "max_k": config.serving.max_k,
     }
     write_json(path / "features.json", content)
+    if any(facet.name == c.CONTEXT_TEXT for facet in spec.interest):
+        _write_context(bundle, path)
+
+
+def _write_context(bundle: Bundle, path: Path) -> None:
+    """Write the map from an encoder's vector of what a user asks to the space of the items' first facet."""
+    from lorefuse.embedding.reduce import Reducer
+
+    reducer = Reducer.load(bundle.path)
+    first = slice(0, None if reducer.input_blocks is None else int(reducer.input_blocks[0]))
+    np.savez(
+        path / CONTEXT_FILE,
+        mean=reducer.mean[first],
+        components=reducer.components[first],
+        scale=reducer.scale,
+        num_facets=np.int64(1 if reducer.input_blocks is None else len(reducer.input_blocks)),
+    )
 
 
 def _popular_rows(bundle: Bundle) -> list[int]:

@@ -24,6 +24,7 @@ FEATURES, ANSWER, DIRECT, RECOMMEND, EMBED = "features", "answer", "direct", "re
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
 TEXT, VECTOR = "text", "vector"
 CANDIDATES, FILTERS, CONTEXT = "candidates", "filters", "context"
+CONTEXT_VECTOR = "context_vector"
 LIKED_ITEM_ID, LIKED_TITLE = "liked_item_id", "liked_title"
 MODEL_VERSION, ALIAS = "model_version", "alias"
 DATA_CUTOFF, EMBEDDING_ADDRESS = "data_cutoff", "embedding_address"
@@ -158,6 +159,11 @@ class ServingSignature:
             TensorSignature(K, "int32", optional=True),
             TensorSignature(EXCLUDE_SEEN, "bool", optional=True),
             *(TensorSignature(name, "bytes", (-1,), optional=True) for name in (CANDIDATES, FILTERS, CONTEXT)),
+            *(
+                TensorSignature(CONTEXT_VECTOR, "float32", (-1,), optional=True)
+                for facet in spec.interest
+                if facet.name == c.CONTEXT_TEXT
+            ),
         )
         answer = (
             TensorSignature(c.ITEM_ID, "bytes", (-1,)),

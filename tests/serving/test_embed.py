@@ -14,6 +14,7 @@ import torch
 from lorefuse.atomic import sha256_json, write_json
 from lorefuse.client import Client
 from lorefuse.config import EmbeddingConfig
+from lorefuse.contract import CONTEXT_TEXT, Tensor
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.new_item import new_item_tensors
@@ -21,11 +22,15 @@ from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.embedding.embed import embed_new_item
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.embedding.space import space_of
-from lorefuse.errors import DeployError
+from lorefuse.errors import DeployError, UsageError
+from lorefuse.export.bundle import item_tables
 from lorefuse.export.repository import companions
 from lorefuse.export.wire import text_row
+from lorefuse.features.aggregates import unit_rows
+from lorefuse.features.spec import InterestFacet
+from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
-from tests.serving.synthetic import TEXT_DIM, World, make_bundle
+from tests.serving.synthetic import TEXT_DIM, World, make_bundle, make_ranker
 from tests.unit.embedding.conftest import save_encoder
 
 DIM = 16
@@ -51,12 +56,25 @@ def speaking(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     write_json(path / "embeddings" / "embedding.json", {"address": address, "dim": DIM})
     serving = world.config.serving.model_copy(update={"embed": True})
     config = world.config.model_copy(update={"embedding": embedding, "serving": serving})
-    return dataclasses.replace(world, path=path, config=config)
+    return dataclasses.replace(world, path=path, config=config, training_set=_with_questions(world.training_set))
+
+
+def _with_questions(rows: TrainingSet) -> TrainingSet:
+    """The rows as if users had asked something before each."""
+    facet = InterestFacet(name=CONTEXT_TEXT, against=Tensor.ITEM_TEXT, dim=TEXT_DIM, as_field=True)
+    asked = unit_rows(np.random.default_rng(6).standard_normal((rows.num_states, TEXT_DIM)))
+    spec = rows.spec.model_copy(update={"interest": (*rows.spec.interest, facet)})
+    return dataclasses.replace(rows, spec=spec, user_interest=np.concatenate([rows.user_interest, asked], axis=1))
 
 
 @pytest.fixture(scope="module")
-def bundle_path(speaking: World, rankers: tuple[Ranker, Ranker]) -> Path:
-    return make_bundle(speaking, rankers[0], speaking.path / "bundle")
+def ranker(speaking: World) -> Ranker:
+    return make_ranker(speaking, 1)
+
+
+@pytest.fixture(scope="module")
+def bundle_path(speaking: World, ranker: Ranker) -> Path:
+    return make_bundle(speaking, ranker, speaking.path / "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +87,7 @@ def server(new_supervisor: Callable[[], Supervisor], bundle_path: Path, world: W
 
 @pytest.mark.triton
 def test_words_become_the_vector_and_the_score_of_torch(
-    server: Supervisor, speaking: World, bundle_path: Path, rankers: tuple[Ranker, Ranker]
+    server: Supervisor, speaking: World, bundle_path: Path, ranker: Ranker
 ) -> None:
     with Client(server.url) as client:
         for text in TEXTS:
@@ -81,11 +99,41 @@ def test_words_become_the_vector_and_the_score_of_torch(
                 inputs = {**client.user_tensors(user or "nobody"), **new_item_tensors(text, bundle_path)}
                 with torch.no_grad():
                     rows = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
-                    score = rankers[0].to_score(rankers[0](**rows)).item()
+                    score = ranker.to_score(ranker(**rows)).item()
                 assert got.score == pytest.approx(score, abs=1e-4)
         assert got.embedding_address == sha256_json(space_of(speaking.config.embedding))
         assert (got.model_version, got.alias) == ("1", "champion")
         assert client.recommend("u3").embedding_address == got.embedding_address
+
+
+@pytest.mark.triton
+def test_what_the_user_asks_reaches_the_ranker(server: Supervisor, speaking: World, ranker: Ranker) -> None:
+    """A known user and a newcomer, held to torch: one more block of user tensors, from the words of a question."""
+    catalogue = item_tables(speaking.training_set)
+    reducer = Reducer.load(speaking.path / "vectors")
+    with Client(server.url) as client:
+        for user in ("u3", "nobody"):
+            before = client.recommend(user, k=5)
+            assert not client.user_tensors(user)["user_interest"][:, -TEXT_DIM:].any()
+            for text in TEXTS[:2]:
+                vector = client.score_text(text).vector
+                answer = client.recommend(user, k=5, context_vector=vector)
+                inputs = client.user_tensors(user)
+                reduced = unit_rows(reducer.transform(vector[None], np.ones(1, bool)))
+                inputs["user_interest"] = np.concatenate([inputs["user_interest"][:, :-TEXT_DIM], reduced], axis=1)
+                with torch.no_grad():
+                    users = ranker.encode_user(**{name: torch.as_tensor(array) for name, array in inputs.items()})
+                    items = ranker.encode_item(**{name: torch.as_tensor(table) for name, table in catalogue.items()})
+                    scores = ranker.to_score(ranker.cross_all(users, items))[0].numpy()
+                row_of = {item: row for row, item in enumerate(speaking.dataset.items()["item_id"])}
+                expected = [scores[row_of[item.item_id]] for item in answer.items]
+                assert [item.score for item in answer.items] == pytest.approx(expected, abs=1e-4)
+                assert [item.score for item in answer.items] != [item.score for item in before.items]
+        assert client.recommend("u3", k=5, context_vector=np.zeros(DIM)).items == client.recommend("u3", k=5).items
+        too_wide, not_finite = np.zeros(DIM + 1), np.full(DIM, np.nan)
+        for wrong, message in ((too_wide, "17 dimensions; this model reads 16"), (not_finite, "not finite")):
+            with pytest.raises(UsageError, match=message):
+                client.recommend("u3", context_vector=wrong)
 
 
 @pytest.mark.triton

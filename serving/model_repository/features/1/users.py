@@ -10,6 +10,7 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from asked import CONTEXT_FACET, Asked
 from catalogue import Catalogue
 from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
 from wishes import RequestError, Wishes, shown
@@ -37,6 +38,7 @@ class Users:
         }
         self.defaults = dict(self.facts["user_numeric"])
         self.facets = dict(self.facts["interest"])
+        self.asked = Asked.of(folder) if CONTEXT_FACET in self.facets else None
         store_path = os.path.join(folder, self.facts["online_store"])
         try:
             self.store = open_store(store_path, self.facts["project"], self.facts["views"])
@@ -60,7 +62,7 @@ class Users:
         tensors = {
             "user_fields": self._fields(wishes, found),
             "user_numeric": self._numeric(found),
-            "user_interest": self._interest(found),
+            "user_interest": self._interest(self._with_context(request, found)),
             "user_history": self._history(found),
             "exclude_rows": self._exclude_rows(wishes, found),
             "k": wishes.k[:, None],
@@ -96,6 +98,13 @@ class Users:
                 row[start : start + len(vector)] = vector
                 start += dim
         return result
+
+    def _with_context(self, request, found):
+        """What was asked stands beside what the store knows; a user's features without it where nothing was."""
+        vectors = None if self.asked is None else self.asked.vectors(request, len(found))
+        if vectors is None:
+            return found
+        return [{**features, CONTEXT_FACET: vector} for features, vector in zip(found, vectors, strict=True)]
 
     def _history(self, found):
         """Catalogue rows + 1 of the recent liked items, oldest first, padded with 0 on the left."""
