@@ -9,6 +9,7 @@ import typer
 
 from lorefuse.cli_pipelines import run_module
 from lorefuse.cli_study import ConfigOption
+from lorefuse.cli_training import register_training_commands
 
 if TYPE_CHECKING:
     from lorefuse.config.submission import Access
@@ -37,6 +38,7 @@ def register_cluster_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     for name, command in (("compile", compile_pipeline), ("submit", submit), ("result", result)):
         app.command(name=name)(command)
+    register_training_commands(app)
 
 
 def compile_pipeline(

@@ -17,7 +17,7 @@ from lorefuse.errors import UsageError
 _CRON_FIELD = re.compile(r"^[0-9A-Za-z*/,?#LW-]+$")
 _CRON_MACRO = re.compile(r"^@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+[smh].*)$")
 _OPTIONS = {"token_path": "token-file", "params": "param"}
-T = TypeVar("T", bound="Access")
+T = TypeVar("T", bound=Section)
 
 
 class Access(Section):
@@ -88,7 +88,7 @@ def ask(kind: type[T], **content: Any) -> T:
     """Return a checked request.
 
     Args:
-        kind: `Submission` or `Query`.
+        kind: `Submission`, `Query`, or another request.
         content: Its fields.
 
     Raises:
