@@ -58,11 +58,11 @@ class Users:
         """
         wishes = Wishes(request, self.facts["max_k"])
         self._check_context(wishes.context)
-        found = self.store.read("user_id", wishes.user_ids)
+        found = self._with_context(request, self.store.read("user_id", wishes.user_ids))
         tensors = {
             "user_fields": self._fields(wishes, found),
             "user_numeric": self._numeric(found),
-            "user_interest": self._interest(self._with_context(request, found)),
+            "user_interest": self._interest(found),
             "user_history": self._history(found),
             "exclude_rows": self._exclude_rows(wishes, found),
             "k": wishes.k[:, None],
@@ -100,11 +100,12 @@ class Users:
         return result
 
     def _with_context(self, request, found):
-        """What was asked stands beside what the store knows; a user's features without it where nothing was."""
+        """What was asked stands beside what the store knows; and whoever asks is not shown what most like."""
         vectors = None if self.asked is None else self.asked.vectors(request, len(found))
         if vectors is None:
             return found
-        return [{**features, CONTEXT_FACET: vector} for features, vector in zip(found, vectors, strict=True)]
+        pairs = zip(found, vectors, strict=True)
+        return [{**features, CONTEXT_FACET: vector} if vector.any() else features for features, vector in pairs]
 
     def _history(self, found):
         """Catalogue rows + 1 of the recent liked items, oldest first, padded with 0 on the left."""
