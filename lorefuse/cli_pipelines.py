@@ -1,4 +1,4 @@
-"""Commands that run the other pipelines here: tune, refresh, backfill."""
+"""Commands that run the other pipelines here: embed, tune, refresh, backfill."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from lorefuse.settings import settings
 
 def register_pipeline_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for name, command in (("tune", tune), ("refresh", refresh), ("backfill", backfill)):
+    for name, command in (("embed", embed), ("tune", tune), ("refresh", refresh), ("backfill", backfill)):
         app.command(name=name)(command)
+
+
+def embed(config: ConfigOption) -> None:
+    """Encode the catalogue's texts in embedding.num_shards parts side by side; `lorefuse run` then finds them all."""
+    from lorefuse.config import load_config
+
+    load_config(config)  # a mistake in the preset is said before anything starts
+    run_module("pipelines.run", ["--pipeline", "embed_shards", "--config", str(config.resolve())])
 
 
 def tune(config: ConfigOption) -> None:

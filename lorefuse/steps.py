@@ -64,7 +64,7 @@ def embed(config: Config, dataset: Folder) -> StepResult:
         return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")}
 
     # Facets stay in: each is a text of its own to encode.
-    apart = {*REDUCTION_FIELDS, "num_threads", "fine_tune"} - {"facets"}
+    apart = {*REDUCTION_FIELDS, "num_threads", "num_shards", "fine_tune"} - {"facets"}
     key: dict[str, Any] = {"embedding": embedding.model_dump(mode="json", exclude=apart)}
     if Path(embedding.encoder).expanduser().is_dir():
         key["revision"] = resolve(embedding).revision  # a folder may hold other weights under its old name

@@ -29,7 +29,7 @@ from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 from lorefuse.steps_refresh import new_files
 
-PIPELINES = ("training", "tuning", "refresh", "backfill")
+PIPELINES = ("training", "tuning", "refresh", "backfill", "embed_shards")
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
 
@@ -126,6 +126,8 @@ def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:
         return f"Report: {home_path / 'refresh.html'}"
     if pipeline == "backfill":
         return f"Features by range of days: {home_path / 'backfill' / config.name}"
+    if pipeline == "embed_shards":
+        return "lorefuse run finds every text in the cache."
     if pipeline == "tuning":
         return f"To train with what it found: tuning.studies_path: {home_path / 'tuning' / config.name}"
     return f"Report: {home_path / 'report.html'}"
@@ -162,6 +164,8 @@ def _drop_old_runs(runs_path: Path) -> None:
 def _arguments(config: PipelineConfig, given: argparse.Namespace) -> dict[str, Any]:
     """Return a pipeline's parameters beside `config`."""
     strategy = config.split.strategy
+    if given.pipeline == "embed_shards":
+        return {}
     if given.pipeline == "tuning":
         return {"strategy": strategy}
     if given.pipeline == "backfill":

@@ -61,6 +61,7 @@ class EmbeddingConfig(Section):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic of the encoder.")
     device: str = Field("cpu", description="torch device of the encoder.")
     num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
+    num_shards: int = Field(1, ge=1, le=1024, description="Parts that `lorefuse embed` encodes side by side.")
     truncate_dim: int | None = Field(None, ge=1, description="Leading dimensions kept (Matryoshka); null: all.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
     word_dim: int = Field(

@@ -65,10 +65,14 @@ class EmbeddingCache:
 
     def put(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Store vectors (n, dim) of texts in one transaction."""
+        self.put_addressed([self.address(text) for text in texts], vectors)
+
+    def put_addressed(self, addresses: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        """Store vectors (n, dim) of texts known by their addresses, in one transaction."""
         rows = []
-        for text, vector in zip(texts, vectors, strict=True):
+        for address, vector in zip(addresses, vectors, strict=True):
             blob = np.ascontiguousarray(vector, dtype=np.float32).tobytes()
-            rows.append((self.address(text), zlib.crc32(blob), blob))
+            rows.append((address, zlib.crc32(blob), blob))
         self._guarded(lambda connection: _insert(connection, rows))
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:

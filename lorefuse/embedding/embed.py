@@ -27,7 +27,7 @@ from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
 
 ARRAYS_FILE, FACTS_FILE = "item_embeddings.safetensors", "embedding.json"
-_CHUNK = 4096
+CHUNK = 4096
 """Texts encoded between two writes to the cache: the most a killed run has to do again."""
 
 
@@ -130,7 +130,7 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
     distinct = list(dict.fromkeys(text for text in texts if text))
     vectors, found = cache.get(distinct)
     missing = np.flatnonzero(~found)
-    num_tokens = _encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
+    num_tokens = encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
     position = {text: row for row, text in enumerate(distinct)}
     vectors = leading(vectors, kept_dim, config.normalize)
     if config.word_dim and distinct:  # cheaper than the cache
@@ -150,22 +150,32 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
     return result, report
 
 
-def _encode_missing(
+def encode_missing(
     texts: list[str],
     rows: NDArray[np.int64],
     vectors: NDArray[np.float32],
     config: EmbeddingConfig,
     cache: EmbeddingCache,
 ) -> int:
-    """Fill `vectors[rows]`, chunk by chunk, and return the number of tokens.
+    """Fill `vectors[rows]` and the cache, chunk by chunk, and return the number of tokens.
+
+    Args:
+        texts: Distinct texts.
+        rows: Which of them are missing.
+        vectors: (n, dim) of all texts, filled in place.
+        config: The encoder.
+        cache: Receives what is encoded.
+
+    Raises:
+        ArtifactError: A vector is not finite, or the cache cannot be written.
 
     Chunks follow the order of the texts, so a killed run goes on with the very batches it still owed: batches of
     other texts would differ in the last bits.
     """
     encoder = load_encoder(config)
     num_tokens_before = encoder.num_tokens
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
         chunk_texts = [texts[row] for row in chunk]
         encoded = encoder.encode(chunk_texts)
         if not np.isfinite(encoded).all():

@@ -83,7 +83,7 @@ def test_what_decides_nothing_is_not(config: EmbeddingConfig) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_bytes(config: EmbeddingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"w{n} " * (1 + n % 7) for n in range(50)]
-    monkeypatch.setattr(embed, "_CHUNK", 16)
+    monkeypatch.setattr(embed, "CHUNK", 16)
     encode, calls = Encoder.encode, []
 
     def killed_in_the_third_chunk(self: Encoder, chunk: list[str]) -> np.ndarray:
