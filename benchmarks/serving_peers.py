@@ -1,0 +1,235 @@
+"""The whole path of `recommend` at 1 and 8 clients, beside what one would write without Lorefuse, in one run.
+
+All servers stand at once and are asked in turn, round by round; a ratio is taken within a round, and the median over
+rounds is printed with its range, since other work on the machine slows all of them. Ours is `recommend` over gRPC by
+our own client, and again by Triton's perf_analyzer. Beside it: bare onnxruntime in this process (the same graph on a
+user's ready features: no network, no store, no titles), FastAPI with torch and with onnxruntime, with features by
+Feast's SDK or by our reader, and pytriton's callable. All answer the same top ten; that is checked first.
+
+Needs a deployed model: `make demo`. Runs on the loopback address alone.
+
+    python benchmarks/serving_peers.py [--rounds 5] [--seconds 1.0] [--clients 1 8] [--peers ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+from peers.environment import FOLDER, PeerUnavailableError, peer_python
+from peers.load import Call, PerfAnalyzer, measure
+
+from lorefuse.client import Client
+from lorefuse.contract import Tensor
+from lorefuse.deploy.deploy import DEPLOYED_FILE, up
+from lorefuse.deploy.supervisor import Supervisor, free_ports
+from lorefuse.export.onnx import open_session
+from lorefuse.export.repository import MODEL_FILE, REFERENCE_FILE
+from lorefuse.export.signature import CATALOGUE_RANKER, DIRECT, FEATURES
+
+K, START_TIMEOUT_S = 10, 180
+OURS, BARE, LOADED = "Lorefuse, gRPC", "bare onnxruntime", "Lorefuse, by perf_analyzer"
+FASTAPI = {
+    "torch+feast": ("FastAPI + torch + Feast SDK", "torch", "feast"),
+    "onnx+feast": ("FastAPI + onnxruntime + Feast SDK", "onnxruntime", "feast"),
+    "onnx+reader": ("FastAPI + onnxruntime + our reader", "onnxruntime", "reader"),
+}
+PYTRITON = "pytriton's callable"
+Row = dict[str, float]
+
+
+def main() -> None:
+    """Measure and print one table per number of clients."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of requests to each server in a round")
+    parser.add_argument("--clients", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--peers", nargs="*", choices=[*FASTAPI, "pytriton"], default=[*FASTAPI, "pytriton"])
+    args = parser.parse_args()
+    supervisor = Supervisor()
+    was_running = supervisor.process() is not None
+    version = up(supervisor)["version"]
+    if version is None:
+        print("serving_peers: nothing is deployed; run `make demo` first")
+        return
+    start_s, load = time.perf_counter(), os.getloadavg()[0]
+    try:
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+            makers = _makers(stack, supervisor, int(version), args.peers, Path(scratch))
+            users = _user_ids(supervisor, int(version))
+            _check_equal(makers, users)
+            for num_clients in args.clients:
+                rounds = [
+                    _round(makers, supervisor, users, Path(scratch), num_clients, args.seconds)
+                    for _ in range(args.rounds)
+                ]
+                _print(rounds, num_clients)
+    finally:
+        if not was_running:
+            supervisor.stop()
+    print(f"\n{len(os.sched_getaffinity(0))} cores, load {load:.1f} before, {os.getloadavg()[0]:.1f} after", end="; ")
+    print(f"{args.rounds} rounds of {args.seconds:g} s, {time.perf_counter() - start_s:.0f} s in all")
+
+
+def _makers(
+    stack: ExitStack, supervisor: Supervisor, version: int, peers: list[str], scratch_path: Path
+) -> dict[str, Callable[[], Call]]:
+    """Start the peers; return name → what makes a connection for a thread: user → ids of the top ten."""
+    sources = json.loads((supervisor.serve_path / DEPLOYED_FILE).read_text("utf-8"))
+    folder_path = supervisor.repository_path / DIRECT / str(version)
+    client = stack.enter_context(Client(supervisor.url))
+    makers: dict[str, Callable[[], Call]] = {
+        BARE: lambda: _bare(supervisor, version),
+        OURS: lambda: lambda user: [item.item_id for item in client.recommend(user, K).items],
+    }
+    for name in peers:
+        ports = free_ports()
+        command = ["--version-folder", str(folder_path)]
+        try:
+            if name == "pytriton":
+                command += [f"--{kind}-port={getattr(ports, kind)}" for kind in ("grpc", "http", "metrics")]
+                python_path, url = peer_python("pytriton"), f"http://127.0.0.1:{ports.http}/v2/models/recommend/ready"
+                stack.enter_context(_server(python_path, "pytriton", command, url, scratch_path))
+                peer_client = stack.enter_context(Client(f"127.0.0.1:{ports.grpc}"))
+                makers[PYTRITON] = functools.partial(_of_client, peer_client)
+                continue
+            title, score, features = FASTAPI[name]
+            command += ["--port", str(ports.http), "--score", score, "--features", features]
+            command += ["--bundle", sources["bundle_path"], "--store", sources["store_path"]]
+            url = f"http://127.0.0.1:{ports.http}/recommend/1"
+            stack.enter_context(_server(Path(sys.executable), "fastapi", command, url, scratch_path))
+            makers[title] = functools.partial(_http, ports.http)
+        except PeerUnavailableError as error:
+            print(f"{name}: SKIPPED, {error}")
+    return makers
+
+
+def _of_client(client: Client) -> Call:
+    return lambda user: [item.item_id for item in client.recommend(user, K).items]
+
+
+def _http(port: int) -> Call:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def call(user: str) -> list[str]:
+        connection.request("GET", f"/recommend/{user}?k={K}")
+        answer: list[str] = json.loads(connection.getresponse().read())["item_id"]
+        return answer
+
+    return call
+
+
+def _bare(supervisor: Supervisor, version: int) -> Call:
+    from safetensors.numpy import load_file
+
+    folder_path = supervisor.repository_path / CATALOGUE_RANKER / str(version)
+    session, outputs = open_session(folder_path / MODEL_FILE), [Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value]
+    reference = load_file(str(folder_path / REFERENCE_FILE))
+    inputs = {name: array[:1] for name, array in reference.items() if name not in outputs}
+    return lambda user: session.run(outputs, inputs)
+
+
+@contextmanager
+def _server(python_path: Path, name: str, arguments: list[str], url: str, scratch_path: Path) -> Iterator[None]:
+    """Run a peer's server until the block ends."""
+    log_path = scratch_path / f"{len(list(scratch_path.iterdir()))}.log"
+    paths = [str(FOLDER), *([str(FOLDER.parents[1])] if name == "fastapi" else [])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    with log_path.open("wb") as log:
+        command = [str(python_path), str(FOLDER / f"{name}_runner.py"), *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > end_s:
+                raise PeerUnavailableError(f"its server did not start: {log_path.read_text('utf-8')[-800:]}")
+            time.sleep(0.3)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (http on the loopback address)
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _user_ids(supervisor: Supervisor, version: int) -> list[str]:
+    path = supervisor.repository_path / FEATURES / str(version) / "features.json"
+    return list(dict(json.loads(path.read_text("utf-8"))["user_fields"])["user_id"])[:500]
+
+
+def _check_equal(makers: dict[str, Callable[[], Call]], users: list[str]) -> None:
+    """Ask everybody for the same users; who answers something else would be measured at other work."""
+    expected = {user: makers[OURS]()(user) for user in users[:20]}
+    for name, make in makers.items():
+        if name != BARE:
+            call = make()
+            wrong = [user for user, items in expected.items() if call(user) != items]
+            if wrong:
+                sys.exit(f"serving_peers: {name} answers users {wrong[:5]} differently")
+
+
+def _round(
+    makers: dict[str, Callable[[], Call]],
+    supervisor: Supervisor,
+    users: list[str],
+    scratch_path: Path,
+    num_clients: int,
+    seconds: float,
+) -> dict[str, Row]:
+    def by_number(make: Callable[[], Call]) -> Callable[[], Call]:
+        def made() -> Call:
+            call = make()
+            return lambda number: call(users[number % len(users)])
+
+        return made
+
+    rows = {name: measure(by_number(make), num_clients, seconds) for name, make in makers.items()}
+    try:
+        with PerfAnalyzer(supervisor.url, users, scratch_path, supervisor.python_path, num_clients=num_clients,
+                          seconds=seconds) as load:  # fmt: skip
+            rows[LOADED] = load.result()
+    except PeerUnavailableError as error:
+        print(f"perf_analyzer: SKIPPED, {error}")
+    return rows
+
+
+def _print(rounds: list[dict[str, Row]], num_clients: int) -> None:
+    names = [name for name in rounds[0] if all(name in row for row in rounds)]
+    print(f"\n{num_clients} clients, median of {len(rounds)} rounds; ratios of a round, median [range]")
+    print(f"{'':36}  p50 ms   p99 ms   req/s   p50 / bare           ours: times the req/s   p99 / ours")
+    for name in names:
+        p50_ms, p99_ms, rate = (
+            median(row[name][key] for row in rounds) for key in ("p50_ms", "p99_ms", "requests_per_s")
+        )
+        to_bare = [row[name]["p50_ms"] / row[BARE]["p50_ms"] for row in rounds]
+        faster = [row[OURS]["requests_per_s"] / row[name]["requests_per_s"] for row in rounds]
+        tail = [row[name]["p99_ms"] / row[OURS]["p99_ms"] for row in rounds]
+        figures = f"{p50_ms:8.2f} {p99_ms:8.2f} {rate:7.0f}"
+        print(f"{name:36}{figures}   {spread(to_bare):20} {spread(faster):22}  {spread(tail)}", flush=True)
+
+
+def spread(ratios: list[float]) -> str:
+    """Return median and range."""
+    return f"{median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}]"
+
+
+if __name__ == "__main__":
+    main()
