@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 STRING_TYPE = 2  # feast.types.ValueType.STRING
+FLOAT, PAIR = struct.Struct("<f"), struct.Struct("<II")
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
 ONE_TEXT = 1 << 3 | BYTES  # tag of StringList.val
 
@@ -78,7 +79,7 @@ class OnlineStore:
         """
         if not self.views:
             return [{} for _ in entity_ids]
-        keys = [entity_key(key, entity_id) for entity_id in entity_ids]
+        keys = entity_keys(key, entity_ids)
         found: dict[bytes, dict[str, object]] = {entity: {} for entity in keys}
         try:
             rows = self.connection.execute(self._query(len(found)), list(found)).fetchall()
@@ -100,10 +101,13 @@ class OnlineStore:
 
 def entity_key(name: str, value: str) -> bytes:
     """Serialize a key of one string column as Feast does (version 3): count, then type, length and bytes of each."""
-    parts = [struct.pack("<I", 1)]
-    for text in (name.encode(), value.encode()):
-        parts += [struct.pack("<II", STRING_TYPE, len(text)), text]
-    return b"".join(parts)
+    return entity_keys(name, [value])[0]
+
+
+def entity_keys(name: str, values: list[str]) -> list[bytes]:
+    """Serialize several keys of one string column."""
+    head = struct.pack("<III", 1, STRING_TYPE, len(name.encode())) + name.encode()
+    return [head + PAIR.pack(STRING_TYPE, len(text)) + text for text in map(str.encode, values)]
 
 
 def parse_value(data: bytes) -> object:
@@ -113,9 +117,50 @@ def parse_value(data: bytes) -> object:
         OnlineStoreError: The value has another type, or is damaged.
     """
     try:
-        return _parse(data)
-    except (TypeError, ValueError, AttributeError, struct.error) as error:
+        known = _common(data)
+        return _parse(data) if known is None else known
+    except (TypeError, ValueError, AttributeError, IndexError, struct.error) as error:
         raise OnlineStoreError(f"a value is damaged: {error}") from None
+
+
+def _common(data: bytes) -> object:
+    """Parse the shapes that nearly all values have, without a walk over fields; None for any other."""
+    size = len(data)
+    tag = data[0] if size > 1 else 0
+    if tag == 0x35 and size == 5:
+        return FLOAT.unpack_from(data, 1)[0]
+    if tag == 0x12 and data[1] == size - 2 < 0x80:
+        return data[2:].decode()
+    if tag == 0x82 and size > 6 and data[1] == 1:
+        return _packed_floats(data, size)
+    if tag == 0x62:
+        return _short_texts(data, size)
+    return None
+
+
+def _packed_floats(data: bytes, size: int):
+    """Parse one packed list of floats; None for anything else."""
+    length, at = _varint(data, 2)
+    if length != size - at or data[at] != 0x0A:
+        return None
+    length, at = _varint(data, at + 1)
+    return np.frombuffer(data, "<f4", offset=at) if length == size - at and not length % 4 else None
+
+
+def _short_texts(data: bytes, size: int):
+    """Parse a list of texts below 128 bytes each; None where it is another."""
+    at = 2 if data[1] < 0x80 else 3
+    length = data[1] if at == 2 else (data[1] & 0x7F) | data[2] << 7
+    if length != size - at or (at == 3 and data[2] > 0x7F):
+        return None
+    found = []
+    while at < size:
+        end = at + 2 + data[at + 1] if at + 1 < size else size + 1
+        if data[at] != 0x0A or end > size or data[at + 1] > 0x7F:
+            return None
+        found.append(data[at + 2 : end].decode())
+        at = end
+    return found
 
 
 def _parse(data: bytes) -> object:
