@@ -299,7 +299,7 @@ def bundle(
         )
 
     key = pipeline.model_dump(mode="json")
-    rooms = ("features", "models", "export")
+    rooms = ("features", "models", "retrieval", "export")
     return reuse_or_build("bundle", config=key, inputs=paths, rooms=rooms, build=build)
 
 

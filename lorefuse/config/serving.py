@@ -37,8 +37,10 @@ class ServedRetrievalConfig(Section):
         0.95, gt=0, le=1, description="Smallest share of the truly nearest `num_retrieved` items that must be found."
     )
     num_lists: int | None = Field(None, ge=1, description="Cells of the index; null: about 2·√(items).")
-    num_probes: int = Field(32, ge=1, description="Cells that a search reads: more find more and take longer.")
-    num_judged: int = Field(1000, ge=1, description="Held-out users whose searches are compared with exact ones.")
+    num_probes: int | None = Field(
+        None, ge=1, description="Cells that a search reads; null: as few as reach `min_recall`, at most a quarter."
+    )
+    num_judged: int = Field(1000, ge=2, description="Held-out users whose searches are compared with exact ones.")
 
 
 class ServingConfig(Section):

@@ -18,10 +18,13 @@ from lorefuse.contract import Tensor
 from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError
 from lorefuse.export import signature as s
-from lorefuse.export.repository import REFERENCE_FILE, read_answer
+from lorefuse.export.repository import REFERENCE_FILE, read_answer, retrieves
+from lorefuse.export.retrieve import LIKED_ROWS
 from lorefuse.export.wire import text_array
 
 TOLERANCE = 1e-5
+MIN_COMMON = 0.95
+"""Share of the reference's items that a search must find again: other hardware may round a user's vector otherwise."""
 NOBODY = "\x00nobody"
 """A user_id that no data set can hold."""
 NUM_TIMINGS = 10
@@ -45,13 +48,18 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
     """
     control = Control(url)
     ranker = _reference(repository_path, s.RANKER, version)
-    catalogue = _reference(repository_path, s.CATALOGUE_RANKER, version)
-    difference = max(_check_ranker(control, ranker, version), _check_catalogue_ranker(control, catalogue, version))
+    ranking = s.RETRIEVE if retrieves(repository_path, version) else s.CATALOGUE_RANKER
+    catalogue = _reference(repository_path, ranking, version)
+    if ranking == s.RETRIEVE:
+        difference = _check_retrieve(control, repository_path, catalogue, version)
+    else:
+        difference = _check_catalogue_ranker(control, catalogue, version)
+    difference = max(difference, _check_ranker(control, ranker, version))
     features = _check_features(control, version)
     _check_answer(control, repository_path, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
     report: dict[str, Any] = {"max_score_difference": difference}
     if front is not None:
-        report["latency_ms"] = _check_front(control, front, features, version)
+        report["latency_ms"] = _check_front(control, front, ranking, features, version)
     return report
 
 
@@ -114,6 +122,29 @@ def _check_catalogue_ranker(control: Control, reference: dict[str, NDArray[Any]]
     return _hold(s.CATALOGUE_RANKER, version, reference[outputs[1]], got[outputs[1]])
 
 
+def _check_retrieve(control: Control, repository_path: Path, reference: dict[str, NDArray[Any]], version: int) -> float:
+    """Hold the scores of what was found to the reference; at its edge a search may find another item."""
+    expected_rows, expected = reference[Tensor.CATALOGUE_ROW.value], reference[Tensor.SCORE.value]
+    ids = np.array([*(text.encode() for text in read_answer(repository_path, version)["item_ids"]), b""], np.object_)
+    liked = ids[reference[LIKED_ROWS]]  # the padding, -1, is the last: empty
+    known = (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value, LIKED_ROWS)
+    inputs = {name: array for name, array in reference.items() if name not in known}
+    got = control.infer(s.RETRIEVE, {**inputs, s.LIKED_ITEM_ID: liked}, version)
+    rows, scores = got[Tensor.CATALOGUE_ROW.value], got[Tensor.SCORE.value]
+    if rows.shape != expected_rows.shape or ((rows < 0) != (expected_rows < 0)).any():
+        raise DeployError(f"{s.RETRIEVE} {version} returned other rows than torch.", got=str(rows.shape))
+    common = [np.intersect1d(*pair, return_indices=True)[1:] for pair in zip(rows, expected_rows, strict=True)]
+    share = sum(len(here) for here, _ in common) / max(1, rows.size)
+    if share < MIN_COMMON:
+        raise DeployError(
+            f"{s.RETRIEVE} {version} finds other items than its reference.",
+            expected=f"at least {MIN_COMMON:.0%} of them",
+            got=f"{share:.0%}",
+        )
+    pairs = [(expected[user, there], scores[user, here]) for user, (here, there) in enumerate(common)]
+    return max(_hold(s.RETRIEVE, version, *pair) for pair in pairs)
+
+
 def _check_features(control: Control, version: int) -> dict[str, NDArray[Any]]:
     got = control.infer(s.FEATURES, {c.USER_ID: text_array(NOBODY)}, version)
     if got[Tensor.USER_FIELDS.value].any():
@@ -135,9 +166,10 @@ def _check_answer(control: Control, repository_path: Path, version: int, num_ret
         raise DeployError(f"{s.ANSWER} {version} names other items than the catalogue.", got=str(ids[:5]))
 
 
-def _check_front(control: Control, front: str, features: dict[str, NDArray[Any]], version: int) -> float:
-    inputs = {name: array for name, array in features.items() if name not in (s.K, s.LIKED_ITEM_ID)}
-    best = control.infer(s.CATALOGUE_RANKER, inputs, version)[Tensor.SCORE.value]
+def _check_front(control: Control, front: str, ranking: str, features: dict[str, NDArray[Any]], version: int) -> float:
+    unread = (s.K,) if ranking == s.RETRIEVE else (s.K, s.LIKED_ITEM_ID)
+    inputs = {name: array for name, array in features.items() if name not in unread}
+    best = control.infer(ranking, inputs, version)[Tensor.SCORE.value]
     got = control.infer(front, {c.USER_ID: text_array(NOBODY)})
     if got[s.MODEL_VERSION][0, 0].decode() != str(version):
         raise DeployError(

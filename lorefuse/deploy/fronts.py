@@ -14,8 +14,10 @@ from lorefuse.errors import DeployError
 from lorefuse.export import repository as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, read_config, write_config
 from lorefuse.export.router import CANARY, STABLE, remove_router
-from lorefuse.export.signature import EMBED, RECOMMEND
+from lorefuse.export.signature import CATALOGUE_RANKER, EMBED, RECOMMEND, RETRIEVE
 
+_OPTIONAL = (CATALOGUE_RANKER, RETRIEVE, EMBED)
+"""Models that not every version has."""
 KEPT_VERSIONS = 3
 """Versions kept on disk for a quick return."""
 
@@ -57,8 +59,13 @@ def force(server: Server, version: int) -> None:
     """
     for name in (*r.PART_MODELS, RECOMMEND, EMBED):
         path = server.repository_path / name / CONFIG_FILE
-        if name == EMBED and not (path.is_file() and (path.parent / str(version)).is_dir()):
+        if name in _OPTIONAL and not (path.parent / str(version)).is_dir():
             path.unlink(missing_ok=True)
+            continue
+        spare_path = path.with_name(r.SPARE_FILE)
+        if not path.is_file() and spare_path.is_file():
+            spare_path.replace(path)
+        if name == EMBED and not path.is_file():
             continue
         gpu_path = server.repository_path / name / GPU_CONFIG_FILE
         for config_path in (path, *([gpu_path] if gpu_path.is_file() else [])):

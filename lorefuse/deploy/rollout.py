@@ -172,10 +172,12 @@ class Rollout:
             self.withdraw(None)
             return
         r.remove_version(self.repository_path, self.version)
+        for path in set(self.repository_path.glob(f"*/{CONFIG_FILE}")) - set(before):
+            path.unlink()
         for path, text in before.items():
             with atomic_file(path) as draft_path:
                 draft_path.write_text(text, "utf-8")
-        for name in (*r.PART_MODELS, RECOMMEND):
+        for name in (*r.configured_parts(self.repository_path), RECOMMEND):
             self.control.load(name)
         load_companions(self.server, stable)
         verify_ready(self.server.url, self.repository_path, stable)
@@ -186,9 +188,13 @@ class Rollout:
         load_companions(self.server, version)
 
     def _load_parts(self, versions: list[int]) -> None:
+        before = r.configured_parts(self.repository_path)
         r.write_configs(self.signatures, self.repository_path, versions)
-        for name in r.PART_MODELS:
+        parts = r.configured_parts(self.repository_path)
+        for name in parts:
             self.control.load(name)
+        for name in set(before) - set(parts):
+            self.control.unload(name)
 
     def _hold_latency(self, latency_ms: float) -> None:
         running_ms = median_latency_ms(self.control, RECOMMEND)

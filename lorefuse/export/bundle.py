@@ -13,7 +13,8 @@
     reference.safetensors             ranker inputs of some test rows, by name, with `score`
     reference_catalogue.safetensors   user inputs with `exclude_rows`, and the `catalogue_row` and `score` they get
     metrics.json                      test metrics with controls
-    ranker.onnx catalogue_ranker.onnx
+    ranker.onnx catalogue_ranker.onnx   the latter only where one graph ranks the whole catalogue, else:
+    two_tower.safetensors items.faiss retrieval.json   what finds the items to rank; see `export.retrieval`
     encoder.onnx tokenizer.json encoder.json   only with `serving.embed`: words → vector
     bundle.json                       sha256 of every file, data cutoff, parity
 """
@@ -45,13 +46,15 @@ BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.js
 TABLES_FILE = "item_tables.safetensors"
 REFERENCE_FILE, CATALOGUE_REFERENCE_FILE = "reference.safetensors", "reference_catalogue.safetensors"
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
+RETRIEVAL_FILE = "retrieval.json"
+RETRIEVAL_FILES = ("two_tower.safetensors", "items.faiss", RETRIEVAL_FILE)
 MODEL_FILES = ("model.safetensors", "model.json")
 FEATURE_FILES = ("vocabularies.json", "views.json", "item_prior.safetensors")
 EMBEDDING_FILE, REDUCER_FILE = "embedding.json", "reducer.safetensors"
 FORMAT = 2
 _REQUIRED = (
     *MODEL_FILES, CONFIG_FILE, SPEC_FILE, *FEATURE_FILES, TABLES_FILE, CATALOGUE_FILE, EMBEDDING_FILE, SERVING_FILE,
-    REFERENCE_FILE, CATALOGUE_REFERENCE_FILE, METRICS_FILE, RANKER_FILE, CATALOGUE_RANKER_FILE,
+    REFERENCE_FILE, CATALOGUE_REFERENCE_FILE, METRICS_FILE, RANKER_FILE,
 )  # fmt: skip
 _FIX = "train and export the model again: lorefuse run"
 
@@ -89,7 +92,8 @@ class Bundle:
             ) from None
         if number != FORMAT:
             raise ArtifactError(f"{path} has another format.", expected=str(FORMAT), got=str(number), fix=_FIX)
-        names = sorted({*_REQUIRED, *digests})
+        ranking = RETRIEVAL_FILES if bundle.retrieves else (CATALOGUE_RANKER_FILE,)
+        names = sorted({*_REQUIRED, *ranking, *digests})
         missing = [name for name in names if not (path / name).is_file() or name not in digests]
         changed = [name for name in names if name not in missing and sha256_file(path / name) != digests[name]]
         if missing or changed:
@@ -100,6 +104,11 @@ class Bundle:
                 fix=_FIX,
             )
         return bundle
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether items are retrieved, then ranked; else one graph ranks the whole catalogue."""
+        return RETRIEVAL_FILE in self.sha256
 
     @property
     def digest(self) -> str:
@@ -164,10 +173,11 @@ def write_bundle(
         out_path: Folder to fill; the caller makes it appear atomically.
 
     Returns:
-        The parity report with num_items and size_bytes.
+        The parity report with num_items and size_bytes; past one graph, recall of the index as well.
 
     Raises:
-        ArtifactError: An input is missing, `config.model` does not fit the ranker, or a graph differs from torch.
+        ArtifactError: An input is missing, `config.model` does not fit the ranker, a graph differs from torch, or the
+            index of a catalogue past one graph finds too little.
         LeakError: The knowledge was fitted on later data than the features.
     """
     from lorefuse.export.encoder import export_encoder
@@ -190,7 +200,7 @@ def write_bundle(
     num_items = _write_catalogue(dataset_path, out_path)
     _write_tables(training_set, num_items, out_path)
     _write_serving_facts(training_set, config.serving, num_items, out_path)
-    parity = export_graphs(training_set, config.serving, out_path)
+    parity = export_graphs(training_set, config, out_path)
     if config.serving.embed and training_set.spec.text_dim:
         export_encoder(config.embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))

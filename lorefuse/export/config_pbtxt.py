@@ -13,7 +13,8 @@ from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSi
 
 CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
 ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
-_INSTANCES = {s.RANKER: 1, s.CATALOGUE_RANKER: 2, s.FEATURES: 1, s.ANSWER: 1, s.DIRECT: 2, s.RECOMMEND: 1, s.EMBED: 1}
+_INSTANCES = {s.CATALOGUE_RANKER: 2, s.DIRECT: 2}
+"""Of the models that have more than one."""
 _MAX_QUEUE = 512
 """Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
 
@@ -31,7 +32,7 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     config = _base(signature, versions)
     onnx = signature.name in ONNX_MODELS
     config.backend = "onnxruntime" if onnx else "python"
-    group = config.instance_group.add(count=_INSTANCES[signature.name])
+    group = config.instance_group.add(count=_INSTANCES.get(signature.name, 1))
     if not onnx:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
     if signature.name not in (*ONNX_MODELS, s.DIRECT):
@@ -43,10 +44,13 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     return config
 
 
-def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RECOMMEND, *, gpu: bool = False) -> Any:
+def ensemble_config(
+    signatures: ServingSignature, version: int, name: str = s.RECOMMEND, *, gpu: bool = False, retrieves: bool = False
+) -> Any:
     """Return the ModelConfig of a front: features → catalogue_ranker → answer, all of one version.
 
-    On a CPU the three are one step, `direct`: moving tensors between models costs more there than the graph.
+    Past one graph it is features → retrieve → answer. On a CPU the three are one step, `direct`: moving tensors between
+    models costs more there than the graph.
 
     `recommend` is the public front; a rollout has others, under names of their own.
 
@@ -61,9 +65,10 @@ def ensemble_config(signatures: ServingSignature, version: int, name: str = s.RE
         _step(config, signatures.direct, version, public_inputs, public)
         return config
     inner = {tensor.name: f"{s.FEATURES}_{tensor.name}" for tensor in signatures.features.outputs}
-    ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in signatures.catalogue_ranker.outputs}
+    ranking = signatures.retrieve if retrieves else signatures.catalogue_ranker
+    ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in ranking.outputs}
     _step(config, signatures.features, version, public_inputs, inner)
-    _step(config, signatures.catalogue_ranker, version, inner, ranked)
+    _step(config, ranking, version, inner, ranked)
     _step(config, signatures.answer, version, inner | ranked, public)
     return config
 

@@ -1,4 +1,4 @@
-"""Export both graphs of a bundle, with reference rows that travel along and a parity report against torch."""
+"""Export how a bundle ranks, with reference rows that travel along and a parity report against torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.config import ServingConfig
+from lorefuse.config import PipelineConfig, ServingConfig
 from lorefuse.contract import USER_TENSORS, Split, Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
@@ -23,22 +23,29 @@ from lorefuse.progress import track
 NUM_REFERENCE_USERS = 16
 
 
-def export_graphs(training_set: TrainingSet, serving: ServingConfig, out_path: Path) -> dict[str, Any]:
-    """Write both ONNX graphs and the reference rows of a bundle whose weights and tables are already there.
+def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: Path) -> dict[str, Any]:
+    """Write the graphs and the reference rows of a bundle whose weights and tables are already there.
 
-    The ranker is read back from its files, so that what is exported is what the bundle holds.
+    The ranker is read back from its files, so that what is exported is what the bundle holds. The catalogue gets a
+    graph of its own or, where it is too large for one, towers and an index.
 
     Returns:
         The parity report.
 
     Raises:
-        ArtifactError: The weights do not fit `model.json`, or a graph differs from torch.
+        ArtifactError: The weights do not fit `model.json`, a graph differs from torch, or an index finds too little.
     """
+    serving = config.serving
     ranker = load_ranker(out_path)
     catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in b.item_tables(training_set).items()}
     num_items = len(training_set.item_fields)
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
+    if past_one_graph(serving, num_items):
+        export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
+        report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
+        _write_ranker_reference(ranker, inputs, out_path)
+        return report | _export_retrieval(training_set, config, ranker, catalogue, users, out_path)
     graph = CatalogueGraph(ranker, catalogue, min(serving.max_k, num_items)).eval()
     jobs = {
         b.RANKER_FILE: lambda path: export_ranker(ranker, _tensors(inputs), path),
@@ -48,16 +55,30 @@ def export_graphs(training_set: TrainingSet, serving: ServingConfig, out_path: P
         jobs[name](out_path / name)
     report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
     report |= check_catalogue_ranker(out_path / b.CATALOGUE_RANKER_FILE, ranker, catalogue, users)
-    _write_references(ranker, graph, inputs, users, out_path)
+    _write_ranker_reference(ranker, inputs, out_path)
+    with torch.no_grad():
+        rows, scores = graph(*(_tensors(users)[name] for name in graph.input_names))
+    ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
+    _save({**users, **ranked}, out_path / b.CATALOGUE_REFERENCE_FILE)
     return report
+
+
+def past_one_graph(serving: ServingConfig, num_items: int) -> bool:
+    """Tell whether a catalogue is retrieved from, then ranked."""
+    mode = serving.retrieval.mode
+    return mode == "ann" or (mode == "auto" and num_items > serving.retrieval.threshold)
 
 
 def reference_inputs(training_set: TrainingSet, num_rows: int) -> dict[str, NDArray[Any]]:
     """Return ranker inputs of rows spread evenly over the test part (or all rows, where there is none)."""
+    chosen = _reference_rows(training_set, num_rows)
+    return {name.value: np.ascontiguousarray(array) for name, array in training_set.inputs(chosen).items()}
+
+
+def _reference_rows(training_set: TrainingSet, num_rows: int) -> NDArray[np.int64]:
     rows = training_set.rows_of(Split.TEST)
     rows = rows if len(rows) else np.arange(training_set.num_rows)
-    chosen = rows[np.linspace(0, len(rows) - 1, max(2, min(num_rows, len(rows)))).round().astype(np.int64)]
-    return {name.value: np.ascontiguousarray(array) for name, array in training_set.inputs(chosen).items()}
+    return rows[np.linspace(0, len(rows) - 1, max(2, min(num_rows, len(rows)))).round().astype(np.int64)]
 
 
 def reference_users(
@@ -77,17 +98,45 @@ def reference_users(
     return {**users, Tensor.EXCLUDE_ROWS.value: exclude}
 
 
+def _export_retrieval(
+    training_set: TrainingSet,
+    config: PipelineConfig,
+    ranker: Ranker,
+    catalogue: dict[str, torch.Tensor],
+    users: dict[str, NDArray[Any]],
+    out_path: Path,
+) -> dict[str, Any]:
+    """Write towers, index and the references of retrieving and ranking."""
+    from lorefuse.export import retrieval as r
+    from lorefuse.export.retrieve import LIKED_ROWS
+    from lorefuse.retrieval.index import load_index
+    from lorefuse.retrieval.vectors import TowerArrays
+
+    facts = r.export_retrieval(training_set, config, out_path)
+    rows = _reference_rows(training_set, config.serving.num_reference_rows)[:NUM_REFERENCE_USERS]
+    states = training_set.state_row[rows]
+    users = {**users, LIKED_ROWS: r.reference_liked(training_set, states, config.features.history_length)}
+    arrays, index = TowerArrays.load(out_path), load_index(out_path)
+
+    def ranked(asked: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return r.retrieve_and_rank(ranker, catalogue, arrays, index, asked, facts, config.serving.max_k)
+
+    _save({**users, **ranked(users)}, out_path / b.CATALOGUE_REFERENCE_FILE)
+    nothing = np.full_like(users[Tensor.EXCLUDE_ROWS.value], -1)
+    found = ranked({**users, Tensor.EXCLUDE_ROWS.value: nothing})[Tensor.CATALOGUE_ROW.value]
+    return {**facts, "kept_of_top_10": r.kept_of_top(ranker, catalogue, users, found)}
+
+
 @torch.no_grad()
-def _write_references(
-    ranker: Ranker, graph: CatalogueGraph, inputs: dict[str, Any], users: dict[str, Any], out_path: Path
-) -> None:
+def _write_ranker_reference(ranker: Ranker, inputs: dict[str, Any], out_path: Path) -> None:
+    score = ranker.to_score(ranker(**_tensors(inputs))).numpy()
+    _save({**inputs, Tensor.SCORE.value: score}, out_path / b.REFERENCE_FILE)
+
+
+def _save(arrays: dict[str, NDArray[Any]], path: Path) -> None:
     from safetensors.numpy import save_file
 
-    score = ranker.to_score(ranker(**_tensors(inputs))).numpy()
-    save_file({**inputs, Tensor.SCORE.value: score}, str(out_path / b.REFERENCE_FILE))
-    rows, scores = graph(*(_tensors(users)[name] for name in graph.input_names))
-    ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
-    save_file({**users, **ranked}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(path))
 
 
 def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
 """Add items to a model version without training: they are embedded, and the catalogue's graph is exported anew.
 
+Past one graph they join the index instead; how a version finds its items does not change as it grows.
+
 An item that training has not seen scores from its words, categories and the prior that its text promises; nothing that
 the version said about its other items changes.
 """
@@ -26,7 +28,10 @@ from lorefuse.features.spec import FeatureSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-_MADE_ANEW = (b.TABLES_FILE, CATALOGUE_FILE, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, b.SERVING_FILE)
+_MADE_ANEW = (
+    b.TABLES_FILE, CATALOGUE_FILE, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, b.SERVING_FILE,
+    *b.RETRIEVAL_FILES,
+)  # fmt: skip
 
 
 def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, Any]:
@@ -42,7 +47,8 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
 
     Raises:
         UsageError: There is no new item, or the model reads texts that a language model has to write first.
-        ArtifactError: The encoder is not the one of the version, or the new graph differs from torch.
+        ArtifactError: The encoder is not the one of the version, the new graph differs from torch, or the grown index
+            finds too little.
     """
     known, _ = bundle.catalogue()
     items = dataset.items()
@@ -64,7 +70,7 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
     _write_tables(grown, out_path)
     facts = bundle.read_json(b.SERVING_FILE)
     write_json(out_path / b.SERVING_FILE, {**facts, "num_items": len(known) + len(new)})
-    parity = _export(bundle, grown, out_path)
+    parity = (_index if bundle.retrieves else _export)(bundle, grown, out_path)
     content = bundle.read_json(b.BUNDLE_FILE)
     files = sorted(path for path in out_path.iterdir() if path.is_file() and not path.name.startswith("."))
     content |= {
@@ -186,3 +192,37 @@ def _export(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> 
     ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
     save_file({**users, **ranked}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
     return dict(report)
+
+
+def _index(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:
+    """Add the new items to towers and index, and answer the references anew."""
+    import torch
+    from safetensors.numpy import save_file
+
+    from lorefuse.export import retrieval as r
+    from lorefuse.export.retrieve import LIKED_ROWS
+    from lorefuse.models.build import load_ranker
+    from lorefuse.retrieval.index import add_items, load_index, save_index
+    from lorefuse.retrieval.vectors import TowerArrays, recency
+
+    serving, facts = bundle.config().serving, bundle.read_json(b.RETRIEVAL_FILE)
+    arrays, index = TowerArrays.load(bundle.path), load_index(bundle.path)
+    num_known, num_items = len(arrays.item_vectors), len(next(iter(tables.values())))
+    arrays = arrays.grown(tables, num_known)
+    add_items(index, arrays.item_vectors[num_known:])
+    users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
+    for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
+        users.pop(name)
+    liked = users[LIKED_ROWS]
+    weights = np.broadcast_to(recency(liked.shape[1], facts["half_life"]), liked.shape)
+    vectors = arrays.users(users[Tensor.USER_FIELDS.value], liked, weights)
+    num_retrieved, min_recall = r.num_ranked(serving, num_items), serving.retrieval.min_recall
+    held = r.hold_recall(index, arrays, vectors, num_retrieved, facts["num_probes"], min_recall)
+    facts = {**facts, **held, "num_items": num_items}
+    catalogue = {name: torch.from_numpy(table) for name, table in tables.items()}
+    ranked = r.retrieve_and_rank(load_ranker(bundle.path), catalogue, arrays, index, users, facts, serving.max_k)
+    save_file({**users, **ranked}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    arrays.save(out_path)
+    save_index(index, out_path)
+    write_json(out_path / b.RETRIEVAL_FILE, facts)
+    return facts

@@ -4,6 +4,7 @@
 
     ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
     catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
+    retrieve/          config.pbtxt <version>/{model.py, items.faiss, …}: in its place, past one graph
     features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
     answer/            config.pbtxt <version>/{model.py, answer.json}
     direct/            config.pbtxt <version>/{what the three before hold}
@@ -42,13 +43,16 @@ from lorefuse.export.config_pbtxt import (
     write_config,
 )
 from lorefuse.export.embed import carries_encoder, write_embed
+from lorefuse.export.retrieve import write_retrieve
 from lorefuse.export.signature import ServingSignature, num_excluded
 from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.features import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
 CONTEXT_FILE = "context.npz"
-PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.FEATURES, s.ANSWER, s.DIRECT)
+PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)
+"""Models that a version may have; of the second and the third it has one."""
+SPARE_FILE = "config.pbtxt.spare"
 _USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
 
 
@@ -76,13 +80,16 @@ def build_repository(
     bundle = Bundle.load(bundle_path)
     store_file = online.store_file(store_path)
     digests = {"bundle_digest": bundle.digest, "store_digest": sha256_file(store_file), "alias": str(alias)}
-    if all((repository_path / name / str(version)).is_dir() for name in (*PART_MODELS, s.RECOMMEND)):
+    parts = [name for name in PART_MODELS if name != (s.CATALOGUE_RANKER if bundle.retrieves else s.RETRIEVE)]
+    if all((repository_path / name / str(version)).is_dir() for name in (*parts, s.RECOMMEND)):
         answer = read_answer(repository_path, version)
         if {name: answer.get(name) for name in digests} == digests:
             return {**digests, "reused": True}
+    ranking, other = (s.RETRIEVE, s.CATALOGUE_RANKER)[:: 1 if bundle.retrieves else -1]
+    shutil.rmtree(repository_path / other / str(version), ignore_errors=True)  # of another version of this number
     writers: dict[str, Callable[[Path], None]] = {
         s.RANKER: lambda path: _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path),
-        s.CATALOGUE_RANKER: lambda path: _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path),
+        ranking: lambda path: _write_ranking(bundle, path),
         s.FEATURES: lambda path: _write_features(bundle, store_file, path),
         s.DIRECT: lambda path: _write_direct(bundle, repository_path, version, digests, path),
         s.RECOMMEND: lambda path: None,
@@ -98,14 +105,32 @@ def build_repository(
 
 
 def write_configs(signatures: ServingSignature, repository_path: Path, versions: Sequence[int]) -> None:
-    """Write the configs of the parts: these versions are served side by side once Triton loads them."""
+    """Write the configs of the parts: these versions are served side by side once Triton loads them.
+
+    A part that none of them has keeps its config as `SPARE_FILE`: load what `configured_parts` names and nothing else.
+    """
     for signature in signatures.models:
         if signature.name not in PART_MODELS:
             continue
         folder_path = repository_path / signature.name
-        write_config(folder_path / CONFIG_FILE, model_config(signature, versions))
+        there = [number for number in versions if (folder_path / str(number)).is_dir()]
+        if not there:
+            if (folder_path / CONFIG_FILE).is_file():
+                (folder_path / CONFIG_FILE).replace(folder_path / SPARE_FILE)
+            continue
+        write_config(folder_path / CONFIG_FILE, model_config(signature, there))
         if signature.name in ONNX_MODELS:
-            write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, versions, gpu=True))
+            write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, there, gpu=True))
+
+
+def configured_parts(repository_path: Path) -> list[str]:
+    """Return the parts that have a config, in order of loading."""
+    return [name for name in PART_MODELS if (repository_path / name / CONFIG_FILE).is_file()]
+
+
+def retrieves(repository_path: Path, version: int) -> bool:
+    """Tell whether a version retrieves, then ranks; else one graph ranks its whole catalogue."""
+    return (repository_path / s.RETRIEVE / str(version)).is_dir()
 
 
 def write_active(signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:
@@ -115,7 +140,8 @@ def write_active(signatures: ServingSignature, repository_path: Path, version: i
     """
     (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
     write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
-    write_config(repository_path / name / GPU_CONFIG_FILE, ensemble_config(signatures, version, name, gpu=True))
+    gpu = ensemble_config(signatures, version, name, gpu=True, retrieves=retrieves(repository_path, version))
+    write_config(repository_path / name / GPU_CONFIG_FILE, gpu)
     if name != s.RECOMMEND:
         return
     config_path = repository_path / s.EMBED / CONFIG_FILE
@@ -178,6 +204,14 @@ def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path
     shutil.copyfile(bundle.path / reference_file, path / REFERENCE_FILE)
 
 
+def _write_ranking(bundle: Bundle, path: Path) -> None:
+    if bundle.retrieves:
+        write_retrieve(bundle, path)
+        shutil.copyfile(bundle.path / b.CATALOGUE_REFERENCE_FILE, path / REFERENCE_FILE)
+    else:
+        _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path)
+
+
 def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
     copy_template(s.FEATURES, path)
     shutil.copyfile(store_file, path / store_file.name)
@@ -201,6 +235,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "num_excluded": num_excluded(len(item_ids), config.serving),
         "num_liked": config.features.history_length,
         "max_k": config.serving.max_k,
+        "retrieves": bundle.retrieves,
     }
     write_json(path / "features.json", content)
     if any(facet.name == c.CONTEXT_TEXT for facet in spec.interest):
@@ -238,8 +273,9 @@ def _popular_rows(bundle: Bundle) -> list[int]:
 
 def _write_direct(bundle: Bundle, repository_path: Path, version: int, digests: dict[str, str], path: Path) -> None:
     """Put together what the three parts hold; large files are theirs, linked."""
-    copy_template(s.DIRECT, path, s.FEATURES, s.ANSWER)
-    for name in (s.FEATURES, s.CATALOGUE_RANKER):
+    ranking = s.RETRIEVE if bundle.retrieves else s.CATALOGUE_RANKER
+    copy_template(s.DIRECT, path, s.FEATURES, s.ANSWER, *([s.RETRIEVE] if bundle.retrieves else []))
+    for name in (s.FEATURES, ranking):
         for source_path in (repository_path / name / str(version)).iterdir():
             if source_path.suffix != ".py" and source_path.name not in ("__pycache__", REFERENCE_FILE):
                 link_or_copy(source_path, path / source_path.name)

@@ -19,7 +19,7 @@ from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Tensor
 from lorefuse.errors import UsageError
 from lorefuse.features.spec import FeatureSpec
 
-RANKER, CATALOGUE_RANKER = "ranker", "catalogue_ranker"
+RANKER, CATALOGUE_RANKER, RETRIEVE = "ranker", "catalogue_ranker", "retrieve"
 FEATURES, ANSWER, DIRECT, RECOMMEND, EMBED = "features", "answer", "direct", "recommend", "embed"
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
 TEXT, VECTOR = "text", "vector"
@@ -122,15 +122,17 @@ class ServingSignature:
     Attributes:
         ranker: Rows of user and item tensors → score.
         catalogue_ranker: User tensors → best rows of the catalogue.
+        retrieve: The same for a catalogue past one graph; a version has the one or the other.
         features: user_id → user tensors, from the online store.
         answer: Rows of the catalogue → ids and titles.
-        direct: features → catalogue_ranker → answer in one process, for machines without a GPU.
+        direct: features → catalogue_ranker or retrieve → answer in one process, for machines without a GPU.
         recommend: The public API, an ensemble of the above.
         embed: The text of a new item → vector and score.
     """
 
     ranker: ModelSignature
     catalogue_ranker: ModelSignature
+    retrieve: ModelSignature
     features: ModelSignature
     answer: ModelSignature
     direct: ModelSignature
@@ -139,8 +141,9 @@ class ServingSignature:
 
     @property
     def models(self) -> tuple[ModelSignature, ...]:
-        """Those that serve every version, the ensemble last; `embed` comes along only with an encoder."""
-        return (self.ranker, self.catalogue_ranker, self.features, self.answer, self.direct, self.recommend)
+        """Those that may serve a version, the ensemble last; `embed` comes along only with an encoder."""
+        ranking = (self.ranker, self.catalogue_ranker, self.retrieve)
+        return (*ranking, self.features, self.answer, self.direct, self.recommend)
 
     @classmethod
     def of(cls, spec: FeatureSpec) -> ServingSignature:
@@ -186,6 +189,7 @@ class ServingSignature:
         return cls(
             ranker=ModelSignature(RANKER, (*user, *item), (flat_score,), RANKER_BATCH_SIZE),
             catalogue_ranker=ModelSignature(CATALOGUE_RANKER, (*user, exclude), (row, score), USER_BATCH_SIZE),
+            retrieve=ModelSignature(RETRIEVE, (*user, exclude, liked), (row, score), USER_BATCH_SIZE),
             features=ModelSignature(FEATURES, request, (*user, exclude, k, liked), USER_BATCH_SIZE),
             answer=ModelSignature(ANSWER, (row, score, k, liked), answer, USER_BATCH_SIZE),
             direct=ModelSignature(DIRECT, request, answer, USER_BATCH_SIZE),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from lorefuse.atomic import sha256_file
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Alias
-from lorefuse.export.bundle import EMBEDDING_FILE, Bundle
+from lorefuse.export.bundle import BUNDLE_FILE, EMBEDDING_FILE, Bundle
 from lorefuse.features.online import store_file as find_store_file
 from lorefuse.registry import lineage
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
@@ -101,6 +101,7 @@ def register(
                 client, run_id, bundle_path=bundle_path, evaluation_path=evaluation_path, store_file=store_file
             )
             _log_numbers(client, run_id, model_id, config, metrics, evaluation_path)
+            _log_retrieval(client, run_id, bundle)
             _log_artifacts(client, run_id, config, evaluation_path, report_path, dataset_path, split_path)
             text = verdict_text(metrics, main_split(metrics, config.split.strategy))
             version = create_version(client, name, run_id, model_id, tags=tags, description=text)
@@ -157,6 +158,20 @@ def _log_numbers(
             client.log_batch(run_id, params=batch)
         for batch in _batches(points, METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=batch)
+
+
+def _log_retrieval(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+    """Log how much the index of a catalogue past one graph finds, as ``retrieval/…``."""
+    from mlflow.entities import Metric
+
+    if not bundle.retrieves:
+        return
+    facts, now_ms = bundle.read_json(BUNDLE_FILE)["parity"], int(time.time() * 1000)
+    names = [name for name in facts if name.startswith("recall_at_")]
+    names += ["kept_of_top_10", "num_probes", "num_retrieved"]
+    points = [Metric(f"retrieval/{name}", float(facts[name]), now_ms, 0) for name in names]
+    with explained("log how much retrieval finds"):
+        client.log_batch(run_id, metrics=points)
 
 
 def _log_artifacts(

@@ -93,8 +93,8 @@ def measure_recall(
 
     num_retrieved = min(num_retrieved, len(item_vectors_ND))
     _, exact = faiss.knn(user_vectors_UD, unit(item_vectors_ND), num_retrieved, metric=faiss.METRIC_INNER_PRODUCT)
-    parameters: Any = faiss.SearchParametersIVF
-    parameters = parameters(nprobe=min(num_probes, index.nlist))
+    untyped: Any = faiss  # its type stubs know no keywords
+    parameters = untyped.SearchParametersIVF(nprobe=min(num_probes, index.nlist))
     _, found = index.search(user_vectors_UD, num_retrieved, params=parameters)
     cuts = sorted({num_retrieved, min(SHORT_CUT, num_retrieved)})
     return {f"recall_at_{cut}": _overlap(exact[:, :cut], found[:, :cut]) for cut in cuts}
@@ -110,9 +110,39 @@ def enough_probes(
         if figures[f"recall_at_{min(num_retrieved, len(item_vectors_ND))}"] >= min_recall:
             break
         probes *= 2
-    return int(min(probes, index.nlist))
+    return min(probes, int(index.nlist))
 
 
 def _overlap(exact_UK: NDArray[np.integer], found_UK: NDArray[np.integer]) -> float:
     hits = [len(np.intersect1d(want, got)) for want, got in zip(exact_UK, found_UK, strict=True)]
     return float(np.mean(hits) / exact_UK.shape[1])
+
+
+def search(
+    index: Any, user_vector_D: Floats, excluded_N: NDArray[np.bool_], num_retrieved: int, num_probes: int
+) -> NDArray[np.int64]:
+    """Return the rows of the nearest items that may be shown, lowest row first; `retrieve` in Triton does the same.
+
+    Args:
+        index: Of N items.
+        user_vector_D: Of unit length.
+        excluded_N: Rows that may not be returned.
+        num_retrieved: Most rows. Where no more are left over, they are returned without a search.
+        num_probes: Cells that a search reads where nothing is excluded; the more is, the more cells are read.
+    """
+    import faiss
+
+    untyped: Any = faiss  # its type stubs know no keywords
+    num_left = int(len(excluded_N) - excluded_N.sum())
+    if num_left <= num_retrieved:
+        return np.flatnonzero(~excluded_N)
+    bits = np.packbits(~excluded_N, bitorder="little")
+    selector = untyped.IDSelectorBitmap(bits) if num_left < len(excluded_N) else None
+    probes = -(-num_probes * len(excluded_N) // num_left)
+    while True:
+        parameters = untyped.SearchParametersIVF(nprobe=min(probes, index.nlist), sel=selector)
+        _, found = index.search(user_vector_D[None], num_retrieved, params=parameters)
+        rows = found[0][found[0] >= 0]
+        if len(rows) == num_retrieved or probes >= index.nlist:
+            return np.sort(rows)
+        probes *= 2

@@ -11,7 +11,7 @@ import pytest
 
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
-from lorefuse.export.repository import same_signature, write_configs
+from lorefuse.export.repository import PART_MODELS, configured_parts, same_signature, write_configs
 from lorefuse.export.signature import ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
@@ -91,12 +91,16 @@ def test_an_unchanged_config_is_not_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "names"),
-    [(False, ["direct"]), (True, ["features", "catalogue_ranker", "answer"])],
-    ids=["cpu", "gpu"],
+    ("asked", "names"),
+    [
+        ({}, ["direct"]),
+        ({"gpu": True}, ["features", "catalogue_ranker", "answer"]),
+        ({"gpu": True, "retrieves": True}, ["features", "retrieve", "answer"]),
+    ],
+    ids=["cpu", "gpu", "gpu, past one graph"],
 )
-def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(gpu: bool, names: list[str]) -> None:
-    config = ensemble_config(SIGNATURES, 7, gpu=gpu)
+def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(asked: dict[str, bool], names: list[str]) -> None:
+    config = ensemble_config(SIGNATURES, 7, **asked)
     steps = config.ensemble_scheduling.step
     assert [(step.model_name, step.model_version) for step in steps] == [(name, 7) for name in names]
     there = {tensor.name for tensor in config.input}
@@ -109,8 +113,22 @@ def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(gpu: bool, 
     }
 
 
+def test_a_part_that_no_version_has_is_not_configured(tmp_path: Path) -> None:
+    """One version ranks by a graph, the next retrieves: each part is configured for those that have it."""
+    for number, missing in ((1, "retrieve"), (2, "catalogue_ranker")):
+        for name in {*PART_MODELS} - {missing}:
+            (tmp_path / name / str(number)).mkdir(parents=True)
+    for versions, unconfigured in (([1], "retrieve"), ([1, 2], None), ([2], "catalogue_ranker")):
+        write_configs(SIGNATURES, tmp_path, versions)
+        assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
+    assert list(read_config(tmp_path / "retrieve" / "config.pbtxt").version_policy.specific.versions) == [2]
+    assert list(read_config(tmp_path / "ranker" / "config.pbtxt").version_policy.specific.versions) == [2]
+
+
 def test_versions_stand_side_by_side_only_with_equal_tensors(tmp_path: Path) -> None:
     assert same_signature(SIGNATURES, tmp_path)
+    for signature in SIGNATURES.models:
+        (tmp_path / signature.name / "1").mkdir(parents=True)
     write_configs(SIGNATURES, tmp_path, [1])
     assert same_signature(SIGNATURES, tmp_path)
     wider = ServingSignature.of(SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}))

@@ -1,5 +1,7 @@
 """`features`, `catalogue_ranker` and `answer` of one version in one process: `recommend` on a machine without a GPU.
 
+Past one graph `retrieve` stands in the middle.
+
 Between separate models every tensor goes through Triton, which on a CPU costs more than the graph. The files beside
 this one are those of the two Python models, and graph.py runs the graph of the third; configs/gpu.pbtxt of `recommend`
 names the three instead, since a GPU belongs to Triton's own backend.
@@ -24,8 +26,18 @@ class TritonPythonModel:
         folder = os.path.join(args["model_repository"], args["model_version"])
         self.users = Users(folder)
         self.answers = Answers(folder, args["model_version"])
+        self.graph = self._graph(folder)
+
+    def _graph(self, folder):
+        if self.users.facts["retrieves"]:
+            from retriever import OPEN_ERRORS, Retriever  # other versions have no such file
+
+            try:
+                return Retriever(folder, self.users.catalogue.row_of)
+            except OPEN_ERRORS as error:
+                raise pb_utils.TritonModelException(f"the index is not whole: {type(error).__name__}") from None
         try:
-            self.graph = Graph(os.path.join(folder, "model.onnx"))
+            return Graph(os.path.join(folder, "model.onnx"))
         except ORT_ERRORS as error:
             raise pb_utils.TritonModelException(f"model.onnx is no whole graph: {type(error).__name__}") from None
 

@@ -16,22 +16,25 @@ class Catalogue:
         filters: Column → value → rows that have it.
         num_excluded: Most seen items left out for one user.
         popular_rows: All rows, the most liked first.
+        short: Name the rows that may be shown, as -2 - row, where they are fewer than the others: `retrieve` reads
+            both, and past one graph the others are many.
     """
 
-    def __init__(self, item_ids, filters, num_excluded, popular_rows):
+    def __init__(self, item_ids, filters, num_excluded, popular_rows, short=False):
         self.num_items = len(item_ids)
         self.row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self.filters = {
             column: {value: np.array(rows, np.int64) for value, rows in values.items()}
             for column, values in filters.items()
         }
-        self.num_excluded = num_excluded
+        self.num_excluded, self.short = num_excluded, short
         self.popular_rows = np.array(popular_rows, np.int64)
 
     def exclude_rows(self, candidates, filters, seen, pool=None):
         """Return the rows that must not be returned, int64, padded with -1.
 
-        Plain requests all get one width, so that Triton can batch them; the others are as wide as the catalogue.
+        Plain requests all get one width, so that Triton can batch them; the others are as wide as the catalogue, or in
+        the short form.
 
         Args:
             candidates: Item ids; unknown and repeated ones do not count. None: every item.
@@ -54,10 +57,18 @@ class Catalogue:
             kept = self.popular_rows[allowed[self.popular_rows]][:pool]
             allowed = np.zeros(self.num_items, bool)
             allowed[kept] = True
+        if self.short:
+            return self._shorter(allowed)
         excluded = np.flatnonzero(~allowed)
         result = np.full(self.num_items, -1, np.int64)
         result[: len(excluded)] = excluded
         return result
+
+    def _shorter(self, allowed):
+        if 2 * np.count_nonzero(allowed) > self.num_items:
+            return np.flatnonzero(~allowed)
+        rows = np.flatnonzero(allowed)
+        return -2 - (rows if len(rows) else np.array([self.num_items]))  # a row that is not there: nothing may be shown
 
     def passing(self, filters):
         """Return which items pass, bool (N,): one of the values of each column that is named, none of those refused.

@@ -30,7 +30,11 @@ class Users:
         with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
         self.catalogue = Catalogue(
-            self.facts["item_ids"], self.facts["filters"], self.facts["num_excluded"], self.facts["popular_rows"]
+            self.facts["item_ids"],
+            self.facts["filters"],
+            self.facts["num_excluded"],
+            self.facts["popular_rows"],
+            self.facts["retrieves"],
         )
         # Lists of pairs, not mappings: their order is the order of the tensors' columns.
         self.indices = {
