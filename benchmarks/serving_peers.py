@@ -20,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.request
@@ -147,6 +148,8 @@ def _server(python_path: Path, name: str, arguments: list[str], url: str, scratc
     log_path = scratch_path / f"{len(list(scratch_path.iterdir()))}.log"
     paths = [str(FOLDER), *([str(FOLDER.parents[1])] if name == "fastapi" else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    if name == "pytriton":  # its stub must meet the libpython of its own interpreter
+        environment["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
     with log_path.open("wb") as log:
         command = [str(python_path), str(FOLDER / f"{name}_runner.py"), *arguments]
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)

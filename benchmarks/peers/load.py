@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -98,7 +99,7 @@ class PerfAnalyzer:
         # Three windows where it is to end by itself; else no window is ever like the one before it.
         window_ms, trials, alike = (seconds / 3 * 1000, 3, 1e6) if seconds else (1000, 1_000_000, 1e-3)
         command += ["--measurement-interval", f"{window_ms:.0f}", "--max-trials", str(trials)]
-        command += ["--stability-percentage", str(alike)]
+        command += ["--stability-percentage", str(alike), "-v"]  # a line per window
         environment = {**os.environ, "LD_LIBRARY_PATH": _libraries(serve_python_path, folder_path)}
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -113,11 +114,16 @@ class PerfAnalyzer:
             self._process.kill()
         self._process.wait()
 
-    def stop(self) -> tuple[int, str]:
-        """End it after the requests in flight; return its exit status, 0 where no request failed, and what it said."""
+    def stop(self) -> tuple[int, list[float], str]:
+        """End it after the requests in flight.
+
+        Returns:
+            Its exit status, 0 where no request failed; requests a second in each window of a second; what it said.
+        """
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        return self._process.wait(60), self.log_path.read_text("utf-8", "replace")
+        code, said = self._process.wait(60), self.log_path.read_text("utf-8", "replace")
+        return code, [float(rate) for rate in re.findall(r"throughput: ([\d.]+) infer/sec", said)], said
 
     def result(self) -> dict[str, float]:
         """Wait for the end of a measurement; return p50_ms, p99_ms and requests_per_s.

