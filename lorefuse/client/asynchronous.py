@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
-from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, outputs_of
-from lorefuse.export.wire import to_infer_input
+from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, exception_of, outputs_of, request_of
 
 
 class AsyncClient:
@@ -37,10 +36,12 @@ class AsyncClient:
     def __init__(
         self, url: str | None = None, *, timeout_s: float = 10.0, max_retries: int = 3, tls: Tls | None = None
     ) -> None:
-        import tritonclient.grpc.aio as triton
+        import grpc.aio  # type: ignore[import-untyped]
+        from tritonclient.grpc import service_pb2_grpc
 
         self._target = Target.of(url, timeout_s, max_retries, tls)
-        self._triton = triton.InferenceServerClient(self._target.url, **self._target.tls_options)
+        self._channel = self._target.channel(grpc.aio)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -52,7 +53,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._triton.close()
+        await self._channel.close()
 
     async def recommend(
         self,
@@ -84,13 +85,12 @@ class AsyncClient:
     async def _infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], timeout_s: float | None
     ) -> dict[str, NDArray[Any]]:
-        from tritonclient.utils import InferenceServerException
+        import grpc
 
-        request = [to_infer_input(name, array) for name, array in inputs.items()]
-        attempts = self._target.attempts(timeout_s)
+        request, attempts = request_of(model, inputs), self._target.attempts(timeout_s)
         while True:
             try:
-                return outputs_of(await self._triton.infer(model, request, client_timeout=attempts.left_s))
-            except InferenceServerException as error:
-                pause_s = attempts.pause_s(error, model)
+                return outputs_of(await self._stub.ModelInfer(request, timeout=attempts.left_s))
+            except grpc.RpcError as error:
+                pause_s = attempts.pause_s(exception_of(error), model)
             await asyncio.sleep(pause_s)

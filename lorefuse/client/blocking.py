@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -13,9 +14,19 @@ from numpy.typing import NDArray
 
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
-from lorefuse.client.connection import EMBED, FEATURES, RANKER, RECOMMEND, Target, Tls, outputs_of
+from lorefuse.client.connection import (
+    EMBED,
+    FEATURES,
+    RANKER,
+    RECOMMEND,
+    Target,
+    Tls,
+    exception_of,
+    outputs_of,
+    request_of,
+)
 from lorefuse.client.shared import SharedBatch
-from lorefuse.export.wire import text_array, to_infer_input
+from lorefuse.export.wire import text_array
 from lorefuse.settings import settings
 
 
@@ -35,10 +46,12 @@ class Client:
     def __init__(
         self, url: str | None = None, *, timeout_s: float = 10.0, max_retries: int = 3, tls: Tls | None = None
     ) -> None:
-        import tritonclient.grpc as triton
+        import grpc  # type: ignore[import-untyped]
+        from tritonclient.grpc import service_pb2_grpc
 
         self._target = Target.of(url, timeout_s, max_retries, tls)
-        self._triton = triton.InferenceServerClient(self._target.url, **self._target.tls_options)
+        self._channel = self._target.channel(grpc)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     @property
     def url(self) -> str:
@@ -55,7 +68,16 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._triton.close()
+        self._channel.close()
+        if "_triton" in self.__dict__:
+            self._triton.close()
+
+    @functools.cached_property
+    def _triton(self) -> Any:
+        """A connection for what is not inference."""
+        import tritonclient.grpc as triton
+
+        return triton.InferenceServerClient(self._target.url, **self._target.tls_options)
 
     def recommend(
         self,
@@ -141,15 +163,14 @@ class Client:
     def _infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], timeout_s: float | None
     ) -> dict[str, NDArray[Any]]:
-        from tritonclient.utils import InferenceServerException
+        import grpc
 
-        request = [to_infer_input(name, array) for name, array in inputs.items()]
-        attempts = self._target.attempts(timeout_s)
+        request, attempts = request_of(model, inputs), self._target.attempts(timeout_s)
         while True:
             try:
-                return outputs_of(self._triton.infer(model, request, client_timeout=attempts.left_s))
-            except InferenceServerException as error:
-                pause_s = attempts.pause_s(error, model)
+                return outputs_of(self._stub.ModelInfer(request, timeout=attempts.left_s))
+            except grpc.RpcError as error:
+                pause_s = attempts.pause_s(exception_of(error), model)
             time.sleep(pause_s)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.errors import UnreachableError, UsageError
+from lorefuse.export.wire import from_bytes, to_bytes, triton_dtype
 from lorefuse.settings import settings
 
 RANKER, FEATURES, RECOMMEND, EMBED = "ranker", "features", "recommend", "embed"
@@ -81,6 +82,17 @@ class Target:
         """Arguments for tritonclient's constructor."""
         return {} if self.tls is None else self.tls.options()
 
+    def channel(self, make: Any) -> Any:
+        """Open a channel with `grpc` or `grpc.aio`."""
+        import grpc  # type: ignore[import-untyped]
+
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        if self.tls is None:
+            return make.insecure_channel(self.url, options=options)
+        files = [self.tls_options[name] for name in ("root_certificates", "private_key", "certificate_chain")]
+        pems = [None if name is None else Path(name).read_bytes() for name in files]
+        return make.secure_channel(self.url, grpc.ssl_channel_credentials(*pems), options=options)
+
     def attempts(self, timeout_s: float | None) -> Attempts:
         """Begin a call; `timeout_s` overrides the client's deadline."""
         if timeout_s is not None and not timeout_s > 0:
@@ -120,9 +132,32 @@ class Attempts:
         return pause_s
 
 
-def outputs_of(result: Any) -> dict[str, NDArray[Any]]:
+def request_of(model: str, inputs: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the message that asks a model; built here, it takes half the time of tritonclient's objects.
+
+    Raises:
+        UsageError: An array has a dtype that no served model takes.
+    """
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, array in inputs.items():
+        request.inputs.add(name=str(name), datatype=triton_dtype(name, array.dtype), shape=array.shape)
+        request.raw_input_contents.append(to_bytes(array))
+    return request
+
+
+def outputs_of(response: Any) -> dict[str, NDArray[Any]]:
     """Return all outputs of an answer by name; texts as object arrays of bytes."""
-    return {output.name: np.asarray(result.as_numpy(output.name)) for output in result.get_response().outputs}
+    pairs = zip(response.outputs, response.raw_output_contents, strict=True)
+    return {output.name: from_bytes(data, output.datatype, output.shape) for output, data in pairs}
+
+
+def exception_of(error: Any) -> Any:
+    """Return gRPC's error as tritonclient's."""
+    from tritonclient.utils import InferenceServerException
+
+    return InferenceServerException(error.details(), str(error.code()))
 
 
 def explained(error: Any, model: str, url: str, timeout_s: float) -> UnreachableError | UsageError:

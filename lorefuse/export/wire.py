@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lorefuse.errors import UsageError
 
 _DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "object": "BYTES"}
+_NUMPY_DTYPES = {triton: name for name, triton in _DTYPES.items()}
 
 
 def triton_dtype(name: str, dtype: np.dtype[Any]) -> str:
@@ -36,6 +37,27 @@ def to_infer_input(name: str, array: NDArray[Any]) -> Any:
     tensor = triton.InferInput(str(name), list(array.shape), triton_dtype(name, array.dtype))
     tensor.set_data_from_numpy(np.ascontiguousarray(array))
     return tensor
+
+
+def to_bytes(array: NDArray[Any]) -> bytes:
+    """Return an array's content as it travels: texts, which are bytes in an object array, each behind its length."""
+    if array.dtype != np.object_:
+        return array.tobytes()
+    return b"".join(part for text in array.flat for part in (len(text).to_bytes(4, "little"), text))
+
+
+def from_bytes(data: bytes, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """Return the array that `to_bytes` made the content of; texts as an object array of bytes."""
+    if datatype != "BYTES":
+        return np.frombuffer(data, _NUMPY_DTYPES[datatype]).reshape(shape)
+    texts, place = [], 0
+    while place < len(data):
+        start = place + 4
+        place = start + int.from_bytes(data[place:start], "little")
+        texts.append(data[start:place])
+    array = np.empty(len(texts), dtype=np.object_)
+    array[:] = texts
+    return array.reshape(shape)
 
 
 def text_array(value: str) -> NDArray[Any]:
