@@ -13,8 +13,8 @@ from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSi
 
 CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
 ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
-_INSTANCES = {s.CATALOGUE_RANKER: 2, s.DIRECT: 2}
-"""Of the models that have more than one."""
+_INSTANCES, _GPU_INSTANCES = {s.DIRECT: 2}, {s.CATALOGUE_RANKER: 2}
+"""Of the models that have more than one: those that carry the load."""
 _MAX_QUEUE = 512
 """Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
 
@@ -32,7 +32,7 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     config = _base(signature, versions)
     onnx = signature.name in ONNX_MODELS
     config.backend = "onnxruntime" if onnx else "python"
-    group = config.instance_group.add(count=_INSTANCES.get(signature.name, 1))
+    group = config.instance_group.add(count=(_GPU_INSTANCES if gpu else _INSTANCES).get(signature.name, 1))
     if not onnx:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
     if signature.name not in (*ONNX_MODELS, s.DIRECT):
