@@ -123,8 +123,8 @@ def _probes(
     """Return as few cells to read as reach the recall, with a margin for users who are not asked here."""
     aim = section.min_recall + (1 - section.min_recall) / 4
     wanted = enough_probes(index, arrays.item_vectors, user_vectors, num_retrieved, aim)
-    # A quarter of the cells, or twice the share of the catalogue that is retrieved.
-    share = max(1 / 4, 2 * num_retrieved / index.ntotal)
+    # An index that reads more than a quarter of a large catalogue is none; of a small one much is retrieved anyway.
+    share = max(1 / 4, 8 * num_retrieved / index.ntotal)
     return min(wanted, int(np.ceil(index.nlist * min(1.0, share))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from lorefuse.export.bundle import TABLES_FILE, Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.export.onnx import open_session
 from lorefuse.models.build import load_ranker
+from lorefuse.retrieval.index import load_index
+from lorefuse.retrieval.vectors import TowerArrays, unit
 from tests.serving.synthetic import NUM_ITEMS, World, make_bundle, make_ranker, make_world
 
 
@@ -29,8 +32,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def bundle(world: World) -> Bundle:
+    return of_the_real_encoder(world, world.path / "bundle")
+
+
+def of_the_real_encoder(world: World, path: Path) -> Bundle:
     """A bundle that says it was made with the real encoder, whose vectors its reducer then takes."""
-    path = make_bundle(world, make_ranker(world, 1), world.path / "bundle")
+    make_bundle(world, make_ranker(world, 1), path)
     facts = json.loads((path / "embedding.json").read_text())
     facts["address"] = sha256_json(space_of(world.config.embedding))
     (path / "embedding.json").write_text(json.dumps(facts))
@@ -111,6 +118,28 @@ def test_the_new_graph_ranks_old_and_new_items_as_torch_does(bundle: Bundle, lat
     with torch.no_grad():
         expected = ranker.to_score(ranker(**repeated, **tables)).numpy()
     np.testing.assert_allclose(np.sort(expected)[::-1][: got["score"].shape[1]], got["score"][0], atol=1e-5)
+
+
+def test_new_items_join_an_index(world: World, later: Dataset, tmp_path: Path) -> None:
+    """Past one graph: towers and index take them in, old items keep their places, references are answered anew."""
+    config = world.config
+    section = config.serving.retrieval.model_copy(update={"mode": "ann", "num_retrieved": 30})
+    towers = config.retrieval.two_tower.model_copy(update={"embedding_dim": 8, "max_epochs": 1, "num_threads": 1})
+    update = {
+        "serving": config.serving.model_copy(update={"retrieval": section}),
+        "retrieval": config.retrieval.model_copy(update={"two_tower": towers}),
+    }
+    old = of_the_real_encoder(dataclasses.replace(world, config=config.model_copy(update=update)), tmp_path / "old")
+    new, facts = grown(old, later, tmp_path / "new")
+    assert new.retrieves
+    assert (facts["num_items"], facts["num_new"], facts["recall_at_30"]) == (NUM_ITEMS + 2, 2, 1.0)
+    before, after = TowerArrays.load(old.path).item_vectors, TowerArrays.load(new.path).item_vectors
+    np.testing.assert_array_equal(after[:NUM_ITEMS], before)
+    index = load_index(new.path)
+    assert index.ntotal == NUM_ITEMS + 2
+    assert index.search(unit(after[-2:]), 1)[1][:, 0].tolist() == [NUM_ITEMS, NUM_ITEMS + 1]
+    reference = new.arrays("reference_catalogue.safetensors")
+    assert (reference["catalogue_row"] >= NUM_ITEMS).any(), "some of them are recommended"
 
 
 def test_nothing_new_is_said(bundle: Bundle, world: World, tmp_path: Path) -> None:
