@@ -22,6 +22,6 @@ def append_rows(
         new_items_path: File with new or changed items; empty where there is none.
         grown: The dataset with them.
     """
-    from lorefuse import steps_refresh as steps
+    from lorefuse.steps import refresh as steps
 
     steps.append_rows(config, dataset.path, new_path, new_items_path).publish(grown.path)

@@ -25,6 +25,6 @@ def ask_trials(
     Returns:
         A number and parameters for each trial.
     """
-    from lorefuse import steps_tuning as steps
+    from lorefuse.steps import tuning as steps
 
     return steps.ask_trials(config, generation, num_generations, study.path)

@@ -24,6 +24,6 @@ def backfill_days(
         store: Feature store folder.
         part: A Parquet file.
     """
-    from lorefuse import steps_backfill as steps
+    from lorefuse.steps import backfill as steps
 
     steps.backfill_days(config, days, dataset.path, feature_data.path, store.path).publish(part.path)

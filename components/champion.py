@@ -17,7 +17,7 @@ def champion(config: dict, dataset: dsl.Input[dsl.Dataset], model: dsl.Output[ds
     Returns:
         Number of the version.
     """
-    from lorefuse import steps_refresh as steps
+    from lorefuse.steps import refresh as steps
 
     result = steps.champion(config, dataset.path)
     result.publish(model.path)

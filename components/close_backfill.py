@@ -20,6 +20,6 @@ def close_backfill(
         parts: Parquet files by range.
         features: All of them.
     """
-    from lorefuse import steps_backfill as steps
+    from lorefuse.steps import backfill as steps
 
     steps.close_backfill(config, [part.path for part in parts]).publish(features.path)

@@ -20,6 +20,6 @@ def close_tuning(
         control: Study of the model without, from as many trials.
         studies: A folder with both.
     """
-    from lorefuse import steps_tuning as steps
+    from lorefuse.steps import tuning as steps
 
     steps.close_tuning(config, real.path, control.path).publish(studies.path)

@@ -23,6 +23,6 @@ def day_ranges(
     Returns:
         `first` and `last` of each range.
     """
-    from lorefuse import steps_backfill as steps
+    from lorefuse.steps import backfill as steps
 
     return steps.day_ranges(config, first, last, num_days)

@@ -15,6 +15,6 @@ def embed_ranges(config: dict) -> List[Dict]:  # type: ignore[type-arg]  # noqa:
     Returns:
         The number of each shard.
     """
-    from lorefuse import steps_shards as steps
+    from lorefuse.steps import shards as steps
 
     return steps.embed_ranges(config)

@@ -20,6 +20,6 @@ def embed_shard(
         dataset: Dataset folder.
         part: Addresses and vectors.
     """
-    from lorefuse import steps_shards as steps
+    from lorefuse.steps import shards as steps
 
     steps.embed_shard(config, shard, dataset.path).publish(part.path)

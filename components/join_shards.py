@@ -22,6 +22,6 @@ def join_shards(
         parts: One folder a shard.
         embeddings: One vector per item and the address that made it.
     """
-    from lorefuse import steps_shards as steps
+    from lorefuse.steps import shards as steps
 
     steps.join_shards(config, dataset.path, [part.path for part in parts]).publish(embeddings.path)

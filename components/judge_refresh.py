@@ -37,7 +37,7 @@ def judge_refresh(
     Returns:
         Whether to train again, and the configuration that trains on the grown dataset.
     """
-    from lorefuse import steps_refresh as steps
+    from lorefuse.steps import refresh as steps
 
     folders = (dataset.path, base.path, parts.path, embeddings.path, vectors.path, feature_data.path, model.path)
     result = steps.judge_refresh(config, *folders, version)

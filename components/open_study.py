@@ -14,6 +14,6 @@ def open_study(config: dict, arm: str, study: dsl.Output[dsl.Artifact]) -> None:
         arm: Knowledge given to the model: `real` or `none`.
         study: A study without trials.
     """
-    from lorefuse import steps_tuning as steps
+    from lorefuse.steps import tuning as steps
 
     steps.open_study(config, arm).publish(study.path)

@@ -25,6 +25,6 @@ def run_trial(
     Returns:
         The trial's record as JSON, also where it failed.
     """
-    from lorefuse import steps_tuning as steps
+    from lorefuse.steps import tuning as steps
 
     return steps.run_trial(config, arm, trial, study.path, rows.path)

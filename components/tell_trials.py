@@ -22,6 +22,6 @@ def tell_trials(
         results: Records of its trials, as JSON, in any order.
         told: The study with them.
     """
-    from lorefuse import steps_tuning as steps
+    from lorefuse.steps import tuning as steps
 
     steps.tell_trials(config, study.path, results).publish(told.path)

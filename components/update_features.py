@@ -26,7 +26,7 @@ def update_features(
         feature_data: The champion's feature data.
         update: Sources of every view.
     """
-    from lorefuse import steps_refresh as steps
+    from lorefuse.steps import refresh as steps
 
     steps.update_features(config, dataset.path, base.path, embeddings.path, vectors.path, feature_data.path).publish(
         update.path

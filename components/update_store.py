@@ -22,6 +22,6 @@ def update_store(
         store: The champion's feature store.
         fresh: The store with what is new.
     """
-    from lorefuse import steps_refresh as steps
+    from lorefuse.steps import refresh as steps
 
     steps.update_store(config, update.path, feature_data.path, store.path).publish(fresh.path)

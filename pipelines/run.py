@@ -27,7 +27,7 @@ from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
 from lorefuse.steps import dump_config
-from lorefuse.steps_refresh import new_files
+from lorefuse.steps.refresh import new_files
 
 PIPELINES = ("training", "tuning", "refresh", "backfill", "embed_shards")
 KEPT_RUNS = 3

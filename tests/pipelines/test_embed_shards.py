@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from lorefuse import steps, steps_shards
+from lorefuse import steps
 from lorefuse.config import load_config
 from lorefuse.embedding.embed import ARRAYS_FILE
+from lorefuse.steps import shards as steps_shards
 from tests.pipelines.shop import PROJECT_PATH, lorefuse
 from tests.unit.embedding.conftest import save_encoder
 
@@ -56,7 +57,7 @@ def test_shards_give_the_bytes_of_one_run_and_a_lost_one_runs_alone(
     monkeypatch.setenv("LOREFUSE_HOME", str(home_path))
     dataset = steps.ingest(config).path
     code = (
-        "import sys, json; from lorefuse import steps_shards as s; from lorefuse.steps import dump_config; "
+        "import sys, json; from lorefuse.steps import shards as s; from lorefuse.steps import dump_config; "
         "from lorefuse.config import load_config; from pathlib import Path; "
         "config = dump_config(load_config(Path(sys.argv[1]))); "
         "[s.embed_shard(config, {'shard': n}, sys.argv[2]) for n in map(int, sys.argv[3])]"

@@ -18,7 +18,7 @@ from lorefuse.atomic import atomic_folder
 from lorefuse.config import Arm, parse_config
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
-from lorefuse.steps import Config, Folder
+from lorefuse.steps.common import Config, Folder
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from lorefuse.config import parse_config
 from lorefuse.log import reported
-from lorefuse.steps import Config, Folder, embed
+from lorefuse.steps.common import Config, Folder
+from lorefuse.steps.knowledge import embed
 from lorefuse.workspace import StepResult, origin, read_digest, reuse_or_build
 
 

@@ -11,7 +11,7 @@ from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.config import parse_config
 from lorefuse.log import reported
 from lorefuse.settings import settings
-from lorefuse.steps import Config, Folder
+from lorefuse.steps.common import Config, Folder
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 MANIFEST_FILE = "manifest.json"

@@ -12,7 +12,7 @@ from lorefuse.config import parse_config
 from lorefuse.errors import DataError
 from lorefuse.log import reported
 from lorefuse.settings import settings
-from lorefuse.steps import Config, Folder, dump_config
+from lorefuse.steps.common import Config, Folder, dump_config
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 APPENDED_FILE = "appended.json"

@@ -1,0 +1,26 @@
+"""What all steps share: the kinds of their arguments, and the configuration as a pipeline parameter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorefuse.config import FileSource, PipelineConfig
+from lorefuse.workspace import origin
+
+Config = dict[str, Any]
+Folder = str | Path
+
+
+def origins(**folders: Folder) -> dict[str, Path]:
+    """Return the cached folders that published artifacts were copied from, by name."""
+    return {name: origin(Path(folder)) for name, folder in folders.items()}
+
+
+def dump_config(config: PipelineConfig) -> Config:
+    """Return the configuration as a pipeline parameter: plain JSON without nulls, which kfp cannot carry."""
+    content: Config = config.model_dump(mode="json", exclude_none=True)
+    source = config.data.source
+    if isinstance(source, FileSource) and source.value is None:
+        content["data"]["source"]["value"] = ""  # left out it would become the default, a column
+    return content

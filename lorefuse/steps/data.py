@@ -1,0 +1,49 @@
+"""Steps from raw files to a dataset and its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorefuse.config import parse_config
+from lorefuse.log import reported
+from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.workspace import StepResult, reuse_or_build
+
+
+@reported
+def ingest(config: Config) -> StepResult:
+    """Raw files → dataset folder."""
+    pipeline = parse_config(config)
+    from lorefuse.data.sources import local_digests
+
+    files = local_digests(pipeline.data)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.ingest import ingest as run
+
+        manifest = run(pipeline.data, out_path)
+        return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
+
+    key = {"data": pipeline.data.model_dump(mode="json"), "files": files}
+    return reuse_or_build("ingest", config=key, inputs={}, rooms=("data", "knowledge"), build=build)
+
+
+@reported
+def split(config: Config, strategy: str, dataset: Folder) -> StepResult:
+    """Dataset → parts in time, by `per_user_time` or `global_time`."""
+    content = {**config.get("split", {}), "strategy": strategy}
+    pipeline = parse_config({**config, "split": content})
+    parts, negatives = pipeline.split, pipeline.data.negatives
+    paths = origins(dataset=dataset)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.data.split import split as run
+
+        facts = run(Dataset.open(paths["dataset"]), parts, out_path, negatives)
+        sampled = {"negatives": facts["num_negatives"]} if "num_negatives" in facts else {}
+        return {"strategy": strategy, **facts["counts"], "cold_items": len(facts["held_out_items"]), **sampled}
+
+    key = [parts.model_dump(), negatives.model_dump()]
+    return reuse_or_build("split", config=key, inputs=paths, rooms=("data",), build=build)

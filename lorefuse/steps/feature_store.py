@@ -1,0 +1,81 @@
+"""Steps from train rows through the feature store to a training set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lorefuse.atomic import sha256_file
+from lorefuse.config import parse_config
+from lorefuse.log import reported
+from lorefuse.settings import settings
+from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.workspace import StepResult, reuse_or_build
+
+
+@reported
+def features(config: Config, dataset: Folder, parts: Folder, vectors: Folder) -> StepResult:
+    """Train rows → feature data."""
+    pipeline = parse_config(config)
+    paths = origins(dataset=dataset, parts=parts, vectors=vectors)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.features.build import build_feature_data
+        from lorefuse.knowledge.item_vectors import ItemVectors
+
+        loaded = ItemVectors.load(paths["vectors"])
+        return build_feature_data(Dataset.open(paths["dataset"]), paths["parts"], loaded, pipeline, out_path)
+
+    key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
+    return reuse_or_build("features", config=key, inputs=paths, rooms=("features",), build=build)
+
+
+@reported
+def materialize(config: Config, feature_data: Folder) -> StepResult:
+    """Feature data → Feast registry and online store."""
+    parse_config(config)
+    paths = origins(feature_data=feature_data)
+    repo_path = settings().project_path / "feature_repo"
+    definitions = {file.name: sha256_file(file) for file in sorted(repo_path.glob("*.py"))}
+    servers = bool(settings().online_store_url)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.features.store import apply_and_materialize
+
+        return apply_and_materialize(paths["feature_data"], out_path)
+
+    key = [definitions, servers]
+    result = reuse_or_build("materialize", config=key, inputs=paths, rooms=("features",), build=build)
+    if servers and result.reused:
+        from lorefuse.features.store import ensure_filled
+
+        refilled = ensure_filled(paths["feature_data"], result.path)  # servers forget what files do not
+        return replace(result, reused=not refilled, summary={**result.summary, "refilled": refilled})
+    return result
+
+
+@reported
+def training_set(
+    config: Config, dataset: Folder, parts: Folder, vectors: Folder, feature_data: Folder, store: Folder
+) -> StepResult:
+    """Feature store → training set, joined point in time."""
+    parse_config(config)
+    paths = origins(dataset=dataset, parts=parts, vectors=vectors, feature_data=feature_data, store=store)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.data.dataset import Dataset
+        from lorefuse.features.store import retrieve_training_set
+        from lorefuse.knowledge.item_vectors import ItemVectors
+
+        return retrieve_training_set(
+            Dataset.open(paths["dataset"]),
+            paths["parts"],
+            ItemVectors.load(paths["vectors"]),
+            paths["feature_data"],
+            paths["store"],
+            out_path,
+        )
+
+    return reuse_or_build("training_set", config=None, inputs=paths, rooms=("features",), build=build)

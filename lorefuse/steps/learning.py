@@ -1,0 +1,104 @@
+"""Steps from a training set to a judged model and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from lorefuse.atomic import atomic_file, sha256_file, sha256_json
+from lorefuse.config import Arm, parse_config
+from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.log import reported
+from lorefuse.settings import settings
+from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
+
+_LEARNING = ("features", "models", "training", "tuning")
+
+
+@reported
+def tune(config: Config, arm: str, rows: Folder) -> StepResult:
+    """Training set → hyper-parameters of one arm."""
+    pipeline = parse_config(config)
+    paths = origins(rows=rows)
+    sections = ("data", "features", "model", "training", "tuning")
+    key = {"arm": arm, **{name: getattr(pipeline, name).model_dump(mode="json") for name in sections}}
+    address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
+    journal = settings().cache_path / "journals" / f"{address[:24]}.json"
+
+    studies = pipeline.tuning.studies_path
+    if studies is not None:
+        return _adopt(studies, cast(Arm, arm))
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.tuning.study import tune as run
+
+        return run(paths["rows"], pipeline, cast(Arm, arm), out_path, journal)
+
+    return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
+
+
+def _adopt(studies_path: Path, arm: Arm) -> StepResult:
+    """Studies that `lorefuse tune` made in place of a search."""
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.tuning.study import adopt_study
+
+        return adopt_study(studies_path, arm, out_path)
+
+    study = studies_path / arm / "study.json"
+    key = {"arm": arm, "study": sha256_file(study) if study.is_file() else None}
+    return reuse_or_build("tune", config=key, inputs={}, rooms=("tuning",), build=build)
+
+
+@reported
+def evaluate(
+    config: Config, rows: Folder, study: Folder, control: Folder, second_rows: Folder | None = None
+) -> StepResult:
+    """Arms × seeds → metrics with controls, and the ranker that will be registered."""
+    pipeline = parse_config(config)
+    paths = origins(rows=rows, study=study, control=control)
+    if second_rows is not None:
+        paths["second_rows"] = origin(Path(second_rows))
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.training.evaluate import run_arms
+        from lorefuse.tuning.study import read_study
+
+        studies = {"real": read_study(paths["study"]), "none": read_study(paths["control"])}
+        first = pipeline.split.strategy
+        second = SECOND_STRATEGY[first]
+        sets = {first: paths["rows"]} | ({second: paths["second_rows"]} if "second_rows" in paths else {})
+        best = {arm: study["best_params"] for arm, study in studies.items()}
+        trials = {arm: study["trials"] for arm, study in studies.items()}
+        return run_arms(sets, best, trials, pipeline, out_path)
+
+    sections = ("data", "split", "features", "model", "training", "evaluation")
+    key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
+    return reuse_or_build("evaluate", config=key, inputs=paths, rooms=_LEARNING, build=build)
+
+
+@reported
+def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder) -> StepResult:
+    """Evaluation → HTML report; also copied to `<home>/report.html`."""
+    pipeline = parse_config(config)
+    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.report.build import build_report
+
+        facts = build_report(
+            paths["evaluation"],
+            paths["dataset"],
+            paths["parts"],
+            pipeline,
+            out_path,
+            item_vectors_path=paths["vectors"],
+        )
+        return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
+
+    key = pipeline.model_dump(mode="json")
+    result = reuse_or_build("report", config=key, inputs=paths, rooms=("report",), build=build)
+    with atomic_file(settings().home_path / "report.html") as draft_path:
+        draft_path.write_bytes((result.path / "report.html").read_bytes())
+    return result
