@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STRENGTHS = (0.01, 0.1, 1.0)
 """Inverse strengths of the penalty that are tried; validation rows choose."""
 SKETCH_DIM = 256
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
