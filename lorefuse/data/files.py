@@ -16,15 +16,16 @@ from lorefuse.errors import ConfigError
 
 ORDER_START_S = 946_684_800
 """2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""
-_NO_ID = ("", "nan", "none", "null", "<na>")
+NO_ID = ("", "nan", "none", "null", "<na>")
 
 
-def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
+def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool = True) -> RawTables:
     """Read the tables that the mapping names.
 
     Args:
         source: Paths and column names.
         quarantine: Receives lines that cannot be read at all.
+        interactions: False leaves them out, for `large.write_interactions` to read in batches.
 
     Raises:
         ConfigError: The mapping contradicts itself.
@@ -57,7 +58,7 @@ def read_files(source: FileSource, quarantine: Quarantine) -> RawTables:
         triples = _keys_as_text(read("triples", [c.HEAD, c.RELATION, c.TAIL]), [c.HEAD, c.RELATION, c.TAIL])
         links = _keys_as_text(read("links", [c.ITEM_ID, c.ENTITY_ID]), [c.ITEM_ID, c.ENTITY_ID])
     return RawTables(
-        interactions=_events(read("interactions", wanted), source),
+        interactions=events_of(read("interactions", wanted), source) if interactions else pd.DataFrame(),
         items=items,
         users=users,
         triples=triples,
@@ -95,7 +96,7 @@ def as_ids(cells: pd.Series) -> pd.Series:
         whole = cells.where(cells.mod(1) == 0).astype("Int64").astype(object)
         cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
     text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
-    return text.astype(object).mask(text.str.lower().isin(_NO_ID), None)
+    return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
 
 
 def _check_mapping(source: FileSource) -> None:
@@ -122,7 +123,8 @@ def _names_of(source: FileSource) -> dict[str, str]:
     return {field: path.name if shared[path.name] == 1 else f"{field}: {path}" for field, path in paths.items()}
 
 
-def _events(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
+def events_of(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
+    """Return interactions under their contract names, with `raw.LINE`: ids as text, the rest as it came."""
     return pd.DataFrame(
         {
             c.USER_ID: as_ids(raw[source.user_id]),

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
-from lorefuse.config import DataConfig, LabelConfig, MovieLensSource
+from lorefuse.config import DataConfig, FileSource, LabelConfig, MovieLensSource
 from lorefuse.data import validate as v
+from lorefuse.data.large import is_large, label_of, write_interactions
 from lorefuse.data.raw import LINE, Quarantine
 from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
@@ -39,50 +41,89 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     """
     quarantine = Quarantine()
     source = config.source
-    tables = read_source(source, quarantine)
+    large = is_large(source)
+    tables = _without_interactions(source, quarantine) if large else read_source(source, quarantine)
     for name, file in tables.files.items():
         # Files are counted as they are read, broken lines included; MovieLens-100K's tables are whole.
         if isinstance(source, MovieLensSource) and getattr(tables, name) is not None:
             quarantine.num_rows_read[file] = len(getattr(tables, name))
-    frames = _validated(tables, config.label, quarantine)
+    items, users = _valid_entities(tables, quarantine)
+    frames, facts = _graph(tables, items, quarantine), {}
+    frames["items"] = _finish_items(items, tables.roles, tables.multi_separator)
+    if large:
+        known = None if users is None else set(users[c.USER_ID])
+        name = tables.files["interactions"]
+        facts = write_interactions(config, set(items[c.ITEM_ID]), known, quarantine, name, out_path)
+        tables.reports["num_timestamps_out_of_order"] = facts["num_timestamps_out_of_order"]
+        if users is not None:
+            frames["users"] = _finish_users(users, tables.roles)
+    else:
+        events = _valid_events(tables, items, users, quarantine)
+        frames["interactions"] = _finish_interactions(events, config.label)
+        frames["users"] = _users_of(events) if users is None else _finish_users(users, tables.roles)
+        facts = _facts(frames["interactions"])
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
-    _refuse_useless(frames, tables, config)
+    _refuse_useless(frames["items"], facts, tables, config)
     if quarantine.rows:
         _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
-    return _write(frames, tables, config, quarantine, out_path)
+    return _write(frames, facts, tables, config, quarantine, out_path)
 
 
-def _validated(tables: RawTables, label: LabelConfig, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
-    files, roles = tables.files, tables.roles
+def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
+    from lorefuse.data.files import read_files
+
+    assert isinstance(source, FileSource)
+    return read_files(source, quarantine, interactions=False)
+
+
+def _valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     items = tables.items.copy()
-    for name in roles.item_numerics:
+    for name in tables.roles.item_numerics:
         items[name] = v.parse_numbers(items[name])
-    schema = v.entities_schema(c.ITEM_ID, roles.item_numerics)
-    items = v.validate(items, schema, files["items"], quarantine, raw=tables.items)
+    schema = v.entities_schema(c.ITEM_ID, tables.roles.item_numerics)
+    items = v.validate(items, schema, tables.files["items"], quarantine, raw=tables.items)
     users = tables.users
     if users is not None:
-        users = v.validate(users, v.entities_schema(c.USER_ID), files["users"], quarantine)
+        users = v.validate(users, v.entities_schema(c.USER_ID), tables.files["users"], quarantine)
+    return items, users
+
+
+def _valid_events(
+    tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | None, quarantine: Quarantine
+) -> pd.DataFrame:
     events = tables.interactions.copy()
     events[c.VALUE] = v.parse_numbers(events[c.VALUE])
     events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
     user_ids = None if users is None else set(users[c.USER_ID])
     schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
-    events = v.validate(events, schema, files["interactions"], quarantine, raw=tables.interactions)
+    events = v.validate(events, schema, tables.files["interactions"], quarantine, raw=tables.interactions)
     # No fault, they are sorted; but a surprise to whoever thinks the file is in order.
     tables.reports["num_timestamps_out_of_order"] = int((events[c.EVENT_TIMESTAMP].diff() < pd.Timedelta(0)).sum())
-    frames = {
-        "interactions": _finish_interactions(events, label),
-        "items": _finish_items(items, roles, tables.multi_separator),
-        "users": _finish_users(users, events, roles),
+    return events
+
+
+def _graph(tables: RawTables, items: pd.DataFrame, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
+    if tables.triples is None or tables.links is None:
+        return {}
+    triple_columns, link_columns = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
+    triples = v.validate(tables.triples, v.pairs_schema(triple_columns), tables.files["triples"], quarantine)
+    known = {c.ITEM_ID: set(items[c.ITEM_ID])}
+    links = v.validate(tables.links, v.pairs_schema(link_columns, known), tables.files["links"], quarantine)
+    return {"triples": triples[triple_columns].astype(str), "links": links[link_columns].astype(str)}
+
+
+def _facts(events: pd.DataFrame) -> dict[str, Any]:
+    """Return what `large.write_interactions` returns."""
+    values, times = events[c.VALUE], events[c.EVENT_TIMESTAMP]
+    return {
+        "num_rows": len(events),
+        "label_mean": float(events[c.LABEL].mean()),
+        "labels": set(events[c.LABEL].unique().tolist()),
+        "low": values.min(),
+        "high": values.max(),
+        "first": times.min(),
+        "last": times.max(),
     }
-    if tables.triples is not None and tables.links is not None:
-        triple_columns, link_columns = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
-        triples = v.validate(tables.triples, v.pairs_schema(triple_columns), files["triples"], quarantine)
-        known = {c.ITEM_ID: set(items[c.ITEM_ID])}
-        links = v.validate(tables.links, v.pairs_schema(link_columns, known), files["links"], quarantine)
-        frames["triples"] = triples[triple_columns].astype(str)
-        frames["links"] = links[link_columns].astype(str)
-    return frames
 
 
 def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFrame:
@@ -96,7 +137,7 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
             c.ITEM_ID: events[c.ITEM_ID].astype(str),
             c.EVENT_TIMESTAMP: events[c.EVENT_TIMESTAMP],
             c.VALUE: value,
-            c.LABEL: (value >= label.threshold).astype("float32") if label.kind == "binary" else value,
+            c.LABEL: label_of(value, label),
             **texts,
         }
     )
@@ -114,11 +155,13 @@ def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataF
     return table
 
 
-def _finish_users(users: pd.DataFrame | None, events: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    if users is None:
-        return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
+def _finish_users(users: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     columns = {name: users[name].map(_text) for name in roles.user_categories}
     return pd.DataFrame({c.USER_ID: users[c.USER_ID].astype(str), **columns})
+
+
+def _users_of(events: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
 
 
 def _several(cell: Any, separator: str) -> list[str]:
@@ -139,48 +182,51 @@ def _text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _refuse_useless(frames: dict[str, pd.DataFrame], tables: RawTables, config: DataConfig) -> None:
+def _refuse_useless(items: pd.DataFrame, facts: dict[str, Any], tables: RawTables, config: DataConfig) -> None:
     label = config.label
-    for name in ("interactions", "items"):
-        if frames[name].empty:
+    for name, num_rows in (("interactions", facts["num_rows"]), ("items", len(items))):
+        if not num_rows:
             raise DataError(
                 f"{tables.files[name]} has no usable row left.",
                 expected="at least one",
                 got="none",
                 fix="mend the rows named in the quarantine",
             )
-    values = frames["interactions"][c.VALUE]
-    only_positives = config.negatives.num_train > 0 and (frames["interactions"][c.LABEL] == 1).all()
-    if label.kind == "binary" and not only_positives and frames["interactions"][c.LABEL].nunique() < 2:
+    only_positives = config.negatives.num_train > 0 and facts["labels"] == {1.0}
+    if label.kind == "binary" and not only_positives and len(facts["labels"]) < 2:
         raise DataError(
             "Every interaction has the same label: there is nothing to learn.",
             expected=f"values on both sides of data.label.threshold = {label.threshold:g}",
-            got=f"values from {values.min():g} to {values.max():g}",
+            got=f"values from {facts['low']:g} to {facts['high']:g}",
             fix="set data.label.threshold between them, data.label.kind: regression, or, where there are only "
             "positives (threshold at most the lowest value), data.negatives.num_train",
         )
 
 
 def _write(
-    frames: dict[str, pd.DataFrame], tables: RawTables, config: DataConfig, quarantine: Quarantine, out_path: Path
+    frames: dict[str, pd.DataFrame],
+    facts: dict[str, Any],
+    tables: RawTables,
+    config: DataConfig,
+    quarantine: Quarantine,
+    out_path: Path,
 ) -> dict[str, Any]:
     for name, frame in frames.items():
         frame.to_parquet(out_path / f"{name}.parquet", index=False)
     quarantine.write(out_path / c.DatasetFile.QUARANTINE)
-    events = frames["interactions"]
+    names = [Path(file).stem for file in c.DatasetFile if (out_path / file).is_file() and file.endswith(".parquet")]
+    written = {name: pq.ParquetFile(out_path / f"{name}.parquet") for name in names}
+    dtypes = {name: file.schema_arrow.empty_table().to_pandas().dtypes for name, file in written.items()}
     files = sorted(p for p in out_path.iterdir() if p.is_file())
     manifest = {
         "source": tables.source,
         "roles": dataclasses.asdict(tables.roles),
         "label": config.label.model_dump(),
-        "counts": {name: len(frame) for name, frame in frames.items()},
-        "label_mean": round(float(events[c.LABEL].mean()), 6),
-        "cutoffs": {
-            "first": events[c.EVENT_TIMESTAMP].min().isoformat(),
-            "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
-        },
+        "counts": {name: file.metadata.num_rows for name, file in written.items()},
+        "label_mean": round(facts["label_mean"], 6),
+        "cutoffs": {name: facts[name].isoformat() for name in ("first", "last")},
         "quarantined": quarantine.counts(),
-        "schema": {name: {k: str(t) for k, t in frame.dtypes.items()} for name, frame in frames.items()},
+        "schema": {name: {k: str(t) for k, t in types.items()} for name, types in dtypes.items()},
         "reports": tables.reports,
         "sha256": {file.name: sha256_file(file) for file in files},
     }

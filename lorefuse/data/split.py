@@ -38,10 +38,11 @@ def split(
     Raises:
         DataError: A part would be empty.
     """
-    frame = assign(dataset.interactions(), config)
-    assert_no_leak(dataset.interactions(), frame, config)
+    interactions = dataset.coded_interactions()
+    frame = assign(interactions, config)
+    assert_no_leak(interactions, frame, config)
     frame.to_parquet(out_path / SPLIT_FILE, index=False)
-    facts = _facts(dataset.interactions(), frame, config)
+    facts = _facts(interactions, frame, config)
     if negatives is not None and (negatives.num_train or negatives.num_eval):
         sampled = sample_negatives(dataset.interactions(), frame, negatives)
         sampled.to_parquet(out_path / NEGATIVES_FILE, index=False)
@@ -74,15 +75,16 @@ def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     """
     code = _global(interactions, config) if config.strategy == "global_time" else _per_user(interactions, config)
     held_out = _held_out_items(interactions, config)
-    parts = np.array([Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED], dtype=object)
+    names = [str(part) for part in (Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED)]
+    parts = np.array(names, dtype=object)  # one text a part, however many rows
     is_held_out = interactions[c.ITEM_ID].isin(held_out).to_numpy()
     code = np.where(is_held_out & (code == 0), 3, code)
     code = _few_shots(interactions, code, config)
-    train_items = set(interactions[c.ITEM_ID].to_numpy()[code == 0])
+    train_items = set(interactions[c.ITEM_ID][code == 0].unique())
     frame = pd.DataFrame(
         {
             c.ROW_ID: interactions[c.ROW_ID].to_numpy(),
-            c.SPLIT: [str(part) for part in parts[code]],
+            c.SPLIT: parts[code],
             c.COLD: ~interactions[c.ITEM_ID].isin(train_items).to_numpy(),
         }
     )
@@ -121,15 +123,27 @@ def _few_shots(interactions: pd.DataFrame, code: NDArray[Any], config: SplitConf
 
 
 def _per_user(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
-    order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable")
-    groups = order.groupby(c.USER_ID, sort=False)
-    rank, size = groups.cumcount().to_numpy(), groups[c.USER_ID].transform("size").to_numpy()
+    user, item = (_codes(interactions[name]) for name in (c.USER_ID, c.ITEM_ID))
+    time = interactions[c.EVENT_TIMESTAMP].to_numpy("datetime64[us]").astype(np.int64)
+    order = np.lexsort((item, time, user))
+    count = np.bincount(user)
+    size = count[user[order]]
+    rank = np.arange(len(order)) - (np.cumsum(count) - count)[user[order]]
     if config.strategy == "leave_last_out":
         left = size - rank
-        code = np.where(size < 3, 0, (left <= 2).astype("int64") + (left <= 1)).astype(np.int64)
+        cut = np.where(size < 3, 0, (left <= 2).astype("int64") + (left <= 1)).astype(np.int64)
     else:
-        code = _cut(rank, size, config)
-    return pd.Series(code, index=order.index).reindex(interactions.index).to_numpy()
+        cut = _cut(rank, size, config)
+    code = np.empty_like(cut)
+    code[order] = cut
+    return code
+
+
+def _codes(ids: pd.Series) -> NDArray[np.int32]:
+    """Return the place of each id among the sorted distinct ones."""
+    coded = isinstance(ids.dtype, pd.CategoricalDtype)
+    codes = ids.cat.codes.to_numpy() if coded else pd.factorize(ids, sort=True)[0]
+    return np.asarray(codes, dtype=np.int32)
 
 
 def _global(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
@@ -163,8 +177,8 @@ def assert_no_leak(interactions: pd.DataFrame, frame: pd.DataFrame, config: Spli
         first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key).min()
         if (last > first).any():
             raise LeakError(f"A {earlier} row is later than a {later} row.", got=f"{int((last > first).sum())} groups")
-    cold_items = set(interactions[c.ITEM_ID].to_numpy()[frame[c.COLD].to_numpy()])
-    if cold_items & set(rows[c.ITEM_ID][rows["part"] == Split.TRAIN]):
+    cold_items = set(interactions[c.ITEM_ID][frame[c.COLD].to_numpy()].unique())
+    if cold_items & set(rows[c.ITEM_ID][rows["part"] == Split.TRAIN].unique()):
         raise LeakError("A cold item has a train row.")
 
 

@@ -10,11 +10,13 @@ Name it in `feature_store.yaml`::
 
 from __future__ import annotations
 
+import tempfile
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import ibis
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from feast.repo_config import RepoConfig
 
 ROW = "__row__"
+MEMORY_LIMIT = "1500MB"
+"""Of DuckDB's join and sort; beyond it they spill to the temporary folder."""
 
 
 class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # feast is untyped
@@ -74,7 +78,7 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
         time_column = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes.items()))
         entities = entity_df.assign(**{time_column: _utc_us(entity_df[time_column])}).reset_index(drop=True)
         table = pa.Table.from_pandas(entities, preserve_index=False)
-        numbered = table.append_column(ROW, pa.array(range(len(entities)), pa.int64()))
+        numbered = table.append_column(ROW, pa.array(np.arange(len(entities))))
         for view in feature_views:
             wanted = [ref.split(":")[1] for ref in feature_refs if ref.split(":")[0] == view.projection.name_to_use()]
             joined = asof_join(numbered, view, wanted, time_column, _source_path(view, config))
@@ -129,9 +133,11 @@ def asof_join(
         FROM entities e ASOF LEFT JOIN f ON {match} AND e.{_quote(time_column)} >= f.__time__
         ORDER BY e.{ROW}
     """  # noqa: S608  (every name is quoted)
-    with duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory(prefix="lorefuse-join-") as spill, duckdb.connect() as connection:
         # Times without a zone are UTC to Feast; DuckDB would take them for the machine's local time.
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        connection.execute("SET temp_directory = ?", [spill])
         connection.register("entities", numbered)
         return connection.sql(query, params=[source_path]).to_arrow_table()
 

@@ -87,18 +87,18 @@ def build_feature_data(
         shrinkage=config.features.prior_shrinkage,
         num_folds=config.features.num_prior_folds,
     )
-    sources = _user_sources(dataset, history, vectors, config) | _item_sources(dataset, history, vectors, prior)
     (out_path / "sources").mkdir()
-    for view, source in sources.items():
-        _write_source(source, out_path / "sources" / f"{view}.parquet")
-    views = {view: {"entity": source.entity, "fields": source.fields} for view, source in sources.items()}
+    # One side's frames are written and forgotten before the other's are made.
+    views = _write_sources(_user_sources(dataset, history, vectors, config), out_path)
+    views |= _write_sources(_item_sources(dataset, history, vectors, prior), out_path)
+    num_snapshots = {view: content.pop("num_snapshots") for view, content in views.items()}
     write_json(out_path / VIEWS_FILE, {"views": views, "data_cutoff": facts["data_cutoff"]})
     save_vocabularies(tables.vocabularies, out_path)
     prior.save(out_path)
     spec.save(out_path)
     encoded = {"user_fields": tables.user_fields, "item_fields": tables.item_fields, "item_multi": tables.item_multi}
     save_file({k: np.ascontiguousarray(v) for k, v in encoded.items()}, str(out_path / TABLES_FILE))
-    return {"num_snapshots": {str(view): len(source.frame) for view, source in sources.items()}}
+    return {"num_snapshots": num_snapshots}
 
 
 def history_of(rows: Rows, label_kind: str) -> History:
@@ -217,28 +217,35 @@ def _static(entity: str, frame: pd.DataFrame, fields: dict[str, str]) -> Source:
 
 def _history_source(dataset: Dataset, history: History, length: int) -> Source:
     """Recent liked items (newest last) and all seen items of each user, as of the data cutoff."""
+    users, items = dataset.users()[c.USER_ID], dataset.items()[c.ITEM_ID].to_numpy()
+    place = np.empty(len(items), dtype=np.int32)  # of each item among the sorted ids
+    place[np.argsort(items, kind="stable")] = np.arange(len(items), dtype=np.int32)
     train = np.flatnonzero(history.is_train)
-    frame = pd.DataFrame(
-        {
-            c.USER_ID: dataset.users()[c.USER_ID].to_numpy()[history.user_row[train]],
-            "item": dataset.items()[c.ITEM_ID].to_numpy()[history.item_row[train]],
-            "liked": history.liked[train],
-            "time": history.timestamp_us[train],
-        }
-    ).sort_values(["time", "item"], kind="stable")
-    seen = frame.groupby(c.USER_ID)["item"].agg(list)
-    liked = frame[frame["liked"]].groupby(c.USER_ID)["item"].agg(lambda items: list(items.iloc[-length:]))
-    last = frame.groupby(c.USER_ID)["time"].max()
-    users = dataset.users()[c.USER_ID]
+    user = history.user_row[train]
+    order = np.lexsort((place[history.item_row[train]], history.timestamp_us[train], user))
+    rows, user = train[order], user[order]
+    item, is_liked, time = items[history.item_row[rows]], history.liked[rows], history.timestamp_us[rows]
+    ends = np.searchsorted(user, np.arange(len(users)), side="right")
+    liked_item, liked_ends = item[is_liked], np.cumsum(is_liked)[ends - 1] * (ends > 0)
+    stamps = np.where(np.diff(ends, prepend=0) > 0, time[ends - 1] + 1, EPOCH_US)
     table = pd.DataFrame(
         {
             c.USER_ID: users,
-            c.EVENT_TIMESTAMP: _times((users.map(last).fillna(EPOCH_US - 1) + 1).to_numpy(np.int64)),
-            "recent_liked": [liked.get(user, []) for user in users],
-            "seen": [seen.get(user, []) for user in users],
+            c.EVENT_TIMESTAMP: _times(stamps),
+            "recent_liked": [list(part[-length:]) for part in np.split(liked_item, liked_ends[:-1])],
+            "seen": [list(part) for part in np.split(item, ends[:-1])],
         }
     )
     return Source("user", {"recent_liked": "strings", "seen": "strings"}, table)
+
+
+def _write_sources(sources: dict[View, Source], out_path: Path) -> dict[str, dict[str, Any]]:
+    for view, source in sources.items():
+        _write_source(source, out_path / "sources" / f"{view}.parquet")
+    return {
+        str(view): {"entity": source.entity, "fields": source.fields, "num_snapshots": len(source.frame)}
+        for view, source in sources.items()
+    }
 
 
 def _write_source(source: Source, path: Path) -> None:

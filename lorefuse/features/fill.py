@@ -65,17 +65,31 @@ def fill(config: RepoConfig, repo_path: Path, feature_data_path: Path, since: pd
         UnreachableError: A server does not answer.
     """
     cutoff = pd.Timestamp(read_views(feature_data_path)["data_cutoff"])
+    store, views = apply_definitions(config, repo_path, feature_data_path)
+    # The first snapshots stand at the epoch itself, the last ones a microsecond after the cutoff.
+    start = pd.Timestamp("1969-12-31", tz="UTC") if since is None else since
+    end = cutoff + pd.Timedelta(seconds=1)
+    with explained_servers():
+        store.materialize(start.to_pydatetime(), end.to_pydatetime())
+    return views
+
+
+def apply_definitions(config: RepoConfig, repo_path: Path, feature_data_path: Path) -> tuple[FeatureStore, list[str]]:
+    """Apply the definitions for a feature data folder, without filling the online store.
+
+    Returns:
+        The store, and the names of its views.
+
+    Raises:
+        UnreachableError: A server does not answer.
+    """
     store = open_config(config)
     with _definitions(repo_path, feature_data_path) as modules, explained_servers():
         services = [modules["rec_services"].training, modules["rec_services"].serving_user]
         views = modules["rec_views"].feature_views
         entities = [modules["rec_entities"].user, modules["rec_entities"].item]
         store.apply([*entities, *views.values(), *services])
-        # The first snapshots stand at the epoch itself, the last ones a microsecond after the cutoff.
-        start = pd.Timestamp("1969-12-31", tz="UTC") if since is None else since
-        end = cutoff + pd.Timedelta(seconds=1)
-        store.materialize(start.to_pydatetime(), end.to_pydatetime())
-    return sorted(views)
+    return store, sorted(views)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Rows:
         Raises:
             ArtifactError: The split was made of other rows, or a user or item is not in its table.
         """
-        events = dataset.interactions()
+        events = dataset.coded_interactions()
         if not np.array_equal(events[c.ROW_ID], split[c.ROW_ID]):
             raise ArtifactError(
                 "The split does not belong to this dataset.",
@@ -58,8 +58,8 @@ class Rows:
                 got=f"{len(split)} rows",
                 fix="run again: lorefuse run",
             )
-        user_row = pd.Index(dataset.users()[c.USER_ID]).get_indexer(events[c.USER_ID])
-        item_row = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(events[c.ITEM_ID])
+        user_row = _rows_in(dataset.users()[c.USER_ID], events[c.USER_ID])
+        item_row = _rows_in(dataset.items()[c.ITEM_ID], events[c.ITEM_ID])
         num_unknown = int((np.minimum(user_row, item_row) < 0).sum())
         if num_unknown:
             raise ArtifactError(
@@ -111,6 +111,12 @@ class Rows:
         """Rows that statistics may be fitted on, (R,)."""
         mask: NDArray[np.bool_] = self.split_code == SPLIT_CODES[Split.TRAIN]
         return mask
+
+
+def _rows_in(table: pd.Series, ids: pd.Series) -> NDArray[np.int32]:
+    """Return the row of each id in its table, −1 where it is not there; ids are categories."""
+    rows: NDArray[np.int32] = pd.Index(table).get_indexer(ids.cat.categories).astype(np.int32)
+    return rows[ids.cat.codes.to_numpy()]
 
 
 @dataclass(frozen=True)

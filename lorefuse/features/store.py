@@ -131,7 +131,7 @@ def retrieve_training_set(
     spec = FeatureSpec.load(feature_data_path)
     interactions = Rows.of(dataset, load_split(split_path)[0])
     rows = interactions.with_negatives(dataset, read_negatives(split_path))
-    joined = point_in_time(store_path, dataset.interactions())
+    joined = point_in_time(store_path, dataset.coded_interactions())
     numeric = {view: _matrix(joined, names) for view, names in _NUMERICS.items()}
     sampled = slice(len(interactions.label), None)
     if len(rows.label) > len(interactions.label):
