@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -36,36 +37,55 @@ def feast(repo_path: Path, *arguments: str, **more: str) -> subprocess.Completed
     return subprocess.run(command, cwd=repo_path, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_apply_then_materialize_by_hand(world: World, repo_path: Path) -> None:
+def feast_here(repo_path: Path, *arguments: str) -> str:
+    """The same command line in this process, which has paid for Feast's imports already; returns what it says."""
+    from click.testing import CliRunner
+    from feast.cli.cli import cli
+
+    said = CliRunner().invoke(cli, ["--chdir", str(repo_path), *arguments], catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    return said.output
+
+
+def test_apply_then_materialize_by_hand(world: World, repo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = {"LOREFUSE_FEATURE_DATA": str(world.feature_data_path)}
     applied = feast(repo_path, "apply", **named)
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    listed = feast(repo_path, "feature-views", "list", **named).stdout
-    assert sorted(view for view in VIEWS if view in listed.split()) == VIEWS
+    monkeypatch.setenv("LOREFUSE_FEATURE_DATA", str(world.feature_data_path))
+    monkeypatch.syspath_prepend(str(repo_path))
+    listed = feast_here(repo_path, "feature-views", "list").split()
+    assert sorted(view for view in VIEWS if view in listed) == VIEWS
     # Ten years after the rows, so that everything is in.
-    filled = feast(repo_path, "materialize", "1969-12-31T00:00:00", "2012-01-01T00:00:00", **named)
-    assert filled.returncode == 0, filled.stdout + filled.stderr
+    feast_here(repo_path, "materialize", "1969-12-31T00:00:00", "2012-01-01T00:00:00")
     made = sorted(path.name for path in (repo_path.parent / ".lorefuse").iterdir())
     assert made == ["feast_online_store.db", "feast_registry.db"]
-    again = feast(repo_path, "plan", **named)
-    assert again.returncode == 0, again.stdout + again.stderr
+    feast_here(repo_path, "plan")
 
 
-def test_without_a_name_the_last_built_is_taken(world: World, repo_path: Path, tmp_path: Path) -> None:
+def test_without_a_name_the_last_built_is_taken(
+    world: World, repo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps_path = tmp_path / "home" / "cache" / "steps" / "features"
     for n, name in enumerate(("older", "newer")):
         shutil.copytree(world.feature_data_path, steps_path / name)
         os.utime(steps_path / name / "views.json", (n, n))
-    code = "import rec_sources; print(rec_sources.feature_data_path.name)"
-    env = {**os.environ, "LOREFUSE_HOME": str(tmp_path / "home")}
-    env.pop("LOREFUSE_FEATURE_DATA", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo_path, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.stdout.strip() == "newer", done.stderr
+    monkeypatch.setenv("LOREFUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LOREFUSE_FEATURE_DATA", raising=False)
+    monkeypatch.syspath_prepend(str(repo_path))
+    monkeypatch.delitem(sys.modules, "rec_sources", raising=False)
+    try:
+        assert importlib.import_module("rec_sources").feature_data_path.name == "newer"
+    finally:
+        sys.modules.pop("rec_sources", None)
 
 
-def test_without_any_data_it_says_what_to_do(repo_path: Path) -> None:
-    applied = feast(repo_path, "apply")
-    assert applied.returncode != 0
-    assert "LOREFUSE_FEATURE_DATA" in applied.stdout + applied.stderr
+def test_without_any_data_it_says_what_to_do(repo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+    from feast.cli.cli import cli
+
+    monkeypatch.delenv("LOREFUSE_FEATURE_DATA", raising=False)
+    for name in [name for name in sys.modules if name.startswith("rec_")]:
+        monkeypatch.delitem(sys.modules, name)
+    said = CliRunner().invoke(cli, ["--chdir", str(repo_path), "apply"])
+    assert said.exit_code != 0
+    assert "LOREFUSE_FEATURE_DATA" in said.output + str(said.exception)
