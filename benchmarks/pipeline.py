@@ -1,0 +1,92 @@
+"""What does it cost to run the steps as a pipeline? kfp's local runner beside plain function calls in one process.
+
+Both train a preset from raw files to a registered version (no deployment), in turn, each in a home of its own with the
+downloads that are there; imports count on both sides: once for the functions, once per step for the pipeline.
+
+    python benchmarks/pipeline.py [--config pipelines/configs/movielens_100k.yaml] [--repeats 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from lorefuse.config import load_config
+from lorefuse.contract import SECOND_STRATEGY
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Print seconds of both ways and what the pipeline adds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=ROOT / "pipelines" / "configs" / "movielens_100k.yaml")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.plain:
+        train(args.config)
+        return
+    ways = {
+        "functions": [sys.executable, __file__, "--plain", "--config", str(args.config)],
+        "pipeline": [sys.executable, "-m", "pipelines.run", "--no-deploy", "--config", str(args.config)],
+    }
+    rounds = [{name: measured(command) for name, command in ways.items()} for _ in range(args.repeats)]
+    for name in ways:
+        print(f"{name:10} {median(times[name] for times in rounds):7.1f} s")
+    added = [times["pipeline"] - times["functions"] for times in rounds]
+    shares = [more / times["pipeline"] for more, times in zip(added, rounds, strict=True)]
+    print(f"the pipeline adds {median(added):.1f} s, {median(shares):.1%} of its total", end=" ")
+    print(f"({min(shares):.1%} to {max(shares):.1%})")
+
+
+def measured(command: list[str]) -> float:
+    """Run a command in an empty home; return its seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        home_path = Path(folder) / "home"
+        downloads_path = ROOT / ".lorefuse" / "cache" / "downloads"
+        if downloads_path.is_dir():
+            shutil.copytree(downloads_path, home_path / "cache" / "downloads")
+        environment = {**os.environ, "LOREFUSE_HOME": str(home_path), "LOREFUSE_PROJECT": str(ROOT)}
+        environment["PYTHONPATH"] = str(ROOT)
+        start_s = time.perf_counter()
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"pipeline: {command} ended with exit code {done.returncode}\n{done.stderr[-2000:]}")
+        return time.perf_counter() - start_s
+
+
+def train(config_path: Path) -> None:
+    """The training pipeline, line by line, without kfp."""
+    from lorefuse import steps
+
+    pipeline = load_config(config_path)
+    config = steps.dump_config(pipeline)
+    data = steps.ingest(config).path
+    texts = steps.embed(config, data).path
+    first = pipeline.split.strategy
+    rows = {}
+    for strategy in (first, SECOND_STRATEGY[first]):
+        parts = steps.split(config, strategy, data).path
+        vectors = steps.item_vectors(config, data, parts, texts).path
+        source = steps.features(config, data, parts, vectors).path
+        store = steps.materialize(config, source).path
+        joined = steps.training_set(config, data, parts, vectors, source, store).path
+        rows[strategy] = (parts, vectors, source, store, joined)
+    parts, vectors, source, store, joined = rows[first]
+    study, control = (steps.tune(config, arm, joined).path for arm in ("real", "none"))
+    judged = steps.evaluate(config, joined, study, control, rows[SECOND_STRATEGY[first]][-1]).path
+    page = steps.report(config, data, parts, vectors, judged).path
+    model = steps.bundle(config, data, texts, vectors, source, joined, judged).path
+    steps.register(config, data, parts, joined, judged, model, page, store)
+
+
+if __name__ == "__main__":
+    main()
