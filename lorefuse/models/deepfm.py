@@ -129,14 +129,17 @@ class DeepFM(FieldRanker):
     def cross_all(self, user: Side, item: Side) -> Tensor:
         """Score every pair: logits (B, N)."""
         fm_BN = user["sum"] @ item["sum"].T
-        hidden_BNH = user["hidden"].unsqueeze(1) + item["hidden"].unsqueeze(0) + self.first.bias
+        # Constants join a half before it is as large as B × N.
+        hidden_BNH = (user["hidden"] + self.first.bias).unsqueeze(1) + item["hidden"].unsqueeze(0)
         logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.bias
         if self.num_facets:
             pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
             scalars = [block @ item[facet.against.value].T for facet, block in pairs]
             interest_BNV = self.interest_scaler(torch.stack(scalars, dim=2))
             hidden_BNH = hidden_BNH + interest_BNV @ self._interest_weight.T
-            logits_BN = logits_BN + interest_BNV @ self.numeric_weight[-self.num_facets :]
+            # As a matrix of one column: onnxruntime multiplies with a plain vector row by row.
+            linear_BN1 = interest_BNV @ self.numeric_weight[-self.num_facets :].unsqueeze(1)
+            logits_BN = logits_BN + linear_BN1.squeeze(2)
         deep_BN: Tensor = self.rest(hidden_BNH).squeeze(2)
         return logits_BN + deep_BN
 
