@@ -30,7 +30,7 @@ def main() -> None:
     def recommend(user_id: np.ndarray, k: np.ndarray, exclude_seen: np.ndarray) -> dict[str, np.ndarray]:
         """Answer users one by one; seen items are always left out, as the client asks."""
         answers = [model.recommend(one[0].decode(), int(count[0])) for one, count in zip(user_id, k, strict=True)]
-        return {name: np.concatenate([_text(answer[name]) for answer in answers]) for name in (*OUTPUTS, "score")}
+        return {name: _joined([answer[name] for answer in answers]) for name in (*OUTPUTS, "score")}
 
     ports = {f"{name}_port": getattr(args, f"{name}_port") for name in ("grpc", "http", "metrics")}
     addresses = {f"{name}_address": "127.0.0.1" for name in ("grpc", "http", "metrics")}
@@ -52,10 +52,16 @@ def main() -> None:
         triton.serve()
 
 
-def _text(array: np.ndarray) -> np.ndarray:
-    return (
-        np.char.encode(array.astype(str)) if array.dtype == object and not isinstance(array.flat[0], bytes) else array
-    )
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """Join the answers of several users; shorter lists end in empty texts."""
+    width = max(array.shape[1] for array in arrays)
+    return np.concatenate([_padded(array, width) for array in arrays])
+
+
+def _padded(array: np.ndarray, width: int) -> np.ndarray:
+    if array.dtype != object:
+        return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=-np.inf)
+    return np.array([[*row, *[b""] * (width - len(row))] for row in array], dtype=object)
 
 
 if __name__ == "__main__":

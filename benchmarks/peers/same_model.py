@@ -44,7 +44,7 @@ class SameModel:
         from users import Users
 
         self.users, self.answers = Users(str(folder_path)), Answers(str(folder_path), folder_path.name)
-        self._graph = Graph(str(folder_path / "model.onnx"))
+        self._graph = Graph(str(folder_path / "model.onnx"), self.users.catalogue.num_items)
 
     def recommend(self, user_id: str, k: int) -> dict[str, np.ndarray]:
         """Return all outputs for one user."""

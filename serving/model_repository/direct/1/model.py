@@ -37,7 +37,7 @@ class TritonPythonModel:
             except OPEN_ERRORS as error:
                 raise pb_utils.TritonModelException(f"the index is not whole: {type(error).__name__}") from None
         try:
-            return Graph(os.path.join(folder, "model.onnx"))
+            return Graph(os.path.join(folder, "model.onnx"), self.users.catalogue.num_items)
         except ORT_ERRORS as error:
             raise pb_utils.TritonModelException(f"model.onnx is no whole graph: {type(error).__name__}") from None
 
