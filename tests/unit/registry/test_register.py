@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import sha256_file
+from lorefuse.atomic import sha256_file, write_json
 from lorefuse.errors import ArtifactError, UsageError
-from lorefuse.export.bundle import Bundle
+from lorefuse.export.bundle import BUNDLE_FILE, FORMAT, RETRIEVAL_FILES, Bundle
 from lorefuse.registry import run as run_module
 from lorefuse.registry import version as version_module
 from lorefuse.registry.flavor import STORE_FOLDER
@@ -162,3 +162,24 @@ def test_a_version_of_another_origin_is_not_ours(workbench: Workbench, tmp_path:
     found = version_module.find_version(NAME, digest, client)
     assert found is not None
     assert str(found.version) == "1"
+
+
+def test_what_retrieval_finds_is_a_metric(workbench: Workbench) -> None:
+    """The bundle of a catalogue past one graph carries an index in place of the catalogue's graph."""
+    path = samples.make_bundle(workbench.path / "bundle-a")
+    samples.make_evaluation(workbench.path / "evaluation-a", 1.0)
+    (path / "catalogue_ranker.onnx").unlink()
+    for name in RETRIEVAL_FILES:
+        (path / name).write_bytes(name.encode())  # not read by this room
+    parity = {
+        "recall_at_500": 0.97,
+        "recall_at_100": 0.99,
+        "kept_of_top_10": 0.8,
+        "num_probes": 16,
+        "num_retrieved": 500,
+    }
+    sha256 = {file.name: sha256_file(file) for file in sorted(path.iterdir()) if file.name != BUNDLE_FILE}
+    content = {"format": FORMAT, "sha256": sha256, "data_cutoff": samples.SPEC.data_cutoff, "parity": parity}
+    write_json(path / BUNDLE_FILE, content)
+    metrics = connect().get_run(workbench.register()["run_id"]).data.metrics
+    assert {name: metrics[f"retrieval/{name}"] for name in parity} == parity
