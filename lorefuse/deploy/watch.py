@@ -12,6 +12,8 @@ from lorefuse.export import repository as r
 from lorefuse.export.router import read_trial
 
 MISSES_BEFORE_RESTART = 2
+NUM_PROBES = 4
+"""Questions a look: the instances of a model take turns, and one of them may be dead."""
 _log = logging.getLogger(__name__)
 
 
@@ -67,5 +69,6 @@ class Watchdog:
         if active is None:
             return
         trial = read_trial(self.server.repository_path)
-        probe(self.server.url, [active] if trial is None else [active, trial.canary])
+        for _ in range(NUM_PROBES):
+            probe(self.server.url, [active] if trial is None else [active, trial.canary])
         verify_ready(self.server.url, self.server.repository_path, active, front=None)
