@@ -57,10 +57,8 @@ def measure(folder: Path, num_rows: int, steps: list[str]) -> list[dict[str, Any
         if done.returncode:
             sys.exit(f"{step} at {num_rows:,} rows failed ({done.returncode}):\n{done.stderr[-2000:]}")
         result = {"rows": num_rows, **json.loads(done.stdout.splitlines()[-1])}
-        print(
-            f"{num_rows:>12,}  {step:10} {result['seconds']:>8.1f} s  {result['cpu_s']:>8.1f} CPU s  {result['peak_mb']:>7,.0f} MB",
-            flush=True,
-        )
+        figures = f"{result['seconds']:>8.1f} s  {result['cpu_s']:>8.1f} CPU s  {result['peak_mb']:>7,.0f} MB"
+        print(f"{num_rows:>12,}  {step:10} {figures}", flush=True)
         results.append(result)
     return results
 

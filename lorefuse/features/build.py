@@ -8,6 +8,7 @@ which takes snapshots at or before t, then sees rows strictly before t and no ot
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,6 @@ def build_feature_data(
         num_folds=config.features.num_prior_folds,
     )
     (out_path / "sources").mkdir()
-    # One side's frames are written and forgotten before the other's are made.
     views = _write_sources(_user_sources(dataset, history, vectors, config), out_path)
     views |= _write_sources(_item_sources(dataset, history, vectors, prior), out_path)
     num_snapshots = {view: content.pop("num_snapshots") for view, content in views.items()}
@@ -129,10 +129,14 @@ def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff
 
 def _user_sources(
     dataset: Dataset, history: History, vectors: ItemVectors, config: PipelineConfig
-) -> dict[View, Source]:
+) -> Iterator[tuple[View, Source]]:
+    yield View.USER_HISTORY, _history_source(dataset, history, config.features.history_length)
+    attributes = dataset.users()[[c.USER_ID, *dataset.roles.user_categories]]
+    yield View.USER_ATTRIBUTES, _static("user", attributes, dict.fromkeys(dataset.roles.user_categories, "string"))
     user_ids = dataset.users()[c.USER_ID].to_numpy()
     at = _Moments.of(history.user_sums, history.is_train, history.user_row, history.timestamp_us, user_ids)
     stats = a.user_features(at.state(history.user_sums), history.overall_mean)
+    yield View.USER_STATS, at.source("user", c.USER_ID, dict(zip(a.USER_NUMERIC, stats.T, strict=True)), "float")
     interest: dict[str, Any] = {}
     for name, matrix in (("text", vectors.text), ("graph", vectors.graph)):
         if matrix.shape[1]:
@@ -142,38 +146,30 @@ def _user_sources(
     for name, after in profile_snapshots(history, vectors, config.features.interest_shrinkage).items():
         at_the_epoch = np.zeros((len(at.entity_row) - len(after), after.shape[1]), dtype=np.float32)
         interest[name] = list(np.concatenate([at_the_epoch, after]))
-    attributes = dataset.users()[[c.USER_ID, *dataset.roles.user_categories]]
-    sources = {
-        View.USER_ATTRIBUTES: _static("user", attributes, dict.fromkeys(dataset.roles.user_categories, "string")),
-        View.USER_STATS: at.source("user", c.USER_ID, dict(zip(a.USER_NUMERIC, stats.T, strict=True)), "float"),
-        View.USER_HISTORY: _history_source(dataset, history, config.features.history_length),
-    }
     if interest:
-        sources[View.USER_INTEREST] = at.source("user", c.USER_ID, interest, "floats")
-    return {view: source for view, source in sources.items() if source.fields}
+        yield View.USER_INTEREST, at.source("user", c.USER_ID, interest, "floats")
 
 
-def _item_sources(dataset: Dataset, history: History, vectors: ItemVectors, prior: ItemPrior) -> dict[View, Source]:
+def _item_sources(
+    dataset: Dataset, history: History, vectors: ItemVectors, prior: ItemPrior
+) -> Iterator[tuple[View, Source]]:
     items, roles = dataset.items(), dataset.roles
+    fields = dict.fromkeys((roles.item_title, *roles.item_categories), "string")
+    fields |= dict.fromkeys(roles.item_multi_categories, "strings")
+    fields.pop(c.ITEM_ID, None)
+    yield View.ITEM_ATTRIBUTES, _static("item", items[[c.ITEM_ID, *fields]], fields)
     sums = history.item_sums
     at = _Moments.of(sums, history.is_train, history.item_row, history.timestamp_us, items[c.ITEM_ID].to_numpy())
     stats = a.item_features(at.state(sums), history.overall_mean)
     numeric = np.concatenate([stats, prior.values[at.entity_row][:, None]], axis=1)
-    fields = dict.fromkeys((roles.item_title, *roles.item_categories), "string")
-    fields |= dict.fromkeys(roles.item_multi_categories, "strings")
-    fields.pop(c.ITEM_ID, None)
-    sources = {
-        View.ITEM_ATTRIBUTES: _static("item", items[[c.ITEM_ID, *fields]], fields),
-        View.ITEM_STATS: at.source("item", c.ITEM_ID, dict(zip(a.ITEM_NUMERIC, numeric.T, strict=True)), "float"),
-    }
+    yield View.ITEM_STATS, at.source("item", c.ITEM_ID, dict(zip(a.ITEM_NUMERIC, numeric.T, strict=True)), "float")
     for view, name, matrix in (
         (View.ITEM_TEXT, "text_vector", vectors.text),
         (View.ITEM_GRAPH, "graph_vector", vectors.graph),
     ):
         if matrix.shape[1]:
             frame = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID], name: list(matrix)})
-            sources[view] = _static("item", frame, {name: "floats"})
-    return {view: source for view, source in sources.items() if source.fields}
+            yield view, _static("item", frame, {name: "floats"})
 
 
 @dataclass(frozen=True)
@@ -181,7 +177,7 @@ class _Moments:
     """Snapshots of one kind of entity: the epoch for everybody, then one after each moment with a train row."""
 
     rows: NDArray[np.int64]
-    entity_row: NDArray[np.int64]
+    entity_row: NDArray[np.int32]
     entity_id: NDArray[Any]
     stamp_us: NDArray[np.int64]
 
@@ -195,8 +191,8 @@ class _Moments:
         entity_ids: NDArray[Any],
     ) -> _Moments:
         rows = sums.snapshot_rows(is_train)
-        every = np.arange(len(entity_ids))
-        entities = np.concatenate([every, entity_row[rows].astype(np.int64)])
+        every = np.arange(len(entity_ids), dtype=np.int32)
+        entities = np.concatenate([every, entity_row[rows]])
         stamps = np.concatenate([np.full(len(every), EPOCH_US), timestamp_us[rows] + 1])
         return cls(rows, entities, entity_ids[entities], stamps)
 
@@ -239,13 +235,14 @@ def _history_source(dataset: Dataset, history: History, length: int) -> Source:
     return Source("user", {"recent_liked": "strings", "seen": "strings"}, table)
 
 
-def _write_sources(sources: dict[View, Source], out_path: Path) -> dict[str, dict[str, Any]]:
-    for view, source in sources.items():
-        _write_source(source, out_path / "sources" / f"{view}.parquet")
-    return {
-        str(view): {"entity": source.entity, "fields": source.fields, "num_snapshots": len(source.frame)}
-        for view, source in sources.items()
-    }
+def _write_sources(sources: Iterator[tuple[View, Source]], out_path: Path) -> dict[str, dict[str, Any]]:
+    views = {}
+    for view, source in sources:
+        if source.fields:
+            _write_source(source, out_path / "sources" / f"{view}.parquet")
+            views[str(view)] = {"entity": source.entity, "fields": source.fields, "num_snapshots": len(source.frame)}
+        del source  # a frame of many rows: gone before the next one is made
+    return views
 
 
 def _write_source(source: Source, path: Path) -> None:

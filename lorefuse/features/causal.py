@@ -58,9 +58,10 @@ class CausalSums:
 
     def before(self) -> NDArray[np.float64]:
         """Return, for each row in its original place, the sum over its entity's rows strictly earlier: (R, V)."""
-        places = self.running[self.causal.block_start] - self.running[self.causal.group_start]
-        result = np.empty_like(places)
-        result[self.causal.order] = places
+        result = np.empty((len(self.causal.order), self.running.shape[1]))
+        for column in range(self.running.shape[1]):
+            running = self.running[:, column]
+            result[self.causal.order, column] = running[self.causal.block_start] - running[self.causal.group_start]
         return result
 
     def after(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
