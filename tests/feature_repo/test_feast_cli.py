@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,26 @@ def repo_path(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PROJECT_PATH / "feature_repo", tmp_path / "feature_repo", ignore=ignored))
 
 
+@pytest.fixture
+def feast_here(repo_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Feast's command line in this process, which has paid for Feast's imports already.
+
+    It changes the folder it runs in, the levels of loggers and what is imported; all of that is put back.
+    """
+    from click.testing import CliRunner
+    from feast.cli.cli import cli
+
+    monkeypatch.chdir(repo_path)
+    monkeypatch.syspath_prepend(str(repo_path))
+    for name in [name for name in sys.modules if name.startswith("rec_")]:
+        monkeypatch.delitem(sys.modules, name)
+    level = logging.root.level
+    yield lambda *arguments: CliRunner().invoke(cli, ["--chdir", str(repo_path), *arguments])
+    logging.root.setLevel(level)
+    for name in [name for name in sys.modules if name.startswith("rec_")]:
+        del sys.modules[name]
+
+
 def feast(repo_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOREFUSE_")}
     env = {**kept, "PYTHONPATH": str(PROJECT_PATH), "FEAST_USAGE": "False", **more}
@@ -37,29 +60,22 @@ def feast(repo_path: Path, *arguments: str, **more: str) -> subprocess.Completed
     return subprocess.run(command, cwd=repo_path, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-def feast_here(repo_path: Path, *arguments: str) -> str:
-    """The same command line in this process, which has paid for Feast's imports already; returns what it says."""
-    from click.testing import CliRunner
-    from feast.cli.cli import cli
-
-    said = CliRunner().invoke(cli, ["--chdir", str(repo_path), *arguments], catch_exceptions=False)
-    assert said.exit_code == 0, said.output
-    return said.output
-
-
-def test_apply_then_materialize_by_hand(world: World, repo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apply_then_materialize_by_hand(
+    world: World, repo_path: Path, feast_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     named = {"LOREFUSE_FEATURE_DATA": str(world.feature_data_path)}
     applied = feast(repo_path, "apply", **named)
     assert applied.returncode == 0, applied.stdout + applied.stderr
     monkeypatch.setenv("LOREFUSE_FEATURE_DATA", str(world.feature_data_path))
-    monkeypatch.syspath_prepend(str(repo_path))
-    listed = feast_here(repo_path, "feature-views", "list").split()
+    listed = feast_here("feature-views", "list").output.split()
     assert sorted(view for view in VIEWS if view in listed) == VIEWS
     # Ten years after the rows, so that everything is in.
-    feast_here(repo_path, "materialize", "1969-12-31T00:00:00", "2012-01-01T00:00:00")
+    filled = feast_here("materialize", "1969-12-31T00:00:00", "2012-01-01T00:00:00")
+    assert filled.exit_code == 0, filled.output
     made = sorted(path.name for path in (repo_path.parent / ".lorefuse").iterdir())
     assert made == ["feast_online_store.db", "feast_registry.db"]
-    feast_here(repo_path, "plan")
+    again = feast_here("plan")
+    assert again.exit_code == 0, again.output
 
 
 def test_without_a_name_the_last_built_is_taken(
@@ -79,13 +95,8 @@ def test_without_a_name_the_last_built_is_taken(
         sys.modules.pop("rec_sources", None)
 
 
-def test_without_any_data_it_says_what_to_do(repo_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-    from feast.cli.cli import cli
-
+def test_without_any_data_it_says_what_to_do(feast_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOREFUSE_FEATURE_DATA", raising=False)
-    for name in [name for name in sys.modules if name.startswith("rec_")]:
-        monkeypatch.delitem(sys.modules, name)
-    said = CliRunner().invoke(cli, ["--chdir", str(repo_path), "apply"])
+    said = feast_here("apply")
     assert said.exit_code != 0
     assert "LOREFUSE_FEATURE_DATA" in said.output + str(said.exception)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +32,7 @@ def _naive(ranked: list[int], relevant: set[int], k: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("k", [1, 5, 10, 15])
 def test_metrics_are_those_of_ranx(k: int) -> None:
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling ranx takes a minute, and these lists are short
     ranx = pytest.importorskip("ranx", reason="ranx, the public evaluator, is not installed")
     ranked, relevant = _random(seed=k)
     judged = np.flatnonzero(np.diff(relevant.indptr))
