@@ -117,7 +117,7 @@ def _few_shots(interactions: pd.DataFrame, code: NDArray[Any], config: SplitConf
     few = interactions[c.USER_ID].isin(few_shot_users(interactions, config)).to_numpy()
     order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable").index
     is_train = pd.Series(code == 0, index=interactions.index).reindex(order)
-    rank = is_train.astype("int64").groupby(interactions[c.USER_ID].reindex(order)).cumsum()
+    rank = is_train.astype("int64").groupby(interactions[c.USER_ID].reindex(order), observed=True).cumsum()
     beyond = (is_train & (rank > config.num_shots)).reindex(interactions.index).to_numpy()
     return np.where(few & (beyond | (code == 1)), 3, code)
 
@@ -173,8 +173,8 @@ def assert_no_leak(interactions: pd.DataFrame, frame: pd.DataFrame, config: Spli
     rows = interactions[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]].assign(part=frame[c.SPLIT].to_numpy())
     key = pd.Series("all", rows.index) if config.strategy == "global_time" else rows[c.USER_ID]
     for earlier, later in ((Split.TRAIN, Split.VALIDATION), (Split.VALIDATION, Split.TEST), (Split.TRAIN, Split.TEST)):
-        last = rows[c.EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key).max()
-        first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key).min()
+        last = rows[c.EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key, observed=True).max()
+        first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key, observed=True).min()
         if (last > first).any():
             raise LeakError(f"A {earlier} row is later than a {later} row.", got=f"{int((last > first).sum())} groups")
     cold_items = set(interactions[c.ITEM_ID][frame[c.COLD].to_numpy()].unique())
