@@ -2,32 +2,23 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from kfp import dsl
-from kfp.dsl.graph_component import GraphComponent
 
 from components.ingest import ingest
 from components.split import split
 from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster
 from lorefuse.errors import ConfigError, UsageError
 from lorefuse.failure import WEBHOOK_VARIABLE
-from pipelines import platform
 from pipelines.compile import find_pipeline, pipeline_names
-from pipelines.platform import CODE_VARIABLE
+from pipelines.platform import CODE_VARIABLE, on_cluster
 from tests.contracts.kfp_bodies import kubernetes_executors, parse_documents
 from tests.pipelines.shop import PROJECT_PATH, environment
 from tests.unit.top.webhook import Webhook
-
-
-def on_cluster(pipeline: GraphComponent, cluster: ClusterConfig) -> GraphComponent:
-    """`platform.on_cluster` in a thread: kfp walks the whole stack for every setting, and pytest's is deep."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(platform.on_cluster, pipeline, cluster).result()
 
 
 @dsl.pipeline(name="inner")
