@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,8 @@ def new_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
         return made[-1]
 
     yield make
-    for supervisor in made:
-        supervisor.stop()
+    with ThreadPoolExecutor() as pool:  # a server takes seconds to end
+        list(pool.map(Supervisor.stop, made))
 
 
 @pytest.fixture(scope="module")
