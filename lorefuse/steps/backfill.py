@@ -11,7 +11,7 @@ from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.config import parse_config
 from lorefuse.log import reported
 from lorefuse.settings import settings
-from lorefuse.steps.common import Config, Folder
+from lorefuse.steps.common import Config, Folder, origins
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 MANIFEST_FILE = "manifest.json"
@@ -33,7 +33,7 @@ def backfill_days(
     """A range of days → its interactions with the features of their own past."""
     parse_config(config)
     folders = {"dataset": dataset, "feature_data": feature_data, "store": store}
-    paths = {name: origin(Path(folder)) for name, folder in folders.items()}
+    paths = origins(**folders)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset

@@ -12,7 +12,7 @@ from lorefuse.config import parse_config
 from lorefuse.errors import DataError
 from lorefuse.log import reported
 from lorefuse.settings import settings
-from lorefuse.steps.common import Config, Folder, dump_config
+from lorefuse.steps.common import Config, Folder, dump_config, origins
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 APPENDED_FILE = "appended.json"
@@ -96,7 +96,7 @@ def update_features(
 ) -> StepResult:
     """Grown dataset → feature sources as of now, in the meaning of the champion."""
     pipeline = parse_config(config)
-    paths = _paths(dataset=dataset, base=base, embeddings=embeddings, vectors=vectors, feature_data=feature_data)
+    paths = origins(dataset=dataset, base=base, embeddings=embeddings, vectors=vectors, feature_data=feature_data)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
@@ -118,7 +118,7 @@ def update_features(
 def update_store(config: Config, update: Folder, feature_data: Folder, store: Folder) -> StepResult:
     """Feature sources as of now → the store with what is later than it."""
     parse_config(config)
-    paths = _paths(update=update, feature_data=feature_data, store=store)
+    paths = origins(update=update, feature_data=feature_data, store=store)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.features.build import read_views
@@ -148,7 +148,7 @@ def judge_refresh(
     from lorefuse.drift.track import track_refresh
 
     pipeline = parse_config(config)
-    paths = _paths(
+    paths = origins(
         dataset=dataset,
         base=base,
         parts=parts,
@@ -188,7 +188,3 @@ def judge_refresh(
         return replace(result, summary={**result.summary, "config": config})
     grown, preset_path = keep_preset(Dataset.open(paths["dataset"]), pipeline, settings().home_path / "refresh")
     return replace(result, summary={**result.summary, "preset": str(preset_path), "config": dump_config(grown)})
-
-
-def _paths(**folders: Folder) -> dict[str, Path]:
-    return {name: origin(Path(folder)) for name, folder in folders.items()}
