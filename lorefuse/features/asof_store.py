@@ -1,4 +1,4 @@
-"""An offline store for Feast whose point-in-time join is one DuckDB ASOF join per view.
+"""An offline store for Feast whose point-in-time join is one sort of snapshots and rows per view.
 
 Feast's file store drops rows without a word (duplicates of key and time, rows older than any feature); its DuckDB
 store keeps them but not their order. This one keeps every entity row, in order, with nulls where nothing was known.
@@ -10,13 +10,10 @@ Name it in `feature_store.yaml`::
 
 from __future__ import annotations
 
-import tempfile
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-import duckdb
 import ibis
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
@@ -26,15 +23,12 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.on_demand_feature_view import OnDemandFeatureView
 
 from lorefuse.errors import UsageError
+from lorefuse.features.asof_join import Snapshots
 
 if TYPE_CHECKING:
     from feast.feature_view import FeatureView
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.repo_config import RepoConfig
-
-ROW = "__row__"
-MEMORY_LIMIT = "1500MB"
-"""Of DuckDB's join and sort; beyond it they spill to the temporary folder."""
 
 
 class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # feast is untyped
@@ -77,21 +71,20 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
             raise UsageError("This store joins data frames.", expected="entity_df as a DataFrame", got=got)
         time_column = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes.items()))
         entities = entity_df.assign(**{time_column: _utc_us(entity_df[time_column])}).reset_index(drop=True)
-        table = pa.Table.from_pandas(entities, preserve_index=False)
-        numbered = table.append_column(ROW, pa.array(np.arange(len(entities))))
+        table = entity_table = pa.Table.from_pandas(entities, preserve_index=False)
         for view in feature_views:
             wanted = [ref.split(":")[1] for ref in feature_refs if ref.split(":")[0] == view.projection.name_to_use()]
-            joined = asof_join(numbered, view, wanted, time_column, _source_path(view, config))
+            joined = asof_join(entity_table, view, wanted, time_column, _source_path(view, config))
             for name in wanted:
                 label = f"{view.projection.name_to_use()}__{name}" if full_feature_names else name
                 table = table.append_column(label, joined.column(name))
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         times = entities[time_column]
         keys = [name for name in entities.columns if name != time_column]
-        return IbisRetrievalJob(
-            ibis.memtable(table),
-            on_demand,
-            full_feature_names,
+        return _Joined(
+            table,
+            on_demand_feature_views=on_demand,
+            full_feature_names=full_feature_names,
             metadata=RetrievalMetadata(feature_refs, keys, times.min(), times.max()),
             data_source_writer=None,
             staging_location=None,
@@ -101,45 +94,32 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
 
 
 def asof_join(
-    numbered: pa.Table, view: FeatureView, features: list[str], time_column: str, source_path: str
+    entities: pa.Table, view: FeatureView, features: list[str], time_column: str, source_path: str
 ) -> pa.Table:
     """Return the view's features for every entity row, in order; nulls where none is known or its TTL is over.
 
     Of several snapshots of one key and time, the one created last counts, or any of them where that is not recorded.
     """
     source = view.batch_source
-    mapping = {new: old for old, new in source.field_mapping.items()}
-    keys = {entity: view.projection.join_key_map.get(entity, entity) for entity in view.join_keys}
-    stored = {name: mapping.get(name, name) for name in (*keys, *features)}
-    time = _quote(source.timestamp_field)
-    latest = f"{_quote(source.created_timestamp_column)} DESC" if source.created_timestamp_column else "1"
-    partition = ", ".join([*(_quote(stored[key]) for key in keys), time])
-    columns = ", ".join(f"{_quote(stored[name])} AS {_quote(name)}" for name in (*keys, *features))
-    match = " AND ".join(f"e.{_quote(entity)} = f.{_quote(key)}" for key, entity in keys.items())
-    ttl = view.ttl if view.ttl and view.ttl > timedelta(0) else None
-    fresh = (
-        f"epoch_us(e.{_quote(time_column)}) - epoch_us(f.__time__) <= {ttl // timedelta(microseconds=1)}"
-        if ttl
-        else "TRUE"
+    stored = {new: old for old, new in source.field_mapping.items()}
+    keys = {key: view.projection.join_key_map.get(key, key) for key in view.join_keys}
+    snapshots = Snapshots(
+        source_path, [stored.get(key, key) for key in keys], source.timestamp_field, source.created_timestamp_column
     )
-    chosen = ", ".join(f"CASE WHEN {fresh} THEN f.{_quote(name)} END AS {_quote(name)}" for name in features)
-    query = f"""
-        WITH f AS (
-            SELECT {columns}, {time}::TIMESTAMPTZ AS __time__
-            FROM read_parquet(?)
-            QUALIFY row_number() OVER (PARTITION BY {partition} ORDER BY {latest}) = 1
-        )
-        SELECT {chosen}
-        FROM entities e ASOF LEFT JOIN f ON {match} AND e.{_quote(time_column)} >= f.__time__
-        ORDER BY e.{ROW}
-    """  # noqa: S608  (every name is quoted)
-    with tempfile.TemporaryDirectory(prefix="lorefuse-join-") as spill, duckdb.connect() as connection:
-        # Times without a zone are UTC to Feast; DuckDB would take them for the machine's local time.
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("SET temp_directory = ?", [spill])
-        connection.register("entities", numbered)
-        return connection.sql(query, params=[source_path]).to_arrow_table()
+    ttl_us = view.ttl // timedelta(microseconds=1) if view.ttl and view.ttl > timedelta(0) else None
+    rows = snapshots.latest([entities[name] for name in keys.values()], entities[time_column], ttl_us)
+    return pa.table({name: snapshots.take(stored.get(name, name), rows) for name in features})
+
+
+class _Joined(IbisRetrievalJob):  # type: ignore[misc]  # feast is untyped
+    """A join that is done; a table is handed on as it is, not through a query."""
+
+    def __init__(self, joined: pa.Table, **options: Any) -> None:
+        super().__init__(ibis.memtable(joined), **options)
+        self._joined = joined
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._joined
 
 
 def _source_path(view: FeatureView, config: RepoConfig) -> str:
@@ -149,7 +129,3 @@ def _source_path(view: FeatureView, config: RepoConfig) -> str:
 
 def _utc_us(times: pd.Series) -> pd.Series:
     return pd.to_datetime(times, utc=True).astype("datetime64[us, UTC]")
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

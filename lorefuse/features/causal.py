@@ -5,10 +5,14 @@ Suffixes: ``R`` rows, ``V`` values summed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+PART_ROWS, PART_VALUES = 1 << 20, 1 << 24
+"""Most rows, and most values (rows · V), of a part of a stream; an entity's rows always stand together."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,46 @@ class CausalOrder:
         group_start = np.maximum.accumulate(np.where(new_group, places, 0))
         return cls(order, starts[number], ends[number], group_start)
 
-    def sums(self, values_RV: NDArray[np.floating]) -> CausalSums:
+    def sums(self, values_RV: NDArray[np.floating], carried_V: NDArray[np.float64] | float = 0.0) -> CausalSums:
         """Prepare running sums of values (R, V); give rows that must not count (validation, test) zeros."""
-        running = np.zeros((len(self.order) + 1, values_RV.shape[1]), dtype=np.float64)
-        for column in range(values_RV.shape[1]):  # one at a time: a copy of all of them in order may not fit
-            running[1:, column] = np.cumsum(values_RV[:, column][self.order], dtype=np.float64)
-        return CausalSums(self, running)
+        running = np.empty((len(self.order) + 1, values_RV.shape[1]), dtype=np.float64)
+        running[0], running[1:] = carried_V, values_RV[self.order]
+        return CausalSums(self, np.cumsum(running, axis=0, out=running))
+
+    def stream(
+        self, values: Callable[[NDArray[np.int32]], NDArray[np.floating]], width: int = 1
+    ) -> Iterator[CausalPart]:
+        """Yield the running sums of whole entities, one part after the other: all of them may not fit into memory.
+
+        A part starts with what the one before ended with, so its sums are those over all rows, to the bit.
+
+        Args:
+            values: Returns the values of some rows (n, V), given their positions.
+            width: Decides with `PART_VALUES` how many rows a part has; streams of one width have the same parts.
+        """
+        carried: NDArray[np.float64] | float = 0.0
+        num_rows, start = max(1, min(PART_ROWS, PART_VALUES // max(width, 1))), 0
+        while start < len(self.order):
+            last = self.group_start[min(start + num_rows, len(self.order)) - 1]
+            end = int(np.searchsorted(self.group_start, last, side="right"))
+            inside, rows = slice(start, end), self.order[start:end]
+            blocks = (
+                self.block_start[inside] - start,
+                self.block_end[inside] - start,
+                self.group_start[inside] - start,
+            )
+            sums = CausalOrder(np.arange(end - start, dtype=np.int32), *blocks).sums(values(rows), carried)
+            yield CausalPart(rows, sums)
+            carried, start = sums.running[-1], end
+
+    def snapshot_rows(self, counts: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return one row per (entity, time) that holds a counting row: where a snapshot of the state belongs."""
+        places = np.flatnonzero(counts[self.order])
+        block = self.block_start[places]
+        rows: NDArray[np.int64] = self.order[places[np.r_[True, block[1:] != block[:-1]][: len(block)]]].astype(
+            np.int64
+        )
+        return rows
 
 
 @dataclass(frozen=True)
@@ -74,10 +112,20 @@ class CausalSums:
         )
         return result
 
-    def snapshot_rows(self, counts: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return one row per (entity, time) that holds a counting row: where a snapshot of the state belongs."""
-        ordered = counts[self.causal.order]
-        places = np.flatnonzero(ordered)
-        _, first = np.unique(self.causal.block_start[places], return_index=True)
-        rows: NDArray[np.int64] = self.causal.order[places[first]].astype(np.int64)
-        return rows
+
+@dataclass(frozen=True)
+class CausalPart:
+    """Some entities of a stream.
+
+    Attributes:
+        rows: int32 (n,) positions of their rows, by entity and time.
+        sums: Over these rows, in this order.
+    """
+
+    rows: NDArray[np.int32]
+    sums: CausalSums
+
+    def snapshots(self, counts: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Return the rows at which snapshots belong (see `CausalOrder.snapshot_rows`) and the sums after each."""
+        places = self.sums.causal.snapshot_rows(counts[self.rows])
+        return self.rows[places], self.sums.after(places)

@@ -40,7 +40,7 @@ def profile_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:
 
 
 def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) -> dict[str, NDArray[np.float32]]:
-    """Return the user's side after each snapshot row of `history.user_sums`, (K, E): unit vector times n / (n + κ).
+    """Return the user's side after each snapshot row of `history.user_order`, (K, E): unit vector times n / (n + κ).
 
     Args:
         history: The rows.
@@ -53,9 +53,13 @@ def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) 
     Raises:
         ArtifactError: The texts are of other rows.
     """
-    rows = history.user_sums.snapshot_rows(history.is_train)
+    texts = user_texts(vectors)
+    if not texts:
+        return {}
+    rows = history.user_order.snapshot_rows(history.is_train)
+    count = np.concatenate([part.snapshots(history.is_train)[1][:, :1] for part in history.user_parts()])
     result = {}
-    for name, (matrix, of_row) in user_texts(vectors).items():
+    for name, (matrix, of_row) in texts.items():
         is_new = np.isin(rows, of_row)
         if is_new.sum() != len(of_row) or (name == PROFILE_FACET and not is_new.all()):
             raise ArtifactError(
@@ -69,7 +73,6 @@ def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) 
         known = (last >= 0) & (history.user_row[rows[last]] == history.user_row[rows])
         order = np.argsort(of_row)
         found = order[np.searchsorted(of_row[order], rows[last[known]])]
-        count = history.user_sums.after(rows)[:, :1]
         state = np.zeros((len(rows), matrix.shape[1]), dtype=np.float32)
         state[known] = a.unit_rows(matrix[found])
         result[name] = (state * (count / np.maximum(count + shrinkage, 1e-12))).astype(np.float32)
@@ -82,7 +85,7 @@ def profile_rows(history: History, vectors: ItemVectors, shrinkage: float) -> ND
     state = np.concatenate([np.zeros((len(next(iter(blocks.values()), ())), 0), np.float32), *blocks.values()], axis=1)
     causal = history.user_order
     is_snapshot = np.zeros(len(causal.order), dtype=bool)
-    is_snapshot[history.user_sums.snapshot_rows(history.is_train)] = True
+    is_snapshot[history.user_order.snapshot_rows(history.is_train)] = True
     # Snapshot rows stand in causal order, so a count of those before a place is the number of the next.
     num_before = np.concatenate([[0], np.cumsum(is_snapshot[causal.order])])
     last, first = num_before[causal.block_start], num_before[causal.group_start]

@@ -1,12 +1,13 @@
 """Row features computed in memory: the reference for the feature store's join, and the way of the control arms.
 
-The feature store holds snapshots of the very sums used here (`causal.CausalSums`), so its point-in-time join must
+The feature store holds snapshots of the very sums used here (`causal.CausalPart`), so its point-in-time join must
 give the same bits; a test holds it to that. Control arms change the item vectors and need the rows anew at once.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import Tensor
 from lorefuse.features import aggregates as a
-from lorefuse.features.causal import CausalOrder, CausalSums
+from lorefuse.features.causal import CausalOrder, CausalPart
 from lorefuse.features.prior import ItemPrior, fit_prior, prior_columns
 from lorefuse.features.spec import FeatureSpec, InterestFacet
 
@@ -74,21 +75,39 @@ class History:
         return CausalOrder.of(self.user_row, self.timestamp_us)
 
     @functools.cached_property
-    def user_sums(self) -> CausalSums:
-        """Running sums of `aggregates.user_values`."""
-        return self.user_order.sums(a.user_values(self.label, self.value, self.is_train))
+    def user_mean(self) -> NDArray[np.float32]:
+        """Mean label of each row's user as of the row, shrunk: (R,)."""
+        mean = np.empty(len(self.label), dtype=np.float32)
+        for part in self.user_parts():
+            mean[part.rows] = a.user_features(part.sums.before(), self.overall_mean)[:, 1]
+        return mean
 
-    @functools.cached_property
-    def item_sums(self) -> CausalSums:
-        """Running sums of `aggregates.item_values`."""
-        user_mean = a.user_features(self.user_sums.before(), self.overall_mean)[:, 1]
-        values = a.item_values(self.label, user_mean, self.is_train)
-        return CausalOrder.of(self.item_row, self.timestamp_us).sums(values)
+    def user_parts(self) -> Iterator[CausalPart]:
+        """Yield the running sums of `aggregates.user_values`."""
+        return self.user_order.stream(
+            lambda rows: a.user_values(self.label[rows], self.value[rows], self.is_train[rows])
+        )
 
-    def interest_sums(self, vectors: NDArray[np.float32]) -> CausalSums:
-        """Running sums of `aggregates.interest_values` per user for item vectors (N, E)."""
+    def item_parts(self) -> Iterator[CausalPart]:
+        """Yield the running sums of `aggregates.item_values`."""
+        mean = self.user_mean
+        return CausalOrder.of(self.item_row, self.timestamp_us).stream(
+            lambda rows: a.item_values(self.label[rows], mean[rows], self.is_train[rows])
+        )
+
+    def interest_parts(self, vectors: NDArray[np.float32], width: int = 0) -> Iterator[CausalPart]:
+        """Yield the running sums of `aggregates.interest_values` per user for item vectors (N, E).
+
+        Args:
+            vectors: Of the items.
+            width: E of the widest vectors whose parts these are to be met with; default: these.
+        """
         unit = a.unit_rows(vectors)
-        return self.user_order.sums(a.interest_values(unit, self.item_row, self.value, self.liked, self.is_train))
+
+        def values(rows: NDArray[np.int32]) -> NDArray[np.float64]:
+            return a.interest_values(unit, self.item_row[rows], self.value[rows], self.liked[rows], self.is_train[rows])
+
+        return self.user_order.stream(values, 3 * max(width, vectors.shape[1]) + 3)
 
 
 def interest_facets(text_dim: int, graph_dim: int) -> tuple[InterestFacet, ...]:
@@ -104,22 +123,27 @@ def interest_facets(text_dim: int, graph_dim: int) -> tuple[InterestFacet, ...]:
 
 def user_numeric_rows(history: History) -> NDArray[np.float32]:
     """Return `Tensor.USER_NUMERIC` as of every row, (R, Pu)."""
-    return a.user_features(history.user_sums.before(), history.overall_mean)
+    result = np.empty((len(history.label), len(a.USER_NUMERIC)), dtype=np.float32)
+    for part in history.user_parts():
+        result[part.rows] = a.user_features(part.sums.before(), history.overall_mean)
+    return result
 
 
 def item_numeric_rows(history: History, prior: ItemPrior) -> NDArray[np.float32]:
     """Return `Tensor.ITEM_NUMERIC` as of every row, (R, Pi)."""
-    stats = a.item_features(history.item_sums.before(), history.overall_mean)
-    return np.concatenate([stats, prior.values[history.item_row][:, None]], axis=1)
+    result = np.empty((len(history.label), len(a.ITEM_NUMERIC)), dtype=np.float32)
+    for part in history.item_parts():
+        result[part.rows, :-1] = a.item_features(part.sums.before(), history.overall_mean)
+    result[:, -1] = prior.values[history.item_row]
+    return result
 
 
 def item_numeric_now(history: History, prior: ItemPrior) -> NDArray[np.float32]:
     """Return `Tensor.ITEM_NUMERIC` of every item after all train rows, (N, Pi): what the online store holds."""
-    num_items = len(prior.values)
-    last = np.zeros((num_items, 3))
-    rows = np.flatnonzero(history.is_train)
-    latest = rows[np.argsort(history.timestamp_us[rows], kind="stable")]
-    last[history.item_row[latest]] = history.item_sums.after(latest)
+    last = np.zeros((len(prior.values), 3))
+    for part in history.item_parts():
+        rows, after = part.snapshots(history.is_train)
+        last[history.item_row[rows]] = after  # in order of time: an item's last one stays
     return np.concatenate([a.item_features(last, history.overall_mean), prior.values[:, None]], axis=1)
 
 
@@ -127,12 +151,15 @@ def user_interest_rows(
     history: History, text: NDArray[np.float32], graph: NDArray[np.float32], shrinkage: float
 ) -> NDArray[np.float32]:
     """Return `Tensor.USER_INTEREST` as of every row, (R, V)."""
-    blocks = [np.zeros((len(history.label), 0), dtype=np.float32)]
+    result = np.empty((len(history.label), 2 * (text.shape[1] + graph.shape[1])), dtype=np.float32)
+    start = 0
     for vectors in (text, graph):
-        if vectors.shape[1]:
-            sums = history.interest_sums(vectors).before()
-            blocks += a.interest_features(sums, history.overall_value, shrinkage)
-    return np.concatenate(blocks, axis=1)
+        end = start + 2 * vectors.shape[1]
+        for part in history.interest_parts(vectors) if end > start else ():
+            sides = a.interest_features(part.sums.before(), history.overall_value, shrinkage)
+            result[part.rows, start:end] = np.concatenate(sides, axis=1)
+        start = end
+    return result
 
 
 def multi_offsets(spec: FeatureSpec) -> tuple[int, ...]:

@@ -19,8 +19,9 @@ from feast.types import Float32, String
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lorefuse.errors import UsageError
-from lorefuse.features.asof_store import ROW, asof_join
+from lorefuse.errors import DataError, UsageError
+from lorefuse.features.asof_join import Snapshots
+from lorefuse.features.asof_store import asof_join
 
 PROJECT_PATH = Path(__file__).resolve().parents[3]
 USER = feast.Entity(name="user", join_keys=["user_id"], value_type=feast.ValueType.STRING)
@@ -68,11 +69,6 @@ def naive(features: pd.DataFrame, entities: pd.DataFrame, ttl_us: int) -> list[f
     return result
 
 
-def numbered(entities: pd.DataFrame) -> pa.Table:
-    table = pa.Table.from_pandas(entities, preserve_index=False)
-    return table.append_column(ROW, pa.array(range(len(entities)), pa.int64()))
-
-
 KEY, MOMENT = st.sampled_from(["a", "b", "c'\""]), st.integers(0, 8)
 
 
@@ -96,14 +92,55 @@ def test_join_is_the_naive_one(
     )
     schema = pa.schema([("user_id", pa.string()), ("event_timestamp", pa.timestamp("us", "UTC"))])
     table = pa.Table.from_pandas(entities, schema=schema, preserve_index=False)
-    table = table.append_column(ROW, pa.array(range(len(labels)), pa.int64()))
     view = make_view(path, ttl_us=ttl_us, created=True)
     joined = asof_join(table, view, ["x"], "event_timestamp", str(path))
     assert joined.column("x").to_pylist() == naive(features, entities, ttl_us)
 
 
+PART = st.none() | st.sampled_from(["a", "b"])
+TWO_KEYS = st.tuples(PART, st.none() | st.integers(0, 2), st.none() | MOMENT)
+
+
+@given(snapshots=st.lists(TWO_KEYS, max_size=20), rows=st.lists(TWO_KEYS, max_size=20), coded=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_keys_of_two_columns_and_nulls(
+    tmp_path: Path, snapshots: list[tuple[Any, ...]], rows: list[tuple[Any, ...]], coded: bool
+) -> None:
+    """A key or a moment with a null is nobody's; texts may come as codes, and whole numbers of another width."""
+
+    def table(of: list[tuple[Any, ...]], number: pa.DataType) -> pa.Table:
+        columns = [[row[place] for row in of] for place in range(3)]
+        text, whole, moment = pa.array(columns[0], pa.string()), pa.array(columns[1], number), columns[2]
+        moments = pa.array(moment, pa.timestamp("us", "UTC"))
+        return pa.table({"a": text.dictionary_encode() if coded else text, "b": whole, "at": moments})
+
+    path, asked = str(tmp_path / "two.parquet"), table(rows, pa.int64())
+    pq.write_table(table(snapshots, pa.int32()), path)
+    found = Snapshots(path, ["a", "b"], "at").latest([asked["a"], asked["b"]], asked["at"]).to_pylist()
+    for (*key, moment), row in zip(rows, found, strict=True):
+        whole = moment is not None and None not in key
+        known = [at for *one, at in snapshots if whole and one == key and at is not None and at <= moment]
+        assert (row is None) == (not known)
+        assert row is None or snapshots[row] == (*key, max(known))
+
+
+def test_lists_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = str(tmp_path / "lists.parquet")
+    lists = pa.array([[1.0], None, [2.0, None], []], pa.list_(pa.float32()))
+    moments = pa.array([0] * 4, pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"key": pa.array([0, 1, 2, 3]), "at": moments, "x": lists}), path)
+    taken = Snapshots(path, ["key"], "at").take("x", pa.array([2, None, 1, 0, 3]))
+    assert taken.type == lists.type
+    assert taken.to_pylist() == [[2.0, None], None, None, [1.0], []]
+
+
+def test_keys_of_another_kind_are_refused(store: feast.FeatureStore) -> None:
+    with pytest.raises(DataError, match="two kinds"):
+        store.get_historical_features(entity_df=ENTITIES.assign(user_id=range(6)), features=["one:x"])
+
+
 def test_order_is_kept_over_many_rows(tmp_path: Path) -> None:
-    """More rows than one of DuckDB's vectors and one of its row groups, so that threads could mix them up."""
+    """More rows than one row group."""
     rng = np.random.default_rng(0)
     path, num_rows = tmp_path / "source.parquet", 300_000
     write(path, [(f"u{n}", 0, float(n), 0) for n in range(1000)])
@@ -111,7 +148,7 @@ def test_order_is_kept_over_many_rows(tmp_path: Path) -> None:
     entities = pd.DataFrame(
         {"user_id": [f"u{n}" for n in users], "event_timestamp": times(rng.integers(0, 9, num_rows))}
     )
-    joined = asof_join(numbered(entities), make_view(path), ["x"], "event_timestamp", str(path))
+    joined = asof_join(pa.Table.from_pandas(entities), make_view(path), ["x"], "event_timestamp", str(path))
     np.testing.assert_array_equal(joined.column("x").to_numpy(), users.astype(np.float32))
 
 
@@ -197,10 +234,10 @@ def test_source_times_without_a_zone_are_utc_anywhere(tmp_path: Path, zone: str)
     entities = pd.DataFrame({"user_id": ["a", "a"], "event_timestamp": times([-1, 0])})
     entities.to_parquet(tmp_path / "entities.parquet")
     code = f"""
-import sys; from pathlib import Path; import pandas as pd
-from tests.unit.features.test_asof_store import asof_join, make_view, numbered
+import sys; from pathlib import Path; import pandas as pd, pyarrow as pa
+from tests.unit.features.test_asof_store import asof_join, make_view
 entities = pd.read_parquet({str(tmp_path / "entities.parquet")!r}); path = Path({str(path)!r})
-print(asof_join(numbered(entities), make_view(path), ["x"], "event_timestamp", str(path)).column("x").to_pylist())
+print(asof_join(pa.Table.from_pandas(entities), make_view(path), ["x"], "event_timestamp", str(path)).column("x").to_pylist())
 """
     env = {**os.environ, "TZ": zone, "PYTHONPATH": str(PROJECT_PATH)}
     command = [sys.executable, "-c", code]
