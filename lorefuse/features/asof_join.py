@@ -43,10 +43,7 @@ class Snapshots:
         code_S = self._codes.of([table[name] for name in keys])
         code_S[table[time].is_null().to_numpy()] = -1
         pair_S = self._pairs(code_S, rank_S)
-        if created:
-            order_S = np.lexsort((_microseconds(table[created]), pair_S))
-        else:
-            order_S = np.argsort(pair_S)
+        order_S = np.lexsort((_microseconds(table[created]), pair_S)) if created else np.argsort(pair_S)
         self._pair_S, self._row_S = pair_S[order_S], order_S
 
     def latest(self, keys: Sequence[pa.ChunkedArray], times: pa.ChunkedArray, ttl_us: int | None = None) -> pa.Array:
@@ -80,7 +77,7 @@ class Snapshots:
         return pa.chunked_array([whole.take(rows[at : at + _ROWS_A_CHUNK]).cast(kind) for at in starts], kind)
 
     def _pairs(self, code: NDArray[np.int64], rank: NDArray[np.int64] | int) -> NDArray[np.int64]:
-        """Return (code, rank) as one number; the rank -1 comes before all snapshots of its key and after those before."""
+        """Return (code, rank) as one number; the rank -1 comes right before the first snapshot of its key."""
         return code * (len(self._moments_us) + 1) + rank
 
 
