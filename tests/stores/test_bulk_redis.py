@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+from redis.exceptions import ResponseError
 
 from lorefuse.features.online import redis_connection_string
 from lorefuse.stores import redis_client
@@ -43,3 +44,19 @@ def test_every_field_is_feasts(redis_server: Server, tmp_path: Path, skip_dedup:
         assert _content(redis_server, 11) == _content(redis_server, 12)
     assert len(_content(redis_server, 11)) == len(IDS) - 1 + len(shifts_us)
     pd.testing.assert_frame_equal(ours.answers(IDS), feasts.answers(IDS))
+
+
+def test_a_refused_command_is_raised_and_the_next_fill_works(redis_server: Server, tmp_path: Path) -> None:
+    """The refusal comes in the middle of a batch: what was not read must not answer later commands."""
+    ours, _ = _repositories(redis_server, tmp_path)
+    rows = table(pa.array(IDS), MOMENTS_US)
+    with redis_client(redis_url(redis_server.port, 11)) as client:
+        client.flushdb()
+        ours.fill(rows)
+        key = client.keys("*")[0]
+        client.set(key, "not a hash")
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            ours.fill(rows)
+        client.flushdb()
+    ours.fill(rows)
+    assert len(_content(redis_server, 11)) == len(IDS)
