@@ -58,7 +58,9 @@ class EmbeddingConfig(Section):
     append_eos: bool = Field(False, description="End each text with the end token that last_token pooling reads.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut here.")
     tokens_per_batch: int = Field(1024, ge=64, description="Padded tokens encoded at a time.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic of the encoder.")
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="Arithmetic of the encoder; auto: what is fastest here and keeps float32's neighbours."
+    )
     device: str = Field("cpu", description="torch device of the encoder.")
     num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
     num_shards: int = Field(1, ge=1, le=1024, description="Parts that `lorefuse embed` encodes side by side.")

@@ -42,3 +42,12 @@ class PipelineConfig(Section):
         if wanted > kept:
             raise ValueError(f"model.history_length {wanted} must not exceed features.history_length {kept}")
         return self
+
+    @model_validator(mode="after")
+    def _served_vectors_are_the_trained_ones(self) -> PipelineConfig:
+        if self.serving.embed and self.embedding.dtype != "float32":
+            raise ValueError(
+                f"serving.embed needs embedding.dtype float32, not {self.embedding.dtype}: the served encoder computes "
+                "in float32, and vectors of two arithmetics are never mixed"
+            )
+        return self

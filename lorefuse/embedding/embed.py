@@ -17,6 +17,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
 from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.modes import AUTO, FACTS_FILE, choose, pinned
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import Provenance
 from lorefuse.embedding.source import resolve
@@ -26,7 +27,7 @@ from lorefuse.embedding.written import join_knowledge
 from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.settings import settings
 
-ARRAYS_FILE, FACTS_FILE = "item_embeddings.safetensors", "embedding.json"
+ARRAYS_FILE = "item_embeddings.safetensors"
 CHUNK = 4096
 """Texts encoded between two writes to the cache: the most a killed run has to do again."""
 
@@ -44,7 +45,8 @@ def embed_items(
             prompts may name these columns like the dataset's own.
 
     Returns:
-        The report of `embed_texts` with the space, its address, dim, num_items and num_without_text.
+        The report of `embed_texts` with the space, its address, dim, num_items and num_without_text; for an
+        arithmetic that was chosen here, `choice`, the record of `modes.choose`.
 
     Raises:
         ConfigError: There is no such prompt, text column, encoder or device.
@@ -57,9 +59,11 @@ def embed_items(
     for column, path in (knowledge or {}).items():
         items = join_knowledge(items, path, column)
     blocks, masks, reports = [], [], []
-    for facet in facets_of(config, dataset.roles.item_text):
-        no_text = [""] * len(items)
-        texts = no_text if facet.reviews else item_texts(items, facet.columns, facet.config.prompt)
+    facets = facets_of(config, dataset.roles.item_text)
+    no_text = [""] * len(items)
+    texts_of = [no_text if f.reviews else item_texts(items, f.columns, f.config.prompt) for f in facets]
+    choice = {"choice": choose(config, [text for texts in texts_of for text in texts])} if config.dtype == AUTO else {}
+    for facet, texts in zip(facets, texts_of, strict=True):
         vectors, report = embed_texts(texts, facet.config)
         blocks.append(vectors)
         masks.append(np.array([bool(text) for text in texts], dtype=bool))
@@ -79,6 +83,7 @@ def embed_items(
         "num_items": len(items),
         "num_without_text": int((~has_text).sum()),
         "data_cutoff": seen.data_cutoff if seen else None,
+        **choice,
     }
     write_json(out_path / FACTS_FILE, facts)
     return {**facts, **_sum_reports(reports)}
@@ -172,7 +177,7 @@ def encode_missing(
     Chunks follow the order of the texts, so a killed run goes on with the very batches it still owed: batches of
     other texts would differ in the last bits.
     """
-    encoder = load_encoder(config)
+    encoder = load_encoder(pinned(config))
     num_tokens_before = encoder.num_tokens
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]

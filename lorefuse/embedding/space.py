@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.modes import pinned
 from lorefuse.embedding.source import EncoderSource, resolve
 from lorefuse.errors import ArtifactError, ConfigError
 
@@ -41,7 +42,12 @@ def space_of(config: EmbeddingConfig) -> dict[str, Any]:
 
 
 def encoded_space(config: EmbeddingConfig) -> dict[str, Any]:
-    """Return the space of what the encoder gives and the cache holds: all dimensions of one facet."""
+    """Return the space of what the encoder gives and the cache holds: all dimensions of one facet.
+
+    Raises:
+        ConfigError: ``embedding.dtype`` is auto, and nothing was measured here.
+    """
+    config = pinned(config)
     source = resolve(config)
     facts = config.model_dump(include=set(_ADDRESS_FIELDS))
     later = {

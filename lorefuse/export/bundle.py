@@ -180,12 +180,16 @@ def write_bundle(
             index of a catalogue past one graph finds too little.
         LeakError: The knowledge was fitted on later data than the features.
     """
+    from lorefuse.embedding.modes import pinned
     from lorefuse.export.encoder import export_encoder
     from lorefuse.export.graphs import export_graphs
     from lorefuse.features.history import with_history
     from lorefuse.models.build import save_ranker
 
     ranker = ranker.eval().cpu()
+    # Whoever encodes for this version does so as its items were encoded.
+    embedding = pinned(config.embedding, embeddings_path)
+    config = config.model_copy(update={"embedding": embedding})
     training_set = with_history(training_set, ranker.spec.history_length)
     _check_cutoff(training_set.spec, item_vectors_path)
     save_ranker(ranker, config.model, out_path)
@@ -202,7 +206,7 @@ def write_bundle(
     _write_serving_facts(training_set, config.serving, num_items, out_path)
     parity = export_graphs(training_set, config, out_path)
     if config.serving.embed and training_set.spec.text_dim:
-        export_encoder(config.embedding, out_path)
+        export_encoder(embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))
     content = {
         "format": FORMAT,

@@ -100,10 +100,13 @@ def build_item_vectors(
     """
     from safetensors.numpy import save_file
 
+    from lorefuse.embedding.modes import pinned
+
     frame, split_facts = load_split(split_path)
     interactions = dataset.interactions()
     train_items = set(interactions[c.ITEM_ID].to_numpy()[(frame[c.SPLIT] == Split.TRAIN).to_numpy()])
     is_train = dataset.items()[c.ITEM_ID].isin(train_items).to_numpy()
+    embedding = pinned(embedding, embeddings_path)
     text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
     vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
@@ -163,7 +166,7 @@ def _text_vectors(
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from lorefuse.embedding import embed
+    from lorefuse.embedding import embed, modes
     from lorefuse.embedding.consumption import co_consumption, liked_rows
     from lorefuse.embedding.provenance import check_no_leak
     from lorefuse.embedding.reduce import fit_text_reducer
@@ -171,7 +174,7 @@ def _text_vectors(
 
     try:
         arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
-        facts_path = embeddings_path / embed.FACTS_FILE
+        facts_path = embeddings_path / modes.FACTS_FILE
         seen_until = json.loads(facts_path.read_text("utf-8")).get("data_cutoff") if facts_path.exists() else None
         full, has_text = arrays["full"], arrays["has_text"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:

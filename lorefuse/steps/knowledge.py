@@ -29,7 +29,8 @@ def embed(config: Config, dataset: Folder) -> StepResult:
         from lorefuse.embedding.embed import embed_items
 
         facts = embed_items(Dataset.open(paths["dataset"]), embedding, out_path, written)
-        return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")}
+        choice = {"choice": facts["choice"]} if "choice" in facts else {}
+        return {name: facts[name] for name in ("dim", "num_cached", "num_encoded", "encode_s")} | choice
 
     # Facets stay in: each is a text of its own to encode.
     apart = {*REDUCTION_FIELDS, "num_threads", "num_shards", "fine_tune"} - {"facets"}

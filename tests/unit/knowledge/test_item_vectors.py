@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from lorefuse.atomic import write_json
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
-from lorefuse.embedding import embed
+from lorefuse.embedding import embed, modes
 from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
 from tests.unit.knowledge.world import make_dataset
@@ -47,7 +47,7 @@ def build(
     has_text = np.arange(NUM_ITEMS) % 10 != 0 if with_text else np.zeros(NUM_ITEMS, dtype=bool)
     content = {"full": full, "has_text": has_text} | (arrays or {})
     save_file(content, str(path / "embeddings" / embed.ARRAYS_FILE))
-    write_json(path / "embeddings" / embed.FACTS_FILE, {"data_cutoff": seen_until})
+    write_json(path / "embeddings" / modes.FACTS_FILE, {"data_cutoff": seen_until})
     embedding, knowledge = embedding or EmbeddingConfig(reduce_dim=6), KnowledgeConfig(graph_dim=8)
     facts = build_item_vectors(dataset, path / "split", path / "embeddings", embedding, knowledge, path / "out")
     assert facts["data_cutoff"] == CUTOFF
