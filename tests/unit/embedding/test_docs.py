@@ -24,4 +24,4 @@ def test_every_reducer_and_template_is_named() -> None:
     reducers = EmbeddingConfig.model_json_schema()["properties"]["reducer"]["enum"]
     assert all(f"| `{name}`" in PAGE for name in reducers)
     assert all(f"`{name}`" in PAGE for name in TEMPLATES)
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
