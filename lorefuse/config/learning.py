@@ -35,6 +35,9 @@ class TrainingConfig(Section):
         0, ge=0, description="Epochs between checkpoints, from which a killed training goes on; 0: none."
     )
     device: str = Field("cpu", description="torch device.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the products of matrices in a step (autocast); weights and sums stay float32."
+    )
     seed: int = Field(0, ge=0, description="Initialisation and shuffling.")
 
 

@@ -15,6 +15,11 @@ from torch import Tensor
 from lorefuse.features.training_set import TrainingSet
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a GPU fetches it from pinned memory while this process goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class Batches:
     """A training set as tensors on one device; batches are gathered from tables by row index.
 
@@ -27,7 +32,7 @@ class Batches:
         self.spec = training_set.spec
 
         def tensor(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            return moved(torch.from_numpy(np.ascontiguousarray(array)), device)
 
         self.user_row, self.item_row = (
             tensor(training_set.user_row.astype(np.int64)),

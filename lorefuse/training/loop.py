@@ -22,7 +22,7 @@ from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 from lorefuse.training.average import History, WeightAverage
-from lorefuse.training.batches import Batches
+from lorefuse.training.batches import Batches, moved
 from lorefuse.training.checkpoint import Checkpoints, Progress
 from lorefuse.training.listwise import Opponents
 from lorefuse.training.shared import Shared, local_device
@@ -129,10 +129,10 @@ def _order(
 ) -> Callable[[], Tensor]:
     """Return what draws an epoch's rows (R,), or for a ranking loss its candidates (P, C)."""
     if config.loss == "pointwise":
-        return lambda: train[torch.randperm(len(train), generator=generator).to(train.device)]
+        return lambda: train[moved(torch.randperm(len(train), generator=generator), train.device)]
     opponents = Opponents(training_set.user_row, training_set.label, training_set.rows_of(Split.TRAIN))
     num_negatives = 1 if config.loss == "bpr" else config.num_negatives
-    return lambda: opponents.draw(num_negatives, generator).to(train.device)
+    return lambda: moved(opponents.draw(num_negatives, generator), train.device)
 
 
 def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
@@ -160,7 +160,8 @@ def _epoch(
     total = torch.zeros((), device=order.device)
     per_step = config.batch_size if order.ndim == 1 else max(1, config.batch_size // order.shape[1])
     for rows in torch.split(order, per_step):
-        loss = step_loss(ranker, batches, rows) if shared is None else shared(rows)
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = step_loss(ranker, batches, rows) if shared is None else shared(rows)
         total += loss.detach() * len(rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from lorefuse.training.train import score_rows, train
 from tests.unit.training.samples import make_training_set, small_config
 
 CONFIG = small_config()
+NO_GPU = (not torch.cuda.is_available(), "there is no CUDA device: training on a GPU was never measured")
 
 
 def _fresh(training_set: TrainingSet, seed: int = 0) -> Ranker:
@@ -169,6 +170,33 @@ def test_a_part_without_rows_is_refused(part: Split) -> None:
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s)training.device '{device}'.*set it to cpu"):
         _fit(make_training_set(), device=device)
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(NO_GPU[0], reason=NO_GPU[1])])]
+)
+@pytest.mark.parametrize("model", [{"family": "deepfm"}, {"family": "din"}])
+def test_bfloat16_learns_what_float32_does(device: str, model: dict[str, str]) -> None:
+    """Weights stay float32, and the best validation loss is that of float32 but for rounding."""
+    training_set = make_training_set(num_rows=1500)
+    section = small_config().model_validate({**CONFIG.model_dump(), "model": model}).model
+    best = {}
+    for precision in ("float32", "bfloat16"):
+        changed = CONFIG.training.model_copy(update={"precision": precision, "device": device})
+        trained = train(training_set, section, changed)
+        assert {value.dtype for value in trained.ranker.parameters()} == {torch.float32}
+        best[precision] = trained.validation_score
+    assert best["bfloat16"] != best["float32"]
+    assert best["bfloat16"] == pytest.approx(best["float32"], abs=0.03)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU[0], reason=NO_GPU[1])
+def test_a_gpu_gives_the_weights_of_a_cpu() -> None:
+    training_set = make_training_set()
+    weights = [_fit(training_set, device=device, max_epochs=1)[0].cpu().state_dict() for device in ("cpu", "cuda")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_labels_of_one_class_are_refused() -> None:
