@@ -3,7 +3,8 @@
     python benchmarks/scale.py --rows 1000000 5000000 --out scale.json
 
 Steps: ingest (files, Parquet), split (per-user time), features (causal aggregates of users and items, without knowledge
-vectors), join (the point-in-time join of both views, to Parquet). Peak memory is the process's largest resident set.
+vectors), join (the point-in-time join of both views through Feast, into the training set's file). Peak memory is the
+process's largest resident set.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def _steps(folder: Path) -> dict[str, Callable[[Path], Any]]:
 
     from lorefuse.config import PipelineConfig, parse_config
     from lorefuse.data.dataset import Dataset
+    from lorefuse.knowledge.item_vectors import ItemVectors
 
     raw = folder / "raw"
     source = {"kind": "files", "timestamp_unit": "us", "item_categories": ["genre"]}
@@ -98,27 +100,29 @@ def _steps(folder: Path) -> dict[str, Callable[[Path], Any]]:
 
         run(Dataset.open(folder / "ingest"), config.split, out_path)
 
-    def features(out_path: Path) -> None:
-        from lorefuse.features.build import build_feature_data
-        from lorefuse.knowledge.item_vectors import ItemVectors
-
+    def knowledge() -> tuple[Dataset, ItemVectors]:
         dataset = Dataset.open(folder / "ingest")
         num_items = dataset.manifest["counts"]["items"]
         nothing, none = np.zeros((num_items, 0), np.float32), np.zeros(num_items, bool)
-        vectors = ItemVectors(nothing, nothing, none, none, {})
+        return dataset, ItemVectors(nothing, nothing, none, none, {})
+
+    def features(out_path: Path) -> None:
+        from lorefuse.features.build import build_feature_data
+
+        dataset, vectors = knowledge()
         build_feature_data(dataset, folder / "split", vectors, config, out_path)
 
     def join(out_path: Path) -> None:
-        from lorefuse.contract import View
-        from lorefuse.features import aggregates as a
         from lorefuse.features import online
         from lorefuse.features.fill import apply_definitions, definitions_path
-        from lorefuse.features.store import point_in_time
+        from lorefuse.features.retrieve import retrieve_training_set
 
-        apply_definitions(online.repo_config(out_path), definitions_path(), folder / "features")
-        names = {View.USER_STATS: a.USER_NUMERIC, View.ITEM_STATS: a.ITEM_NUMERIC}
-        wanted = [f"{view}:{name}" for view, columns in names.items() for name in columns]
-        point_in_time(out_path, Dataset.open(folder / "ingest").coded_interactions(), wanted)
+        store_path, rows_path = out_path / "store", out_path / "rows"
+        store_path.mkdir()
+        rows_path.mkdir()
+        apply_definitions(online.repo_config(store_path), definitions_path(), folder / "features")
+        dataset, vectors = knowledge()
+        retrieve_training_set(dataset, folder / "split", vectors, folder / "features", store_path, rows_path)
 
     return {"ingest": ingest, "split": split, "features": features, "join": join}
 

@@ -35,15 +35,19 @@ class Snapshots:
     """
 
     def __init__(self, path: str, keys: Sequence[str], time: str, created: str | None = None) -> None:
-        names = list(dict.fromkeys([*keys, time, *([created] if created else [])]))
-        table = pq.read_table(path, columns=names, read_dictionary=list(keys), partitioning=None)
-        self._path = path
-        self._codes = _Codes([table[name] for name in keys])
-        self._moments_us, rank_S = np.unique(_microseconds(table[time]), return_inverse=True)
-        code_S = self._codes.of([table[name] for name in keys])
-        code_S[table[time].is_null().to_numpy()] = -1
+        # Many snapshots are a few arrays of them at a time: what was used is let go before the next is made.
+        times = _column(path, time)
+        is_null_S = times.is_null().to_numpy()
+        self._moments_us, rank_S = _ranks(_microseconds(times))
+        del times
+        columns = [_column(path, key, as_dictionary=True) for key in keys]
+        self._codes = _Codes(columns)
+        code_S = self._codes.of(columns)
+        del columns
+        code_S[is_null_S] = -1
         pair_S = self._pairs(code_S, rank_S)
-        order_S = np.lexsort((_microseconds(table[created]), pair_S)) if created else np.argsort(pair_S)
+        del code_S, rank_S
+        order_S = np.lexsort((_microseconds(_column(path, created)), pair_S)) if created else np.argsort(pair_S)
         self._pair_S, self._row_S = pair_S[order_S], order_S
 
     def latest(self, keys: Sequence[pa.ChunkedArray], times: pa.ChunkedArray, ttl_us: int | None = None) -> pa.Array:
@@ -68,17 +72,36 @@ class Snapshots:
             none_R |= time_R - self._moments_us[np.where(none_R, 0, rank_R)] > ttl_us
         return pa.array(self._row_S[place_R], mask=none_R)
 
-    def take(self, name: str, rows: pa.Array) -> pa.ChunkedArray:
-        """Return some rows of a column of the file; null where the row is."""
-        column = pq.read_table(self._path, columns=[name], partitioning=None)[name]
-        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        whole = column.cast(_with_long_offsets(kind)).combine_chunks()
-        starts = range(0, len(rows), _ROWS_A_CHUNK)
-        return pa.chunked_array([whole.take(rows[at : at + _ROWS_A_CHUNK]).cast(kind) for at in starts], kind)
-
-    def _pairs(self, code: NDArray[np.int64], rank: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    def _pairs(self, code: NDArray[np.int64], rank: NDArray[np.integer] | int) -> NDArray[np.int64]:
         """Return (code, rank) as one number; the rank -1 comes right before the first snapshot of its key."""
         return code * (len(self._moments_us) + 1) + rank
+
+
+def _column(path: str, name: str, *, as_dictionary: bool = False) -> pa.ChunkedArray:
+    # Buffering ahead is for object stores; on a disk it costs memory alone.
+    dictionary = [name] if as_dictionary else None
+    return pq.read_table(path, columns=[name], read_dictionary=dictionary, partitioning=None, pre_buffer=False)[name]
+
+
+def take(path: str, name: str, rows: pa.Array) -> pa.ChunkedArray:
+    """Return some rows of a column of a Parquet file; null where the row is."""
+    column = _column(path, name)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    whole = column.cast(_with_long_offsets(kind)).combine_chunks()
+    del column
+    starts = range(0, len(rows), _ROWS_A_CHUNK)
+    return pa.chunked_array([whole.take(rows[at : at + _ROWS_A_CHUNK]).cast(kind) for at in starts], kind)
+
+
+def _ranks(times_us: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the distinct moments in order, and the place of each moment among them; `np.unique` in half the memory."""
+    order = np.argsort(times_us)
+    ordered = times_us[order]
+    del times_us
+    is_new = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.cumsum(is_new, dtype=np.int32) - 1
+    return ordered[is_new], rank
 
 
 class _Codes:

@@ -23,12 +23,15 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.on_demand_feature_view import OnDemandFeatureView
 
 from lorefuse.errors import UsageError
-from lorefuse.features.asof_join import Snapshots
+from lorefuse.features.asof_join import Snapshots, take
 
 if TYPE_CHECKING:
     from feast.feature_view import FeatureView
     from feast.infra.registry.base_registry import BaseRegistry
     from feast.repo_config import RepoConfig
+
+_ROWS_A_PART = 1 << 21
+"""Rows whose snapshots are looked for at a time: what the search holds does not grow with their number."""
 
 
 class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]  # feast is untyped
@@ -70,11 +73,13 @@ class AsofOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]  # feast is un
             got = "a query" if isinstance(entity_df, str) else "none"
             raise UsageError("This store joins data frames.", expected="entity_df as a DataFrame", got=got)
         time_column = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes.items()))
-        entities = entity_df.assign(**{time_column: _utc_us(entity_df[time_column])}).reset_index(drop=True)
+        entities = entity_df.copy(deep=False)  # of many rows there is no room for another copy
+        entities[time_column] = _utc_us(entities[time_column])
         table = entity_table = pa.Table.from_pandas(entities, preserve_index=False)
         for view in feature_views:
             wanted = [ref.split(":")[1] for ref in feature_refs if ref.split(":")[0] == view.projection.name_to_use()]
             joined = asof_join(entity_table, view, wanted, time_column, _source_path(view, config))
+            pa.default_memory_pool().release_unused()
             for name in wanted:
                 label = f"{view.projection.name_to_use()}__{name}" if full_feature_names else name
                 table = table.append_column(label, joined.column(name))
@@ -100,15 +105,25 @@ def asof_join(
 
     Of several snapshots of one key and time, the one created last counts, or any of them where that is not recorded.
     """
+    stored = {new: old for old, new in view.batch_source.field_mapping.items()}
+    rows = _latest_rows(entities, view, stored, time_column, source_path)
+    return pa.table({name: take(source_path, stored.get(name, name), rows) for name in features})
+
+
+def _latest_rows(
+    entities: pa.Table, view: FeatureView, stored: dict[str, str], time_column: str, source_path: str
+) -> pa.Array:
     source = view.batch_source
-    stored = {new: old for old, new in source.field_mapping.items()}
     keys = {key: view.projection.join_key_map.get(key, key) for key in view.join_keys}
     snapshots = Snapshots(
         source_path, [stored.get(key, key) for key in keys], source.timestamp_field, source.created_timestamp_column
     )
     ttl_us = view.ttl // timedelta(microseconds=1) if view.ttl and view.ttl > timedelta(0) else None
-    rows = snapshots.latest([entities[name] for name in keys.values()], entities[time_column], ttl_us)
-    return pa.table({name: snapshots.take(stored.get(name, name), rows) for name in features})
+    found = []
+    for start in range(0, max(len(entities), 1), _ROWS_A_PART):
+        part = entities.slice(start, _ROWS_A_PART)
+        found.append(snapshots.latest([part[name] for name in keys.values()], part[time_column], ttl_us))
+    return pa.concat_arrays(found)
 
 
 class _Joined(IbisRetrievalJob):  # type: ignore[misc]  # feast is untyped
@@ -128,4 +143,6 @@ def _source_path(view: FeatureView, config: RepoConfig) -> str:
 
 
 def _utc_us(times: pd.Series) -> pd.Series:
+    if str(times.dtype) == "datetime64[us, UTC]":
+        return times
     return pd.to_datetime(times, utc=True).astype("datetime64[us, UTC]")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
@@ -47,6 +48,7 @@ def build_feature_data(
     frame, facts = load_split(split_path)
     rows = Rows.of(dataset, frame)
     del frame  # at many rows what is not read again makes room
+    pa.default_memory_pool().release_unused()
     tables = encode_tables(dataset, rows, config.features)
     history = history_of(rows, config.data.label.kind)
     spec = make_spec(tables, vectors, config.data.label.kind, facts["data_cutoff"])

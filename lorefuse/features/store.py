@@ -15,26 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lorefuse import contract as c
 from lorefuse.atomic import write_json
 from lorefuse.contract import View
-from lorefuse.data.dataset import Dataset
-from lorefuse.data.negatives import read_negatives
-from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError, DataError
-from lorefuse.features import aggregates as a
 from lorefuse.features import online
-from lorefuse.features.build import TABLES_FILE, history_of
-from lorefuse.features.context import context_rows
 from lorefuse.features.fill import definitions_path, fill, open_config
-from lorefuse.features.frame import Rows
-from lorefuse.features.prior import ItemPrior
-from lorefuse.features.rows import item_numeric_now
-from lorefuse.features.spec import FeatureSpec, InterestFacet
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.knowledge.item_vectors import ItemVectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,101 +89,6 @@ def _fill_servers(project: str, store_path: Path, repo_path: Path, feature_data_
     return views
 
 
-def retrieve_training_set(
-    dataset: Dataset,
-    split_path: Path,
-    vectors: ItemVectors,
-    feature_data_path: Path,
-    store_path: Path,
-    out_path: Path,
-) -> dict[str, Any]:
-    """Join every interaction with the features of its own past and write the training set.
-
-    Args:
-        dataset: The dataset.
-        split_path: Parts of the rows.
-        vectors: Knowledge of every item.
-        feature_data_path: Encoded tables, prior and spec.
-        store_path: Where the features are.
-        out_path: Empty folder to fill.
-
-    Returns:
-        Row counts.
-
-    Raises:
-        DataError: The join lost, repeated or re-ordered a row, or found no features for one.
-    """
-    from safetensors.numpy import load_file
-
-    spec = FeatureSpec.load(feature_data_path)
-    interactions = Rows.of(dataset, load_split(split_path)[0])
-    rows = interactions.with_negatives(dataset, read_negatives(split_path))
-    joined = point_in_time(store_path, dataset.coded_interactions())
-    numeric = {view: _matrix(joined, names) for view, names in _NUMERICS.items()}
-    sampled = slice(len(interactions.label), None)
-    if len(rows.label) > len(interactions.label):
-        # A negative shares its positive's user and moment, so only its item's features are to be joined.
-        negatives = _sampled_events(dataset, rows, sampled)
-        of_item = point_in_time(store_path, negatives, [f"{View.ITEM_STATS}:{name}" for name in a.ITEM_NUMERIC])
-        numeric[View.ITEM_STATS] = np.concatenate([numeric[View.ITEM_STATS], _matrix(of_item, a.ITEM_NUMERIC)])
-    in_store = [facet for facet in spec.interest if facet.name != c.CONTEXT_TEXT]
-    interest = [_vectors(joined, facet) for facet in in_store]
-    interest += [context_rows(vectors)] if len(in_store) < len(spec.interest) else []
-    prior = ItemPrior.load(feature_data_path)
-    training_set = TrainingSet(
-        spec=spec,
-        user_row=rows.user_row,
-        item_row=rows.item_row,
-        timestamp_us=rows.timestamp_us,
-        value=rows.value,
-        label=rows.label,
-        split_code=rows.split_code,
-        cold=rows.cold,
-        state_row=rows.state_row,
-        user_numeric=numeric[View.USER_STATS],
-        item_numeric=numeric[View.ITEM_STATS],
-        user_interest=np.concatenate([np.zeros((joined.num_rows, 0), np.float32), *interest], axis=1),
-        user_history=np.zeros((joined.num_rows, 0), np.int32),
-        item_text=vectors.text,
-        item_graph=vectors.graph,
-        item_numeric_now=item_numeric_now(history_of(interactions, spec.label_kind), prior),
-        **load_file(str(feature_data_path / TABLES_FILE)),
-    )
-    training_set.check()
-    training_set.save(out_path)
-    return {
-        "num_rows": training_set.num_rows,
-        "num_users": len(training_set.user_fields),
-        "num_items": len(vectors.text),
-    }
-
-
-_NUMERICS = {View.USER_STATS: a.USER_NUMERIC, View.ITEM_STATS: a.ITEM_NUMERIC}
-
-
-def _sampled_events(dataset: Dataset, rows: Rows, sampled: slice) -> pd.DataFrame:
-    """Return the negatives as entity rows: who might have taken what, and when."""
-    return pd.DataFrame(
-        {
-            c.ROW_ID: np.arange(len(rows.label), dtype=np.int64)[sampled],
-            c.USER_ID: dataset.users()[c.USER_ID].to_numpy()[rows.user_row[sampled]],
-            c.ITEM_ID: dataset.items()[c.ITEM_ID].to_numpy()[rows.item_row[sampled]],
-            c.EVENT_TIMESTAMP: pd.to_datetime(rows.timestamp_us[sampled], unit="us", utc=True).as_unit("us"),
-        }
-    )
-
-
-def _matrix(joined: pa.Table, names: Sequence[str]) -> NDArray[np.float32]:
-    return np.stack([joined[name].to_numpy().astype(np.float32) for name in names], axis=1)
-
-
-def _vectors(joined: pa.Table, facet: InterestFacet) -> NDArray[np.float32]:
-    """Return a column of lists as (rows, dim); flat, without a Python list per row."""
-    flat = joined[facet.name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    matrix: NDArray[np.float32] = flat.astype(np.float32).reshape(joined.num_rows, facet.dim)
-    return matrix
-
-
 def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[str] | None = None) -> pa.Table:
     """Return features for each interaction, through Feast, as an Arrow table with rows counted and in order.
 
@@ -208,8 +100,10 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
     Raises:
         DataError: A row was lost, repeated, re-ordered, or has no features.
     """
-    entities = interactions[[c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]]
+    names = (c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
+    entities = pd.DataFrame({name: interactions[name] for name in names}, copy=False)
     store = open_store(store_path)
+    store.config.coerce_tz_aware = False  # the times have a zone; Feast would copy all rows to see to it
     with online.explained_servers():
         wanted = features if features is not None else store.get_feature_service("training")
         joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
@@ -220,7 +114,9 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
             expected=f"{len(entities)} rows",
             got=f"{len(found)} rows, {len(np.unique(found))} of them distinct",
         )
-    missing = np.any([joined[name].is_null().to_numpy() for name in joined.column_names], axis=0)
+    missing = np.zeros(len(found), dtype=bool)
+    for name in joined.column_names:
+        missing |= joined[name].is_null().to_numpy()
     if missing.any():
         raise DataError(
             "The point-in-time join found no features for some rows.",

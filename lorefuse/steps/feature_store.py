@@ -66,7 +66,7 @@ def training_set(
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
-        from lorefuse.features.store import retrieve_training_set
+        from lorefuse.features.retrieve import retrieve_training_set
         from lorefuse.knowledge.item_vectors import ItemVectors
 
         return retrieve_training_set(

@@ -21,14 +21,8 @@ from hypothesis import strategies as st
 from lorefuse.contract import View
 from lorefuse.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.features import online
-from lorefuse.features.store import (
-    apply_and_materialize,
-    ensure_filled,
-    online_features,
-    open_store,
-    point_in_time,
-    retrieve_training_set,
-)
+from lorefuse.features.retrieve import retrieve_training_set
+from lorefuse.features.store import apply_and_materialize, ensure_filled, online_features, open_store, point_in_time
 from lorefuse.settings import settings
 from lorefuse.stores import redis_client
 from tests.stores.servers import PASSWORD, Server

@@ -20,7 +20,8 @@ from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.build import build_feature_data
 from lorefuse.features.profile import WRITTEN_FACET
-from lorefuse.features.store import apply_and_materialize, online_features, retrieve_training_set
+from lorefuse.features.retrieve import retrieve_training_set
+from lorefuse.features.store import apply_and_materialize, online_features
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
 from lorefuse.knowledge.written_users import written_texts

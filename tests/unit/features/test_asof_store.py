@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorefuse.errors import DataError, UsageError
-from lorefuse.features.asof_join import Snapshots
+from lorefuse.features.asof_join import Snapshots, take
 from lorefuse.features.asof_store import asof_join
 
 USER = feast.Entity(name="user", join_keys=["user_id"], value_type=feast.ValueType.STRING)
@@ -127,7 +127,7 @@ def test_lists_are_taken_as_they_are(tmp_path: Path) -> None:
     lists = pa.array([[1.0], None, [2.0, None], []], pa.list_(pa.float32()))
     moments = pa.array([0] * 4, pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"key": pa.array([0, 1, 2, 3]), "at": moments, "x": lists}), path)
-    taken = Snapshots(path, ["key"], "at").take("x", pa.array([2, None, 1, 0, 3]))
+    taken = take(path, "x", pa.array([2, None, 1, 0, 3]))
     assert taken.type == lists.type
     assert taken.to_pylist() == [[2.0, None], None, None, [1.0], []]
 

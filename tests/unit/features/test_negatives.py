@@ -13,8 +13,9 @@ from lorefuse.data.split import load_split
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import every_row_of, with_history
 from lorefuse.features.prior import ItemPrior
+from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import item_numeric_rows
-from lorefuse.features.store import apply_and_materialize, retrieve_training_set
+from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
 from tests.unit.features.world import CONFIG, World, make_world
 

@@ -18,8 +18,9 @@ from lorefuse.features.arms import with_knowledge
 from lorefuse.features.build import build_feature_data, history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.profile import PROFILE_FACET, profile_rows
+from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import user_interest_rows
-from lorefuse.features.store import apply_and_materialize, retrieve_training_set
+from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.profile import profile_texts
 from lorefuse.study.leak import check_leaks

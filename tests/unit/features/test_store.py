@@ -17,14 +17,9 @@ from lorefuse.features import aggregates as a
 from lorefuse.features.build import history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.prior import ItemPrior
+from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
-from lorefuse.features.store import (
-    apply_and_materialize,
-    online_features,
-    open_store,
-    point_in_time,
-    retrieve_training_set,
-)
+from lorefuse.features.store import apply_and_materialize, online_features, open_store, point_in_time
 from lorefuse.features.training_set import TrainingSet
 from tests.unit.features.world import CONFIG, NUM_ITEMS, NUM_ROWS, NUM_USERS, World, make_world
 

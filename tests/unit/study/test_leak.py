@@ -13,7 +13,8 @@ import pytest
 from lorefuse.config import NegativesConfig
 from lorefuse.contract import Split
 from lorefuse.errors import ArtifactError, LeakError
-from lorefuse.features.store import apply_and_materialize, retrieve_training_set
+from lorefuse.features.retrieve import retrieve_training_set
+from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.study.leak import check_leaks
 from tests.unit.features.world import make_world
