@@ -21,6 +21,7 @@ VARIABLES = {
     "artifacts_uri": "LOREFUSE_ARTIFACTS_URI",
     "feast_registry_url": "LOREFUSE_FEAST_REGISTRY_URL",
     "online_store_url": "LOREFUSE_ONLINE_STORE_URL",
+    "tuning_storage_url": "LOREFUSE_TUNING_STORAGE_URL",
 }
 """Key of a profile → the environment variable that says the same."""
 _KEYS = {*VARIABLES, "description", "requires"}

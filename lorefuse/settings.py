@@ -28,6 +28,8 @@ class Settings:
             (`LOREFUSE_ARTIFACTS_URI`); empty: the home.
         feast_registry_url: Feast's registry, ``postgresql://…`` (`LOREFUSE_FEAST_REGISTRY_URL`); empty: a file.
         online_store_url: Feast's online store, ``redis://…`` (`LOREFUSE_ONLINE_STORE_URL`); empty: a SQLite file.
+        tuning_storage_url: Optuna's tables for running studies, ``postgresql://…`` (`LOREFUSE_TUNING_STORAGE_URL`);
+            empty: JSON in the home.
     """
 
     home_path: Path
@@ -43,6 +45,7 @@ class Settings:
     artifacts_uri: str = ""
     feast_registry_url: str = field(default="", repr=False)
     online_store_url: str = field(default="", repr=False)
+    tuning_storage_url: str = field(default="", repr=False)
 
     @property
     def cache_path(self) -> Path:
@@ -81,4 +84,5 @@ def settings() -> Settings:
         artifacts_uri=stores.get("artifacts_uri", ""),
         feast_registry_url=stores.get("feast_registry_url", ""),
         online_store_url=stores.get("online_store_url", ""),
+        tuning_storage_url=stores.get("tuning_storage_url", ""),
     )

@@ -56,6 +56,9 @@ def check_stores(current: Settings | None = None) -> list[str]:
         with redis_client(current.online_store_url) as client:
             client.ping()
         lines.append(f"online store: {mask(current.online_store_url)}")
+    if current.tuning_storage_url:
+        check_postgres(current.tuning_storage_url, "The storage of studies")
+        lines.append(f"studies: {mask(current.tuning_storage_url)}")
     return lines
 
 

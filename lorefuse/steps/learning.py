@@ -24,15 +24,17 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
     sections = ("data", "features", "model", "training", "tuning")
     key = {"arm": arm, **{name: getattr(pipeline, name).model_dump(mode="json") for name in sections}}
     address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
-    journal = settings().cache_path / "journals" / f"{address[:24]}.json"
-
     studies = pipeline.tuning.studies_path
     if studies is not None:
         return _adopt(studies, cast(Arm, arm))
 
     def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.tuning.journal import DatabaseJournal, FileJournal
         from lorefuse.tuning.study import tune as run
 
+        url = settings().tuning_storage_url
+        on_disk = FileJournal(settings().cache_path / "journals" / f"{address[:24]}.json")
+        journal = DatabaseJournal(url, f"{pipeline.name}-{arm}-{address[:24]}") if url else on_disk
         return run(paths["rows"], pipeline, cast(Arm, arm), out_path, journal)
 
     return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)

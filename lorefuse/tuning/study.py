@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import optuna
 
     from lorefuse.features.training_set import TrainingSet
+    from lorefuse.tuning.journal import Journal
 
 STUDY_FILE = "study.json"
 TRIALS_AT_A_TIME = 2
@@ -38,7 +39,7 @@ class TrialTask:
 
 
 def tune(
-    training_set_path: Path, config: PipelineConfig, arm: Arm, out_path: Path, journal_path: Path | None = None
+    training_set_path: Path, config: PipelineConfig, arm: Arm, out_path: Path, journal: Journal | None = None
 ) -> dict[str, Any]:
     """Search hyper-parameters for one arm and write `study.json`.
 
@@ -52,20 +53,21 @@ def tune(
         config: Trials, seeds, model and training.
         arm: Knowledge given to the model.
         out_path: Empty folder to fill.
-        journal_path: Where finished trials are kept while the study runs; null: nowhere.
+        journal: Where finished trials are kept while the study runs; null: nowhere.
 
     Returns:
         arm, best_params, best_value and the number of trials.
 
     Raises:
         DivergedError: No trial has a finite loss.
+        UnreachableError: The journal is a database that does not answer.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=make_sampler(config, config.tuning.seed))
     study.enqueue_trial(first_point(config, arm))
-    known = _read_journal(journal_path)
+    known = journal.read() if journal is not None else []
     records: list[dict[str, Any]] = []
     starts = range(0, config.tuning.num_trials, TRIALS_AT_A_TIME)
     with kept_workers(TRIALS_AT_A_TIME):
@@ -83,8 +85,8 @@ def tune(
             for trial, record in zip(trials, finished, strict=True):
                 tell(study, trial, record)
                 records.append(record)
-            if journal_path is not None:
-                write_json(journal_path, records)
+            if journal is not None:
+                journal.keep(records, trials)
     best = best_record(records)
     content = {"arm": arm, "best_params": best["params"], "best_value": best["value"], "trials": records}
     write_json(out_path / STUDY_FILE, content)
@@ -220,15 +222,3 @@ def best_record(records: list[dict[str, Any]]) -> dict[str, Any]:
             fix="lower training.learning_rate, and look for extreme values in the numeric features",
         )
     return max(complete, key=lambda record: (record["value"], -record["number"]))
-
-
-def _read_journal(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return []
-    keys = {"number", "params", "state", "value", "num_epochs", "curve", "duration_s"}
-    whole = isinstance(content, list) and all(isinstance(record, dict) and keys <= set(record) for record in content)
-    return content if whole else []

@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 PASSWORD = "s3cret:for@tests"
 BUCKET = "lorefuse-test"
 START_TIMEOUT_S = 60
-DATABASES = ("mlflow", "feast")
+DATABASES = ("mlflow", "feast", "optuna")
 
 
 def spare_port() -> int:

@@ -37,6 +37,7 @@ def test_a_profile_fills_in_the_environment() -> None:
         "artifacts_uri": "s3://shop/mlflow",
         "feast_registry_url": "postgresql://me:word@db:5432/feast",
         "online_store_url": "redis://cache:6379/1",
+        "tuning_storage_url": "postgresql://me:word@db:5432/optuna",
     }
     assert profile_values("local", PROJECT_PATH, {}) == {}
 
@@ -104,7 +105,13 @@ def test_redis_urls_in_feasts_spelling() -> None:
 
 def test_all_stores_answer(production: dict[str, str]) -> None:
     lines = check_stores()
-    assert [line.split(":")[0] for line in lines] == ["MLflow", "artifacts", "Feast registry", "online store"]
+    assert [line.split(":")[0] for line in lines] == [
+        "MLflow",
+        "artifacts",
+        "Feast registry",
+        "online store",
+        "studies",
+    ]
     assert PASSWORD not in "".join(lines)
     assert check_stores.__module__ == "lorefuse.stores"
 

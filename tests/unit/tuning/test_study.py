@@ -12,6 +12,7 @@ from lorefuse.errors import ArtifactError
 from lorefuse.training import pool
 from lorefuse.training.params import apply, defaults
 from lorefuse.tuning import study
+from lorefuse.tuning.journal import FileJournal
 from lorefuse.tuning.study import STUDY_FILE, read_study, tune
 from tests.unit.training.samples import make_training_set, small_config
 
@@ -53,7 +54,8 @@ def _tune(
 ) -> list[dict[str, Any]]:
     """Run a study and return its trials without their durations."""
     out_path.mkdir()
-    tune(training_set_path, _config(num_trials), arm, out_path, journal_path)
+    journal = FileJournal(journal_path) if journal_path is not None else None
+    tune(training_set_path, _config(num_trials), arm, out_path, journal)
     return _without_durations(read_study(out_path)["trials"])
 
 
