@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import OrderedDict
 from pathlib import Path
@@ -98,13 +99,13 @@ class FuxiCTRRunner:
         )
         return loaders[0] if stage == "train" else loaders
 
-    def _model(self, seed: int) -> BaseModel:
+    def _model(self, seed: int, job: Job | None = None) -> BaseModel:
         seed_everything(seed)
         torch.set_num_threads(self.job.num_threads)
         (self.scratch_path / "rows").mkdir(exist_ok=True)
         return MODELS[self.job.family](
             self.feature_map,
-            self.job,
+            job or self.job,
             model_id=f"model{seed}",
             monitor={"logloss": -1},
             monitor_mode="max",
@@ -120,6 +121,18 @@ class FuxiCTRRunner:
         model = self._model(seed)
         model.fit(self._loader(TRAIN), epochs=self.job.max_epochs, validation_data=self._loader(VALIDATION))
         return model.predict(self._loader(TEST)).astype(np.float32)
+
+    def trial(self, params: dict[str, Any], seed: int) -> tuple[Timed, np.ndarray]:
+        """Build and train with its own loop; nothing in it would let a pruner stop it."""
+        job = dataclasses.replace(self.job, **params)
+        made: list[BaseModel] = []
+
+        def run() -> None:
+            model = self._model(seed, job)
+            model.fit(self._loader(TRAIN), epochs=job.max_epochs, validation_data=self._loader(VALIDATION))
+            made.append(model)
+
+        return timed(run), made[0].predict(self._loader(VALIDATION)).astype(np.float32)
 
     def epoch(self, work: Work) -> Timed:
         """Run `train_epoch`, on its loader or on ready batches."""

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
+import tempfile
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from protocol import TEST, Job, Rows, Timed, Work, serve, timed
+from protocol import TEST, VALIDATION, Job, Rows, Timed, Work, serve, timed
 
-from lorefuse.config import DCNV2Config, DeepFMConfig, DINConfig, ModelConfig, TrainingConfig
+from lorefuse.config import DCNV2Config, DeepFMConfig, DINConfig, ModelConfig, PipelineConfig, TrainingConfig
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.spec import CategoricalField, FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.training import loop
 from lorefuse.training.batches import Batches
+from lorefuse.training.params import apply
+from lorefuse.training.row_metrics import auc, logloss
 from lorefuse.training.train import score_rows, train
+from lorefuse.tuning import space as space_module
+from lorefuse.tuning import study
 
 CONFIGS = {"deepfm": DeepFMConfig, "dcn_v2": DCNV2Config, "din": DINConfig}
 PARTS = (Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED)
@@ -29,7 +38,7 @@ class LorefuseRunner:
     """Trains with `training.train.train`; an epoch with `training.loop.fit`, gathering of batches included."""
 
     def __init__(self, rows: Rows, job: Job, scratch_path: Path) -> None:
-        self.rows, self.job = rows, job
+        self.rows, self.job, self.scratch_path = rows, job, scratch_path
         self.training_set = training_set_of(rows, with_history=job.family == "din")
         self._state: Any = None
 
@@ -62,6 +71,50 @@ class LorefuseRunner:
         trained = train(self.training_set, self.model_config(), training)
         return score_rows(trained.ranker, self.training_set, self.rows.of(TEST))
 
+    def tune(self, space: dict[str, Any], num_trials: int, at_a_time: int, seed: int) -> dict[str, Any]:
+        """Run `tuning.study.tune` with pruning over some of its ranges.
+
+        Args:
+            space: Name → lowest and highest value, and whether it is drawn on a logarithmic scale.
+            num_trials: Trials.
+            at_a_time: Processes side by side; 1: all in this one.
+            seed: Of sampler and trainings.
+
+        Returns:
+            Wall and CPU seconds (those of its processes too), epochs, the states of the trials, and of the best trial
+            the parameters, trained again: its validation logloss and AUC.
+        """
+        rows_path, out_path = (Path(tempfile.mkdtemp(dir=self.scratch_path)) for _ in range(2))
+        self.training_set.save(rows_path)
+        training = self.training_config(seed, self.job.max_epochs)
+        config = PipelineConfig(
+            model=self.model_config(),
+            training=training,
+            tuning={"num_trials": num_trials, "pruning": True, "seed": seed},
+        )
+        searched, ranges, study.TRIALS_AT_A_TIME = dict(space_module.RANGES), space_module.RANGES, at_a_time
+        ranges.clear(), ranges.update({name: tuple(ends) for name, ends in space.items()})
+        start = time.perf_counter(), _cpu_s()
+        try:
+            study.tune(rows_path, config, "real", out_path)
+        finally:
+            wall_s, cpu_s = time.perf_counter() - start[0], _cpu_s() - start[1]
+            ranges.clear(), ranges.update(searched)
+        content = json.loads((out_path / study.STUDY_FILE).read_text("utf-8"))
+        model, training = apply(config, content["best_params"])
+        trained = train(self.training_set, model, training)
+        scores = score_rows(trained.ranker, self.training_set, self.rows.of(VALIDATION)).astype(np.float64)
+        label = self.rows.label[self.rows.of(VALIDATION)]
+        return {
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "num_epochs": sum(trial["num_epochs"] for trial in content["trials"]),
+            "states": dict(Counter(trial["state"] for trial in content["trials"])),
+            "params": content["best_params"],
+            "logloss": logloss(label.astype(np.float64), scores),
+            "auc": auc(label, scores),
+        }
+
     def epoch(self, work: Work) -> Timed:
         """Run one epoch of the loop: shuffling, gathering, weight average; `work` changes nothing."""
         torch.set_num_threads(self.job.num_threads)
@@ -80,6 +133,12 @@ class LorefuseRunner:
             loop._epoch(ranker, average, batches, order, optimizer, training)
 
         return timed(epoch)
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def training_set_of(rows: Rows, *, with_history: bool) -> TrainingSet:

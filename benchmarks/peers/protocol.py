@@ -100,6 +100,16 @@ class Runner(Protocol):
         """Train one epoch on all train rows, without evaluation; return what it took."""
 
 
+class TunedRunner(Runner, Protocol):
+    """A library whose hyper-parameters can be searched from outside, one trial at a time."""
+
+    def trial(self, params: dict[str, float], seed: int) -> tuple[Timed, np.ndarray]:
+        """Train with some of the job's hyper-parameters replaced, stopping on the validation logloss.
+
+        Returns what the training took and the scores of all validation rows, in order; scoring them is not timed.
+        """
+
+
 def timed(work: Callable[[], object]) -> Timed:
     """Return wall seconds and this process's CPU seconds (all threads) of some work."""
     start_s, cpu_start_s = time.perf_counter(), time.process_time()
@@ -122,6 +132,11 @@ def serve(make: Callable[[Rows, Job, Path], Runner]) -> None:
             runner = make(Rows.load(folder_path), job, Path(command["scratch"]))
         elif command["do"] == "fit":
             np.save(command["out"], runner.fit(command["seed"]))
+        elif command["do"] == "trial":
+            (answer["train_s"], answer["train_cpu_s"]), scores = runner.trial(command["params"], command["seed"])
+            np.save(command["out"], scores)
+        elif command["do"] == "tune":
+            answer |= runner.tune(command["space"], command["num_trials"], command["at_a_time"], command["seed"])
         else:
             answer["train_s"], answer["train_cpu_s"] = runner.epoch(command["work"])
         answer["elapsed_s"] = time.perf_counter() - start_s

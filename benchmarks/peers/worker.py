@@ -70,6 +70,16 @@ class Worker:
         answer = self._ask(do="epoch", work=work)
         return float(answer["train_s"]), float(answer["train_cpu_s"])
 
+    def trial(self, params: dict[str, Any], seed: int) -> tuple[Timed, NDArray[np.float32]]:
+        """Train with some hyper-parameters replaced; return its times and scores of the validation rows."""
+        out_path = Path(self._scratch.name) / "validation.npy"
+        answer = self._ask(do="trial", params=params, seed=seed, out=str(out_path))
+        return (float(answer["train_s"]), float(answer["train_cpu_s"])), np.load(out_path, allow_pickle=False)
+
+    def tune(self, space: dict[str, Any], num_trials: int, at_a_time: int, seed: int) -> dict[str, Any]:
+        """Run a whole study; ours alone. See `lorefuse_runner.LorefuseRunner.tune`."""
+        return self._ask(do="tune", space=space, num_trials=num_trials, at_a_time=at_a_time, seed=seed)
+
     def _ask(self, **command: Any) -> dict[str, Any]:
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("the runner was started with pipes")
