@@ -88,9 +88,11 @@ class Rows:
         Raises:
             ArtifactError: An item is not in its table, or a positive is no row.
         """
+        if negatives.empty:
+            return self
         positive = negatives[c.ROW_ID].to_numpy(np.int64)
         item_row = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(negatives[c.ITEM_ID])
-        if len(positive) and (item_row.min() < 0 or positive.min() < 0 or positive.max() >= len(self.user_row)):
+        if item_row.min() < 0 or positive.min() < 0 or positive.max() >= len(self.user_row):
             raise ArtifactError("The negatives do not belong to this dataset.", fix="run again: lorefuse run")
         is_cold = np.ones(len(dataset.items()), dtype=bool)
         is_cold[self.item_row[self.is_train]] = False

@@ -61,8 +61,9 @@ def retrieve_training_set(
     interactions = Rows.of(dataset, load_split(split_path)[0])
     pa.default_memory_pool().release_unused()  # of the frames that the rows were made of
     item_now = item_numeric_now(history_of(interactions, spec.label_kind), prior)
-    rows = interactions.with_negatives(dataset, read_negatives(split_path))
     num_states = len(interactions.label)
+    rows = interactions.with_negatives(dataset, read_negatives(split_path))
+    del interactions
     user_numeric, item_numeric, user_interest = _joined_states(
         store_path, _events(dataset, rows, slice(num_states)), vectors, spec
     )
@@ -115,9 +116,11 @@ def _joined_states(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return user_numeric, item_numeric and user_interest of interactions."""
     joined = point_in_time(store_path, events).drop_columns(list(events.columns))
+    num_rows = len(events)
+    del events
     user_numeric, joined = _matrix(joined, a.USER_NUMERIC)
     item_numeric, joined = _matrix(joined, a.ITEM_NUMERIC)
-    interest = np.zeros((len(events), sum(facet.dim for facet in spec.interest)), dtype=np.float32)
+    interest = np.zeros((num_rows, sum(facet.dim for facet in spec.interest)), dtype=np.float32)
     start = 0
     for facet in spec.interest:
         end = start + facet.dim
@@ -136,6 +139,7 @@ def _matrix(joined: pa.Table, names: Sequence[str]) -> tuple[NDArray[np.float32]
     for place, name in enumerate(names):
         matrix[:, place] = joined[name].to_numpy()
         joined = joined.drop_columns([name])
+        pa.default_memory_pool().release_unused()
     return matrix, joined
 
 
