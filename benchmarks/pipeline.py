@@ -51,9 +51,10 @@ def measured(command: list[str]) -> float:
     """Run a command in an empty home; return its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         home_path = Path(folder) / "home"
-        downloads_path = ROOT / ".lorefuse" / "cache" / "downloads"
-        if downloads_path.is_dir():
-            shutil.copytree(downloads_path, home_path / "cache" / "downloads")
+        for fetched in ("downloads", "encoders"):  # neither way fetches or exports anything
+            source_path = ROOT / ".lorefuse" / "cache" / fetched
+            if source_path.is_dir():
+                shutil.copytree(source_path, home_path / "cache" / fetched)
         environment = {**os.environ, "LOREFUSE_HOME": str(home_path), "LOREFUSE_PROJECT": str(ROOT)}
         environment["PYTHONPATH"] = str(ROOT)
         start_s = time.perf_counter()

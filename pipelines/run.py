@@ -28,6 +28,7 @@ from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 from lorefuse.steps.refresh import new_files
+from pipelines.warm import warm_tasks
 
 PIPELINES = ("training", "tuning", "refresh", "backfill", "embed_shards")
 KEPT_RUNS = 3
@@ -117,7 +118,8 @@ def _run(pipeline: str, arguments: dict[str, Any], run_path: Path) -> None:
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run_path / "artifacts"), raise_on_error=True
     )
-    getattr(importlib.import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
+    with warm_tasks():
+        getattr(importlib.import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
 
 
 def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:
