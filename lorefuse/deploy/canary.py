@@ -18,8 +18,9 @@ from lorefuse.contract import Tensor
 from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError
 from lorefuse.export import signature as s
-from lorefuse.export.repository import REFERENCE_FILE, read_answer, retrieves
+from lorefuse.export.repository import REFERENCE_FILE, read_answer
 from lorefuse.export.retrieve import LIKED_ROWS
+from lorefuse.export.served import retrieves
 from lorefuse.export.wire import text_array
 
 TOLERANCE = 1e-5

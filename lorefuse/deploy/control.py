@@ -50,6 +50,16 @@ class Control:
                 ready.setdefault(entry.name, []).append(int(entry.version))
         return {name: sorted(numbers) for name, numbers in sorted(ready.items())}
 
+    def steps(self, name: str) -> list[str]:
+        """Return the models that a loaded ensemble asks, in order; none where it is no ensemble or not loaded."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            config = self._triton.get_model_config(name, client_timeout=5.0).config
+        except InferenceServerException:
+            return []
+        return [step.model_name for step in config.ensemble_scheduling.step]
+
     def load(self, name: str) -> None:
         """Load what the repository now says about a model; on failure the versions loaded before go on.
 

@@ -10,13 +10,13 @@ from typing import Any
 from lorefuse.atomic import write_json
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.fronts import drop_trial, load_companions
+from lorefuse.deploy.fronts import drop_trial, load_companions, restore_parts
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
-from lorefuse.export import repository as r
-from lorefuse.export.bundle import Bundle
+from lorefuse.export import served as r
+from lorefuse.export.repository import build_repository
 from lorefuse.export.router import STABLE, read_trial
 from lorefuse.export.signature import RECOMMEND
 
@@ -28,11 +28,11 @@ def deploy(
 ) -> dict[str, Any]:
     """Write a version into the model repository, load it beside the one that answers, check it, then switch.
 
-    Where the new version asks for the same tensors, both are loaded until the new one has passed its canary, the
-    switch is one reload of `recommend`, and the old one stays loaded for an instant return. Where its tensors differ,
-    it replaces the old one, which is brought back if the canary fails; the gap lasts as long as the load. A number
-    that was deployed before with other content (a registry that was begun anew) is replaced in place. The version
-    that already answers is only checked.
+    Where the new version can stand beside the old one (see `rollout`), both are loaded until the new one has passed
+    its canary, the switch is one reload of `recommend`, and the old one stays loaded for an instant return. Where it
+    cannot, it replaces the old one, which is brought back if the canary fails; the gap lasts as long as the load. A
+    number that was deployed before with other content (a registry that was begun anew) is replaced in place. The
+    version that already answers is only checked.
 
     Args:
         bundle_path: Model bundle.
@@ -55,13 +55,12 @@ def deploy(
 def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Supervisor) -> dict[str, Any]:
     start_s = time.perf_counter()
     repository_path = supervisor.repository_path
-    signatures = Bundle.load(bundle_path).signatures()
     previous = r.active_version(repository_path)
-    built = r.build_repository(bundle_path, store_path, repository_path, version)
+    built = build_repository(bundle_path, store_path, repository_path, version)
     started = supervisor.start()
-    rollout = Rollout(supervisor, signatures, version)
+    rollout = Rollout(supervisor, version)
     if read_trial(repository_path) is not None:  # what is deployed by hand ends a trial
-        r.write_active(signatures, repository_path, previous or version)
+        r.write_active(repository_path, previous or version)
         rollout.control.load(RECOMMEND)
         load_companions(supervisor, previous or version)
         drop_trial(supervisor)
@@ -92,6 +91,7 @@ def _bring_up(rollout: Rollout, previous: int | None) -> dict[str, Any]:
 def _verify_or_restart(supervisor: Supervisor, version: int) -> dict[str, Any]:
     """Ask the deployed version; where it does not answer, a new server may: loading what is unchanged does nothing."""
     try:
+        restore_parts(supervisor)
         return verify_ready(supervisor.url, supervisor.repository_path, version)
     except DeployError:
         supervisor.restart()

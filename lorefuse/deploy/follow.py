@@ -13,14 +13,14 @@ from lorefuse.deploy import guard
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import note_sources
 from lorefuse.deploy.desired import Desired
-from lorefuse.deploy.fronts import drop_trial, force
+from lorefuse.deploy.fronts import drop_trial, force, restore_parts
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
 from lorefuse.errors import ArtifactError, DeployError, LorefuseError, UnreachableError
-from lorefuse.export import repository as r
-from lorefuse.export.bundle import Bundle
+from lorefuse.export import served as r
+from lorefuse.export.repository import build_repository, read_answer
 from lorefuse.export.router import CANARY, Trial, read_trial
 from lorefuse.export.signature import RECOMMEND
 
@@ -74,6 +74,7 @@ class Follower:
     def _attempt(self, desired: Desired | None) -> None:
         try:
             try:
+                restore_parts(self.server)
                 self.watchdog.look()
             except StillBrokenError as error:
                 self._fall_back(str(error))
@@ -137,14 +138,13 @@ class Follower:
             self.state.enter(stage, reason)
 
     def _deploy(self, desired: Desired, bundle_path: Path, store_path: Path, active: int | None) -> None:
-        rollout = None
         self.state.request = desired.request
+        rollout = self._rollout(desired)
         try:
-            rollout = self._rollout(desired, bundle_path)
-            r.build_repository(bundle_path, store_path, self.server.repository_path, desired.version)
+            build_repository(bundle_path, store_path, self.server.repository_path, desired.version)
             if not rollout.fits_beside():
                 rollout.replace()
-                self._live(desired.version, "it replaced a version with other tensors", None)
+                self._live(desired.version, "it replaced a version that it could not stand beside", None)
             else:
                 rollout.bring_beside()
                 returning = desired.version == self.state.previous
@@ -159,18 +159,12 @@ class Follower:
         except (ArtifactError, DeployError) as error:
             if not Control(self.server.url).is_live():
                 raise  # the server's fault, not the version's: tried again once it is back
-            if rollout is not None and rollout.fits_beside() and active != desired.version:
+            if rollout.fits_beside() and active != desired.version:
                 rollout.withdraw(active)
             self._refuse(desired, Stage.REJECTED, str(error))
 
-    def _rollout(self, desired: Desired, bundle_path: Path) -> Rollout:
-        return Rollout(
-            self.server,
-            Bundle.load(bundle_path).signatures(),
-            desired.version,
-            self.config.max_latency_ratio,
-            self.config.latency_slack_ms,
-        )
+    def _rollout(self, desired: Desired) -> Rollout:
+        return Rollout(self.server, desired.version, self.config.max_latency_ratio, self.config.latency_slack_ms)
 
     def _try(self, rollout: Rollout, desired: Desired, stage: Stage) -> None:
         """Begin a stage of a trial."""
@@ -186,11 +180,11 @@ class Follower:
         stage = Stage.CANARY if trial.shadow_path is None else Stage.SHADOW
         if desired is None or desired.bundle_path is None:
             return  # without the registry a trial can neither end well nor be known to be over
-        rollout = self._rollout(desired, desired.bundle_path)
+        rollout = self._rollout(desired)
         duration_s = self.config.shadow_s if stage == Stage.SHADOW else self.config.canary_s
         if desired.version != trial.canary or not duration_s:
             # The alias moved on, or back, or such trials are no longer wanted: the next tick follows the alias.
-            Rollout(self.server, rollout.signatures, trial.canary).withdraw(trial.stable)
+            Rollout(self.server, trial.canary).withdraw(trial.stable)
             self.state.enter(Stage.LIVE, f"the trial of version {trial.canary} ended", candidate=None, share=0.0)
             self.report(self.server.name, trial.canary, Stage.ROLLED_BACK, "its trial ended before it was over")
             return
@@ -249,6 +243,6 @@ class Follower:
 
     def _digest(self, version: int) -> str:
         try:
-            return str(r.read_answer(self.server.repository_path, version).get("bundle_digest", ""))
+            return str(read_answer(self.server.repository_path, version).get("bundle_digest", ""))
         except ArtifactError:
             return ""

@@ -5,27 +5,42 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError
-from lorefuse.export import repository as r
-from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, read_config, write_config
+from lorefuse.export import served as r
+from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
 from lorefuse.export.router import CANARY, STABLE, remove_router
-from lorefuse.export.signature import CATALOGUE_RANKER, EMBED, RECOMMEND, RETRIEVE
+from lorefuse.export.signature import EMBED, RANKER, RECOMMEND
 
-_OPTIONAL = (CATALOGUE_RANKER, RETRIEVE, EMBED)
-"""Models that not every version has."""
 KEPT_VERSIONS = 3
 """Versions kept on disk for a quick return."""
 
 
-def loaded_versions(repository_path: Path) -> list[int]:
-    """Return the versions that the parts' configs name, the active one among them."""
-    path = repository_path / r.PART_MODELS[0] / CONFIG_FILE
-    return [int(number) for number in read_config(path).version_policy.specific.versions] if path.is_file() else []
+def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
+    """Write the configs of the parts and load them; see `served.write_configs`."""
+    control, path = Control(server.url), server.repository_path
+    before = r.configured_parts(path)
+    r.write_configs(path, versions, like)
+    parts = r.configured_parts(path)
+    for name in parts:
+        control.load(name)
+    for name in set(before) - set(parts):
+        control.unload(name)
+
+
+def restore_parts(server: Server) -> None:
+    """Serve the parts of the version that answers again, where a roll-out was cut short while another's were loaded."""
+    path = server.repository_path
+    active, config_path = r.active_version(path), path / RANKER / CONFIG_FILE
+    if active is None or not config_path.is_file():
+        return
+    if active not in read_config(config_path).version_policy.specific.versions:
+        load_parts(server, sorted({*r.loaded_versions(path), active}), active)
 
 
 def load_companions(server: Server, version: int) -> None:
@@ -55,26 +70,11 @@ def force(server: Server, version: int) -> None:
     For a server whose active version is broken: nothing of it can be asked to make way.
 
     Raises:
+        ArtifactError: The version's folder is not whole.
         DeployError: That version does not answer either.
     """
-    for name in (*r.PART_MODELS, RECOMMEND, EMBED):
-        path = server.repository_path / name / CONFIG_FILE
-        if name in _OPTIONAL and not (path.parent / str(version)).is_dir():
-            path.unlink(missing_ok=True)
-            continue
-        spare_path = path.with_name(r.SPARE_FILE)
-        if not path.is_file() and spare_path.is_file():
-            spare_path.replace(path)
-        if name == EMBED and not path.is_file():
-            continue
-        gpu_path = server.repository_path / name / GPU_CONFIG_FILE
-        for config_path in (path, *([gpu_path] if gpu_path.is_file() else [])):
-            config = read_config(config_path)
-            del config.version_policy.specific.versions[:]
-            config.version_policy.specific.versions.append(version)
-            for step in config.ensemble_scheduling.step:
-                step.model_version = version
-            write_config(config_path, config)
+    r.write_configs(server.repository_path, [version], version)
+    r.write_active(server.repository_path, version)
     for name in (STABLE, CANARY):
         shutil.rmtree(server.repository_path / name, ignore_errors=True)
     server.restart()

@@ -11,8 +11,8 @@ from lorefuse.config import ReplicaConfig
 from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError, UnreachableError
 from lorefuse.export.config_pbtxt import CONFIG_FILE
-from lorefuse.export.repository import PART_MODELS
 from lorefuse.export.router import CANARY, STABLE
+from lorefuse.export.served import PART_MODELS
 from lorefuse.export.signature import EMBED, RECOMMEND
 
 FRONTS = (STABLE, CANARY, RECOMMEND, EMBED)

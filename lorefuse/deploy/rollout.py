@@ -7,8 +7,10 @@
     switch         `recommend` becomes the front of the new version; the old one stays loaded for an instant return
     withdraw       `recommend` is the front of the old version again, and nothing of the trial is left
 
-Only versions that ask for the same tensors can stand side by side; where they differ, `replace` swaps them with a gap
-as long as the load.
+A model of Triton's has one set of tensors, and versions of other families want others. `recommend` on a CPU rests on
+`direct`, which asks for the same tensors whatever the model is, so such versions stand side by side there too: only
+`ranker` and the other parts change over, at the switch. Where `recommend` is an ensemble of those parts (a GPU),
+`replace` swaps them with a gap as long as the load.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from typing import Any
 from lorefuse.atomic import atomic_file
 from lorefuse.deploy.canary import median_latency_ms, verify_ready
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.fronts import drop_trial, load_companions, loaded_versions, prune
+from lorefuse.deploy.fronts import drop_trial, load_companions, load_parts, prune
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError, LorefuseError
-from lorefuse.export import repository as r
+from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
 from lorefuse.export.router import CANARY, STABLE, Trial, write_router
-from lorefuse.export.signature import RECOMMEND, ServingSignature
+from lorefuse.export.signature import DIRECT, RECOMMEND
 
 
 @contextlib.contextmanager
@@ -48,14 +50,12 @@ class Rollout:
 
     Attributes:
         server: Where to.
-        signatures: The version's tensors.
         version: Its number.
         max_latency_ratio: Largest median latency, as a multiple of the version's that answers now.
         latency_slack_ms: Milliseconds that it may always take more.
     """
 
     server: Server
-    signatures: ServingSignature
     version: int
     max_latency_ratio: float = 5.0
     latency_slack_ms: float = 10.0
@@ -78,7 +78,12 @@ class Rollout:
     def fits_beside(self) -> bool:
         """Tell whether the version can be loaded beside the one that answers, or there is none yet."""
         stable = self.stable
-        return stable is None or (stable != self.version and r.same_signature(self.signatures, self.repository_path))
+        if stable is None or stable == self.version:
+            return stable is None
+        differing = r.differing_parts(self.repository_path, self.version, stable)
+        if not differing:
+            return differing is not None
+        return not differing & {DIRECT, RECOMMEND} and self.control.steps(RECOMMEND) == [DIRECT]
 
     def bring_beside(self) -> dict[str, Any]:
         """Load the version beside what is there, give it a front of its own, and hold its answers to the references.
@@ -89,13 +94,12 @@ class Rollout:
         Raises:
             DeployError: It does not load, answers wrongly or too slowly; nothing that answers users was touched.
         """
-        stable = self.stable
-        loaded = [number for number in loaded_versions(self.repository_path) if number != self.version]
+        stable, there = self.stable, r.loaded_versions(self.repository_path)
         beside = [stable] if stable is not None else []
-        # A version that is already loaded beside (an instant return) changes nothing here.
-        keep = loaded if self.version in loaded_versions(self.repository_path) else beside
-        self._load_parts([*keep, self.version])
-        r.write_active(self.signatures, self.repository_path, self.version, name=CANARY)
+        # A version that is already loaded beside (an instant return) changes nothing in `direct`.
+        keep = [number for number in there if number != self.version] if self.version in there else beside
+        load_parts(self.server, [*keep, self.version], self.version)
+        r.write_active(self.repository_path, self.version, name=CANARY)
         self.control.load(CANARY)
         report = verify_ready(self.server.url, self.repository_path, self.version, front=CANARY)
         if stable is not None:
@@ -107,10 +111,12 @@ class Rollout:
         stable = self.stable
         if stable is None:
             raise DeployError("A trial needs a version to compare with.", got="nothing is deployed")
-        r.write_active(self.signatures, self.repository_path, stable, name=STABLE)
+        r.write_active(self.repository_path, stable, name=STABLE)
         self.control.load(STABLE)
-        write_router(self.signatures, self.repository_path, Trial(stable, self.version, share, shadow_path))
+        write_router(self.repository_path, Trial(stable, self.version, share, shadow_path))
         self.control.load(RECOMMEND)
+        if r.differing_parts(self.repository_path, self.version, stable):  # they are those of who answers most
+            load_parts(self.server, [stable, self.version], stable)
 
     def switch(self) -> dict[str, Any]:
         """Let the version, which stands beside, answer everybody.
@@ -122,11 +128,13 @@ class Rollout:
             DeployError: It does not answer as it did; `withdraw` brings the old one back.
         """
         stable = self.stable
+        keep = [stable] if stable is not None and stable != self.version else []
+        if keep and r.differing_parts(self.repository_path, self.version, keep[0]):
+            load_parts(self.server, [*keep, self.version], self.version)
         self._load_front(self.version)
         report = verify_ready(self.server.url, self.repository_path, self.version)
         drop_trial(self.server)
-        keep = [stable] if stable not in (None, self.version) else []
-        self._load_parts([*keep, self.version])
+        load_parts(self.server, [*keep, self.version], self.version)
         prune(self.repository_path, [*keep, self.version])
         return report
 
@@ -142,13 +150,13 @@ class Rollout:
             return
         self._load_front(stable)
         drop_trial(self.server)
-        keep = [number for number in loaded_versions(self.repository_path) if number != self.version]
-        self._load_parts(sorted({*keep, stable}))
+        keep = [number for number in r.loaded_versions(self.repository_path) if number != self.version]
+        load_parts(self.server, sorted({*keep, stable}), stable)
         r.remove_version(self.repository_path, self.version)
         verify_ready(self.server.url, self.repository_path, stable)
 
     def replace(self) -> dict[str, Any]:
-        """Swap in a version whose tensors are others; nobody is answered while it loads.
+        """Swap in a version that cannot stand beside the one that answers; nobody is answered while it loads.
 
         Raises:
             DeployError: It does not load or answers wrongly; the version before was brought back.
@@ -157,7 +165,7 @@ class Rollout:
         before = {path: path.read_text("utf-8") for paths in configs for path in paths}
         stable = self.stable
         try:
-            self._load_parts([self.version])
+            load_parts(self.server, [self.version], self.version)
             verify_ready(self.server.url, self.repository_path, self.version, front=None)
             self._load_front(self.version)
             report = verify_ready(self.server.url, self.repository_path, self.version)
@@ -183,18 +191,9 @@ class Rollout:
         verify_ready(self.server.url, self.repository_path, stable)
 
     def _load_front(self, version: int) -> None:
-        r.write_active(self.signatures, self.repository_path, version)
+        r.write_active(self.repository_path, version)
         self.control.load(RECOMMEND)
         load_companions(self.server, version)
-
-    def _load_parts(self, versions: list[int]) -> None:
-        before = r.configured_parts(self.repository_path)
-        r.write_configs(self.signatures, self.repository_path, versions)
-        parts = r.configured_parts(self.repository_path)
-        for name in parts:
-            self.control.load(name)
-        for name in set(before) - set(parts):
-            self.control.unload(name)
 
     def _hold_latency(self, latency_ms: float) -> None:
         running_ms = median_latency_ms(self.control, RECOMMEND)

@@ -8,7 +8,7 @@ from lorefuse.deploy.canary import probe, verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError
-from lorefuse.export import repository as r
+from lorefuse.export import served as r
 from lorefuse.export.router import read_trial
 
 MISSES_BEFORE_RESTART = 2

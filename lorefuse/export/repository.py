@@ -2,7 +2,7 @@
 
 ::
 
-    ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
+    ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors, feature_spec.json}
     catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
     retrieve/          config.pbtxt <version>/{model.py, items.faiss, …}: in its place, past one graph
     features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,15 @@ from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.config_pbtxt import (
-    CONFIG_FILE,
-    GPU_CONFIG_FILE,
-    ONNX_MODELS,
-    ensemble_config,
-    model_config,
-    read_config,
-    write_config,
-)
 from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.retrieve import write_retrieve
-from lorefuse.export.signature import ServingSignature, num_excluded
+from lorefuse.export.served import PART_MODELS
+from lorefuse.export.signature import num_excluded
 from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.features import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
 CONTEXT_FILE = "context.npz"
-PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)
-"""Models that a version may have; of the second and the third it has one."""
-SPARE_FILE = "config.pbtxt.spare"
 _USER_VIEWS = (View.USER_ATTRIBUTES, View.USER_STATS, View.USER_INTEREST, View.USER_HISTORY)
 
 
@@ -88,7 +77,7 @@ def build_repository(
     ranking, other = (s.RETRIEVE, s.CATALOGUE_RANKER)[:: 1 if bundle.retrieves else -1]
     shutil.rmtree(repository_path / other / str(version), ignore_errors=True)  # of another version of this number
     writers: dict[str, Callable[[Path], None]] = {
-        s.RANKER: lambda path: _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path),
+        s.RANKER: lambda path: _write_ranker(bundle, path),
         ranking: lambda path: _write_ranking(bundle, path),
         s.FEATURES: lambda path: _write_features(bundle, store_file, path),
         s.DIRECT: lambda path: _write_direct(bundle, repository_path, version, digests, path),
@@ -104,87 +93,6 @@ def build_repository(
     return {**digests, "reused": False}
 
 
-def write_configs(signatures: ServingSignature, repository_path: Path, versions: Sequence[int]) -> None:
-    """Write the configs of the parts: these versions are served side by side once Triton loads them.
-
-    A part that none of them has keeps its config as `SPARE_FILE`: load what `configured_parts` names and nothing else.
-    """
-    for signature in signatures.models:
-        if signature.name not in PART_MODELS:
-            continue
-        folder_path = repository_path / signature.name
-        there = [number for number in versions if (folder_path / str(number)).is_dir()]
-        if not there:
-            if (folder_path / CONFIG_FILE).is_file():
-                (folder_path / CONFIG_FILE).replace(folder_path / SPARE_FILE)
-            continue
-        write_config(folder_path / CONFIG_FILE, model_config(signature, there))
-        if signature.name in ONNX_MODELS:
-            write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, there, gpu=True))
-
-
-def configured_parts(repository_path: Path) -> list[str]:
-    """Return the parts that have a config, in order of loading."""
-    return [name for name in PART_MODELS if (repository_path / name / CONFIG_FILE).is_file()]
-
-
-def retrieves(repository_path: Path, version: int) -> bool:
-    """Tell whether a version retrieves, then ranks; else one graph ranks its whole catalogue."""
-    return (repository_path / s.RETRIEVE / str(version)).is_dir()
-
-
-def write_active(signatures: ServingSignature, repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:
-    """Write the config of a front, by default of `recommend`: this version answers once Triton loads it.
-
-    With `recommend` goes `embed`, where the version has it: load what `companions` names as well.
-    """
-    (repository_path / name / str(version)).mkdir(parents=True, exist_ok=True)
-    write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
-    gpu = ensemble_config(signatures, version, name, gpu=True, retrieves=retrieves(repository_path, version))
-    write_config(repository_path / name / GPU_CONFIG_FILE, gpu)
-    if name != s.RECOMMEND:
-        return
-    config_path = repository_path / s.EMBED / CONFIG_FILE
-    if (repository_path / s.EMBED / str(version)).is_dir():
-        write_config(config_path, model_config(signatures.embed, [version]))
-    else:
-        config_path.unlink(missing_ok=True)
-
-
-def companions(repository_path: Path, version: int) -> list[str]:
-    """Return the models that are to be loaded beside `recommend` when this version answers: `embed`, or none."""
-    path = repository_path / s.EMBED / CONFIG_FILE
-    there = path.is_file() and list(read_config(path).version_policy.specific.versions) == [version]
-    return [s.EMBED] if there else []
-
-
-def active_version(repository_path: Path) -> int | None:
-    """Return the version that `recommend` answers with; None where nothing was deployed yet."""
-    path = repository_path / s.RECOMMEND / CONFIG_FILE
-    if not path.is_file():
-        return None
-    versions = list(read_config(path).version_policy.specific.versions)
-    return int(versions[0]) if versions else None
-
-
-def same_signature(signatures: ServingSignature, repository_path: Path) -> bool:
-    """Tell whether the repository's configs ask for the same tensors: only then can versions stand side by side."""
-    for signature in signatures.models:
-        path = repository_path / signature.name / CONFIG_FILE
-        if signature.name not in PART_MODELS or not path.is_file():
-            continue
-        there = read_config(path)
-        if there != model_config(signature, list(there.version_policy.specific.versions)):
-            return False
-    return True
-
-
-def remove_version(repository_path: Path, version: int) -> None:
-    """Remove one version of all models from disk."""
-    for name in (*PART_MODELS, s.RECOMMEND, s.EMBED):
-        shutil.rmtree(repository_path / name / str(version), ignore_errors=True)
-
-
 def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
     """Return what the answer model of a version holds: ids, titles, where it comes from, limits and digests.
 
@@ -197,6 +105,11 @@ def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read.", got=str(error), fix="deploy again: lorefuse run") from None
     return content
+
+
+def _write_ranker(bundle: Bundle, path: Path) -> None:
+    _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path)
+    bundle.spec().save(path)  # what the version's tensors are, see `served.signatures_of`
 
 
 def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from lorefuse.errors import UsageError
 from lorefuse.export import signature as s
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, model_config, read_config, write_config
-from lorefuse.export.signature import ServingSignature
+from lorefuse.export.served import signatures_of
 from lorefuse.settings import settings
 
 STABLE, CANARY = f"{s.RECOMMEND}_stable", f"{s.RECOMMEND}_canary"
@@ -43,7 +43,7 @@ class Trial:
     shadow_path: Path | None = None
 
 
-def write_router(signatures: ServingSignature, repository_path: Path, trial: Trial) -> None:
+def write_router(repository_path: Path, trial: Trial) -> None:
     """Write the router over `recommend`; it takes over once Triton loads `recommend`.
 
     Raises:
@@ -57,7 +57,7 @@ def write_router(signatures: ServingSignature, repository_path: Path, trial: Tri
     version_path.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(template_path, version_path / _MODEL_FILE)
     (version_path / "__pycache__").touch()  # keeps bytecode out, as in every Python model's folder
-    config = model_config(signatures.recommend, [trial.stable])
+    config = model_config(signatures_of(repository_path, trial.stable).recommend, [trial.stable])
     config.instance_group[0].count = NUM_INSTANCES
     config.default_model_filename = _MODEL_FILE
     parameters = {

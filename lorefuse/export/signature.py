@@ -149,8 +149,8 @@ class ServingSignature:
     def of(cls, spec: FeatureSpec) -> ServingSignature:
         """Make the signatures of a model version from the names and widths of the ranker's inputs.
 
-        Nothing here depends on the size of the catalogue or on bounds: a version with more items stands beside the
-        one before it, so that a refresh is a switch and never a gap.
+        Nothing here depends on the size of the catalogue or on bounds, and nothing of `direct` and `recommend` on the
+        model: other versions stand beside the one that answers, so that a promotion is a switch and never a gap.
         """
         user, item = _inputs(spec, USER_TENSORS), _inputs(spec, ITEM_TENSORS)
         exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (-1,))
@@ -162,11 +162,8 @@ class ServingSignature:
             TensorSignature(K, "int32", optional=True),
             TensorSignature(EXCLUDE_SEEN, "bool", optional=True),
             *(TensorSignature(name, "bytes", (-1,), optional=True) for name in (CANDIDATES, FILTERS, CONTEXT)),
-            *(
-                TensorSignature(CONTEXT_VECTOR, "float32", (-1,), optional=True)
-                for facet in spec.interest
-                if facet.name == c.CONTEXT_TEXT
-            ),
+            # Versions that do not read it refuse it themselves: what `recommend` takes must be the same for all.
+            TensorSignature(CONTEXT_VECTOR, "float32", (-1,), optional=True),
         )
         answer = (
             TensorSignature(c.ITEM_ID, "bytes", (-1,)),

@@ -20,9 +20,9 @@ from lorefuse.export.bundle import Bundle
 from lorefuse.registry.tracking import connect, create_store, ensure_experiment
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, create_version, get_version, log_model, promote
 from lorefuse.settings import settings
-from tests.serving.conftest import bundles, new_supervisor, rankers, supervisor, world
+from tests.serving.conftest import bundles, din_bundle, new_supervisor, rankers, supervisor, world
 
-__all__ = ["bundles", "new_supervisor", "rankers", "supervisor", "world"]
+__all__ = ["bundles", "din_bundle", "new_supervisor", "rankers", "supervisor", "world"]
 NAME = "lorefuse-ranker"
 
 

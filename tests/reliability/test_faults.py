@@ -20,14 +20,16 @@ import pytest
 
 from lorefuse.atomic import write_json
 from lorefuse.client import Client
+from lorefuse.deploy.canary import verify_ready
+from lorefuse.deploy.control import Control
 from lorefuse.deploy.follow import state_path
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.rollout import Rollout
 from lorefuse.deploy.state import Stage, load_state
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import UnreachableError
-from lorefuse.export import repository as r
-from lorefuse.export.bundle import Bundle
+from lorefuse.errors import DeployError, UnreachableError
+from lorefuse.export.repository import build_repository
+from lorefuse.export.served import write_active
 from lorefuse.settings import settings
 from tests.reliability.conftest import Harness, Registry, eventually, settled
 from tests.serving.synthetic import World
@@ -262,19 +264,36 @@ def test_a_roll_out_cut_short_is_finished(
     reconciler, _, second = serving
     harness.close()
     registry.champion(second)
-    rollout = Rollout(harness.supervisor, Bundle.load(bundles[1]).signatures(), int(second), 50, 500)
-    r.build_repository(bundles[1], world.store_path, harness.supervisor.repository_path, int(second))
+    rollout = Rollout(harness.supervisor, int(second), 50, 500)
+    build_repository(bundles[1], world.store_path, harness.supervisor.repository_path, int(second))
     if moment != "built":
         rollout.bring_beside()
     if moment == "on trial":
         rollout.start_trial(0.5)
     if moment == "switched":
-        r.write_active(rollout.signatures, harness.supervisor.repository_path, int(second))
+        write_active(harness.supervisor.repository_path, int(second))
     reconciler = harness.start()
     settled(reconciler, second)
     assert answers(harness.supervisor) == second
     names = {path.name for path in harness.supervisor.repository_path.iterdir()}
     assert eventually(lambda: not {"recommend_canary", "recommend_stable"} & names)
+
+
+def test_a_roll_out_of_another_family_cut_short_and_taken_back_leaves_nothing(
+    serving: tuple[Reconciler, str, str], harness: Harness, registry: Registry, din_bundle: Path, world: World
+) -> None:
+    """Its parts were loaded, and the alias has returned: those of the version that answers come back."""
+    _, first, _ = serving
+    harness.close()
+    third, supervisor = int(registry.publish(din_bundle)), harness.supervisor
+    build_repository(din_bundle, world.store_path, supervisor.repository_path, third)
+    Rollout(supervisor, third, 50, 500).bring_beside()
+    with pytest.raises(DeployError, match="no answer"):
+        verify_ready(supervisor.url, supervisor.repository_path, int(first))
+    harness.start()
+    assert eventually(lambda: first in map(str, Control(supervisor.url).versions().get("features", [])))
+    assert eventually(lambda: not (supervisor.repository_path / "recommend_canary").exists())
+    verify_ready(supervisor.url, supervisor.repository_path, int(first))
 
 
 def test_a_version_that_no_longer_loads_gives_way_to_the_one_before(

@@ -13,13 +13,14 @@ from pathlib import Path
 from benchmarks.peers.environment import PeerUnavailableError
 from benchmarks.peers.load import PerfAnalyzer
 from lorefuse.client import Client
+from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import LorefuseError
-from lorefuse.export.router import read_trial
+from lorefuse.export.router import STABLE, read_trial
 from lorefuse.registry.deployment import request, roll_back
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
 from tests.serving.synthetic import World
@@ -118,9 +119,10 @@ def perf_analyzer(supervisor: Supervisor, folder_path: Path) -> Iterator[None]:
 
 
 def test_twenty_promotions_and_five_rollbacks_under_load(
-    harness: Harness, registry: Registry, bundles: Bundles, tmp_path: Path
+    harness: Harness, registry: Registry, bundles: Bundles, din_bundle: Path, tmp_path: Path
 ) -> None:
-    versions = [registry.publish(bundles[number % 2]) for number in range(3)]
+    """Two versions of one family and one of another, whose parts have other tensors."""
+    versions = [registry.publish(path) for path in (*bundles, din_bundle)]
     registry.champion(versions[0])
     reconciler = harness.start()
     settled(reconciler, versions[0])
@@ -144,8 +146,10 @@ def test_twenty_promotions_and_five_rollbacks_under_load(
         assert any(since_s <= end_s and start_s <= until_s for since_s, until_s in spans), version
 
 
-def test_a_canary_answers_its_share_and_then_all(harness: Harness, registry: Registry, bundles: Bundles) -> None:
-    first, second = registry.publish(bundles[0]), registry.publish(bundles[1])
+def test_a_canary_of_another_family_answers_its_share_and_then_all(
+    harness: Harness, registry: Registry, bundles: Bundles, din_bundle: Path
+) -> None:
+    first, second = registry.publish(bundles[0]), registry.publish(din_bundle)
     registry.champion(first)
     guard = {"min_requests": 30, "max_p99_ratio": 1000.0, "max_score_shift": 1000.0}
     reconciler = harness.start(canary_s=3, canary_share=0.4, guard=guard)
@@ -207,13 +211,16 @@ def test_a_shadow_is_compared_and_never_heard(harness: Harness, registry: Regist
     assert "of the items are the same" in reconciler.states[0].reason
 
 
-def test_an_alias_taken_back_ends_a_trial(harness: Harness, registry: Registry, bundles: Bundles) -> None:
-    first, second = registry.publish(bundles[0]), registry.publish(bundles[1])
+def test_an_alias_taken_back_ends_a_trial(
+    harness: Harness, registry: Registry, bundles: Bundles, din_bundle: Path
+) -> None:
+    first, second = registry.publish(bundles[0]), registry.publish(din_bundle)
     registry.champion(first)
     reconciler = harness.start(canary_s=600)
     settled(reconciler, first)
     registry.champion(second)
     assert eventually(lambda: reconciler.states[0].stage == Stage.CANARY)
+    verify_ready(harness.supervisor.url, harness.supervisor.repository_path, int(first), front=STABLE)
     assert roll_back(NAME) == (second, first)
     settled(reconciler, first)
     assert read_trial(harness.supervisor.repository_path) is None

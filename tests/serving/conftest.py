@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lorefuse.client import Client
+from lorefuse.config import DINConfig
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor, free_ports
 from lorefuse.models.ranker import Ranker
@@ -41,6 +43,15 @@ def rankers(world: World) -> tuple[Ranker, Ranker]:
 def bundles(world: World, rankers: tuple[Ranker, Ranker]) -> tuple[Path, Path]:
     first, second = (make_bundle(world, ranker, world.path / f"bundle{n}") for n, ranker in enumerate(rankers))
     return first, second
+
+
+@pytest.fixture(scope="session")
+def din_bundle(world: World) -> Path:
+    """A version of another family, whose `ranker` and `features` have other tensors."""
+    model = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention_dim=5)
+    serving = world.config.serving.model_copy(update={"max_k": 12})
+    config = world.config.model_copy(update={"serving": serving, "model": model})
+    return make_bundle(replace(world, config=config), make_ranker(world, 3, model), world.path / "bundle_din")
 
 
 @pytest.fixture(scope="module")

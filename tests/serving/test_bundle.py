@@ -11,7 +11,8 @@ import pytest
 from lorefuse.config import DeepFMConfig
 from lorefuse.errors import ArtifactError, LeakError, UsageError
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.repository import active_version, build_repository
+from lorefuse.export.repository import build_repository
+from lorefuse.export.served import active_version
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.build import build_ranker, load_ranker
 from tests.serving.synthetic import NUM_ITEMS, World, make_bundle
@@ -116,6 +117,7 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "features/3/redis_store.py",
         "features/3/users.py",
         "features/3/wishes.py",
+        "ranker/3/feature_spec.json",
         "ranker/3/model.onnx",
         "ranker/3/reference.safetensors",
     ]

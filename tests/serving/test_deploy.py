@@ -15,16 +15,19 @@ import pytest
 
 from lorefuse.atomic import sha256_file
 from lorefuse.client import Client
-from lorefuse.config import DINConfig
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
 from lorefuse.deploy.fronts import KEPT_VERSIONS
 from lorefuse.deploy.supervisor import Ports, Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
-from lorefuse.export.repository import active_version, build_repository
+from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
+from lorefuse.export.repository import build_repository
+from lorefuse.export.served import active_version, signatures_of
 from lorefuse.models.ranker import Ranker
-from tests.serving.synthetic import World, grow, make_bundle, make_ranker
+from tests.serving.synthetic import World, grow, make_bundle
+
+OTHERS = {"catalogue_ranker", "features", "ranker", "recommend"}
 
 
 def reseal(bundle_path: Path, name: str) -> None:
@@ -135,20 +138,45 @@ def test_a_failed_first_deployment_leaves_nothing_and_the_next_one_works(
     assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["version"] == 1
 
 
-def test_a_version_with_other_tensors_replaces_the_old_one(
-    supervisor: Supervisor, bundles: tuple[Path, Path], world: World, tmp_path: Path
+def test_another_family_takes_over_under_load_and_gives_back(
+    supervisor: Supervisor, bundles: tuple[Path, Path], din_bundle: Path, world: World, tmp_path: Path
 ) -> None:
     deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    model = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention_dim=5)
-    serving = world.config.serving.model_copy(update={"max_k": 7})
-    config = world.config.model_copy(update={"serving": serving, "model": model})
-    other_path = make_bundle(
-        dataclasses.replace(world, config=config), make_ranker(world, 3, model), tmp_path / "other"
+    bad_path = shutil.copytree(din_bundle, tmp_path / "bad")
+    shutil.copyfile(bundles[0] / "ranker.onnx", bad_path / "ranker.onnx")
+    reseal(bad_path, "ranker.onnx")
+    caller = Caller(supervisor.url)
+    caller.start()
+    assert deploy(din_bundle, world.store_path, 2, supervisor=supervisor)["side_by_side"]
+    time.sleep(0.2)
+    served = Control(supervisor.url).versions()
+    assert {name for name, versions in served.items() if versions == [1, 2]} == {"answer", "direct"}
+    assert {name for name, versions in served.items() if versions == [2]} == OTHERS
+    assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["side_by_side"], "an instant return"
+    with pytest.raises(DeployError, match="version 1 still answers"):
+        deploy(bad_path, world.store_path, 3, supervisor=supervisor)
+    assert status(supervisor)["serving"]
+    deploy(din_bundle, world.store_path, 2, supervisor=supervisor)
+    time.sleep(0.2)
+    caller.finish()
+    assert caller.errors == []
+    changes = [a for a, b in zip(caller.versions, [*caller.versions[1:], ""], strict=True) if a != b]
+    assert changes == ["1", "2", "1", "2"]
+    with pytest.raises(UsageError, match="between 1 and 12"):
+        Client(supervisor.url).recommend("u1", 13)
+
+
+def test_where_parts_answer_recommend_another_family_replaces_them(
+    supervisor: Supervisor, bundles: tuple[Path, Path], din_bundle: Path, world: World, tmp_path: Path
+) -> None:
+    """As on a GPU, whose `recommend` asks `features`, `catalogue_ranker` and `answer`."""
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    write_config(
+        supervisor.repository_path / "recommend" / CONFIG_FILE,
+        ensemble_config(signatures_of(supervisor.repository_path, 1), 1, gpu=True),
     )
-    report = deploy(other_path, world.store_path, 2, supervisor=supervisor)
-    assert not report["side_by_side"]
-    with pytest.raises(UsageError, match="between 1 and 7"):
-        Client(supervisor.url).recommend("u1", 8)
+    Control(supervisor.url).load("recommend")
+    assert not deploy(din_bundle, world.store_path, 2, supervisor=supervisor)["side_by_side"]
     bad_path = shutil.copytree(bundles[0], tmp_path / "bad")
     (bad_path / "ranker.onnx").write_bytes(b"not a graph")
     reseal(bad_path, "ranker.onnx")

@@ -70,8 +70,8 @@ def test_the_table_of_inputs_is_the_signature(served: Supervisor) -> None:
     import tritonclient.grpc as triton
 
     config = triton.InferenceServerClient(served.url).get_model_config("recommend").config
-    rows = re.findall(r"^\| `(\w+)` \| (BYTES|INT32|BOOL) \|", PAGE, flags=re.MULTILINE)
-    names = {"TYPE_STRING": "BYTES", "TYPE_INT32": "INT32", "TYPE_BOOL": "BOOL"}
+    rows = re.findall(r"^\| `(\w+)` \| (BYTES|INT32|BOOL|FP32) \|", PAGE, flags=re.MULTILINE)
+    names = {"TYPE_STRING": "BYTES", "TYPE_INT32": "INT32", "TYPE_BOOL": "BOOL", "TYPE_FP32": "FP32"}
     served_inputs = [
         (
             tensor.name,

@@ -24,7 +24,7 @@ from lorefuse.embedding.reduce import Reducer
 from lorefuse.embedding.space import space_of
 from lorefuse.errors import DeployError, UsageError
 from lorefuse.export.bundle import item_tables
-from lorefuse.export.repository import companions
+from lorefuse.export.served import companions
 from lorefuse.export.wire import text_row
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.spec import InterestFacet

@@ -157,6 +157,7 @@ LONG = "x" * 1025
         ({"context": text_row(["age=7"])}, "context has no column 'age'; known: gender"),
         ({"context": text_row(["user_id=u3"])}, "context has no column 'user_id'"),
         ({"context": text_row(["female"])}, "context must read column=value; got 'female'"),
+        ({"context_vector": np.ones((1, 4), np.float32)}, "this model reads no context_vector; train one with data."),
         ({"colour": text_row(["red"])}, "colour"),
         ({"exclude_seen": np.array([[1]], np.int32)}, "data-type"),
     ],

@@ -11,9 +11,17 @@ import pytest
 
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
-from lorefuse.export.repository import PART_MODELS, configured_parts, same_signature, write_configs
+from lorefuse.export.served import (
+    PART_MODELS,
+    configured_parts,
+    differing_parts,
+    loaded_versions,
+    signatures_of,
+    write_configs,
+)
 from lorefuse.export.signature import ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
+from lorefuse.features.spec import FeatureSpec
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
 
 SIGNATURES = ServingSignature.of(SPEC)
@@ -116,23 +124,34 @@ def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(asked: dict
 def test_a_part_that_no_version_has_is_not_configured(tmp_path: Path) -> None:
     """One version ranks by a graph, the next retrieves: each part is configured for those that have it."""
     for number, missing in ((1, "retrieve"), (2, "catalogue_ranker")):
-        for name in {*PART_MODELS} - {missing}:
-            (tmp_path / name / str(number)).mkdir(parents=True)
+        write_version(tmp_path, number, SPEC, missing)
     for versions, unconfigured in (([1], "retrieve"), ([1, 2], None), ([2], "catalogue_ranker")):
-        write_configs(SIGNATURES, tmp_path, versions)
+        write_configs(tmp_path, versions, versions[-1])
         assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
     assert list(read_config(tmp_path / "retrieve" / "config.pbtxt").version_policy.specific.versions) == [2]
     assert list(read_config(tmp_path / "ranker" / "config.pbtxt").version_policy.specific.versions) == [2]
 
 
-def test_versions_stand_side_by_side_only_with_equal_tensors(tmp_path: Path) -> None:
-    assert same_signature(SIGNATURES, tmp_path)
-    for signature in SIGNATURES.models:
-        (tmp_path / signature.name / "1").mkdir(parents=True)
-    write_configs(SIGNATURES, tmp_path, [1])
-    assert same_signature(SIGNATURES, tmp_path)
-    wider = ServingSignature.of(SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}))
-    assert not same_signature(wider, tmp_path)
+def test_a_part_serves_the_versions_whose_tensors_are_equal(tmp_path: Path) -> None:
+    """And `direct` all of them: what it is asked does not depend on the model."""
+    wider = SPEC.model_copy(update={"user_numeric": ("a", "b", "c")})
+    for number, spec in ((1, SPEC), (2, wider), (3, SPEC)):
+        write_version(tmp_path, number, spec)
+    assert signatures_of(tmp_path, 2) == ServingSignature.of(wider)
+    assert differing_parts(tmp_path, 1, 3) == set()
+    assert differing_parts(tmp_path, 1, 2) == {"ranker", "catalogue_ranker", "retrieve", "features"}
+    assert differing_parts(tmp_path, 1, 4) is None, "an older release wrote no spec, or there is no such version"
+    for like, served in ((3, [1, 3]), (2, [2])):
+        write_configs(tmp_path, [1, 2, 3], like)
+        for name in ("ranker", "features"):
+            assert list(read_config(tmp_path / name / "config.pbtxt").version_policy.specific.versions) == served
+        assert loaded_versions(tmp_path) == [1, 2, 3]
+
+
+def write_version(path: Path, number: int, spec: FeatureSpec, missing: str = "") -> None:
+    for name in {*PART_MODELS} - {missing}:
+        (path / name / str(number)).mkdir(parents=True)
+    spec.save(path / "ranker" / str(number))
 
 
 @pytest.mark.parametrize("text", ["name: [", "\x00\xff", None])

@@ -7,6 +7,7 @@ import triton_python_backend_utils as pb_utils
 from wishes import RequestError
 
 CONTEXT_FACET, CONTEXT_FILE = "context_text", "context.npz"
+CONTEXT_NAME = "context_vector"
 
 
 class Asked:
@@ -29,12 +30,12 @@ class Asked:
         with np.load(os.path.join(folder, CONTEXT_FILE), allow_pickle=False) as arrays:
             return cls(**arrays)
 
-    def vectors(self, request, num_users):
-        """Return B blocks of unit length, float32 (B, E), zeros where a row is zeros; None where nothing was asked."""
-        tensor = pb_utils.get_input_tensor_by_name(request, "context_vector")
-        if tensor is None:
-            return None
-        given = tensor.as_numpy().reshape(num_users, -1)
+    def blocks(self, given):
+        """Return B blocks of unit length, float32 (B, E), zeros where a row is zeros.
+
+        Args:
+            given: Vectors of the encoder, (B, D) or what `embed` answers with.
+        """
         if given.shape[1] not in self.widths:
             raise RequestError(f"context_vector has {given.shape[1]} dimensions; this model reads {self.widths[0]}")
         if not np.isfinite(given).all():
@@ -42,3 +43,22 @@ class Asked:
         given = given[:, : self.widths[0]]
         reduced = (given - self.mean) @ self.components / self.scale * given.any(1, keepdims=True)
         return (reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def asked_vectors(request, asked, num_users):
+    """Return the blocks of what a request asks, float32 (B, E); None where it asks nothing.
+
+    Args:
+        request: From Triton.
+        asked: The version's map; None where its model reads no such text.
+        num_users: B.
+
+    Raises:
+        RequestError: The vector is none of this model's, or the model reads none.
+    """
+    tensor = pb_utils.get_input_tensor_by_name(request, CONTEXT_NAME)
+    if tensor is None:
+        return None
+    if asked is None:
+        raise RequestError(f"this model reads no {CONTEXT_NAME}; train one with data.source.context_text")
+    return asked.blocks(tensor.as_numpy().reshape(num_users, -1))

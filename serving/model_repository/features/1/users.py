@@ -10,7 +10,7 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from asked import CONTEXT_FACET, Asked
+from asked import CONTEXT_FACET, Asked, asked_vectors
 from catalogue import Catalogue
 from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
 from wishes import RequestError, Wishes, shown
@@ -105,7 +105,7 @@ class Users:
 
     def _with_context(self, request, found):
         """What was asked stands beside what the store knows; and whoever asks is not shown what most like."""
-        vectors = None if self.asked is None else self.asked.vectors(request, len(found))
+        vectors = asked_vectors(request, self.asked, len(found))
         if vectors is None:
             return found
         pairs = zip(found, vectors, strict=True)
