@@ -23,8 +23,8 @@ MOMENTS = (
     ("\n  ingest ", 3.0),
     ("\n  training_set ", 1.5),
     ("arm real", 1.0),
-    ("arm none", 5.0),
-    ("\n  evaluate ", 4.0),
+    ("arm none", 2.0),
+    ("\n  evaluate ", 1.0),
 )
 """Kill this many seconds after a run says this: in the middle of a later step."""
 START_TIMEOUT_S = 400
