@@ -1,6 +1,7 @@
 """Sources: the Parquet files of a feature data folder, one per view.
 
-LOREFUSE_FEATURE_DATA names the folder; without it, it is the one that the project built last.
+LOREFUSE_FEATURE_DATA names the folder; without it, it is the one that the project built last. With
+LOREFUSE_OFFLINE_STORE=spark the same files are described as Feast's Spark store wants them.
 """
 
 import json
@@ -8,6 +9,7 @@ import os
 from pathlib import Path
 
 from feast import FileSource
+from feast.data_source import DataSource
 
 
 def _find_feature_data() -> Path:
@@ -26,11 +28,18 @@ def _find_feature_data() -> Path:
 feature_data_path = _find_feature_data()
 views = json.loads((feature_data_path / "views.json").read_text("utf-8"))["views"]
 
-sources = {
-    name: FileSource(
-        name=f"{name}_source",
-        path=str(feature_data_path / "sources" / f"{name}.parquet"),
-        timestamp_field="event_timestamp",
-    )
-    for name in views
-}
+
+def _source(name: str) -> DataSource:
+    described = {
+        "name": f"{name}_source",
+        "path": str(feature_data_path / "sources" / f"{name}.parquet"),
+        "timestamp_field": "event_timestamp",
+    }
+    if os.environ.get("LOREFUSE_OFFLINE_STORE") == "spark":
+        from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+
+        return SparkSource(**described, file_format="parquet")
+    return FileSource(**described)
+
+
+sources = {name: _source(name) for name in views}

@@ -84,7 +84,7 @@ def apply_definitions(config: RepoConfig, repo_path: Path, feature_data_path: Pa
         UnreachableError: A server does not answer.
     """
     store = open_config(config)
-    with _definitions(repo_path, feature_data_path) as modules, explained_servers():
+    with _definitions(repo_path, feature_data_path, offline_kind(config)) as modules, explained_servers():
         services = [modules["rec_services"].training, modules["rec_services"].serving_user]
         views = modules["rec_views"].feature_views
         entities = [modules["rec_entities"].user, modules["rec_entities"].item]
@@ -92,12 +92,19 @@ def apply_definitions(config: RepoConfig, repo_path: Path, feature_data_path: Pa
     return store, sorted(views)
 
 
+def offline_kind(config: RepoConfig) -> str:
+    """Return the `type` of a configuration's offline store: ``spark``, or the path of a class."""
+    offline: Any = config.offline_config
+    return str(offline["type"] if isinstance(offline, dict) else getattr(offline, "type", offline))
+
+
 @contextmanager
-def _definitions(repo_path: Path, feature_data_path: Path) -> Iterator[dict[str, Any]]:
+def _definitions(repo_path: Path, feature_data_path: Path, kind: str) -> Iterator[dict[str, Any]]:
     """Import the repository's modules afresh for this feature data folder, as `feast apply` would."""
     names = ("rec_entities", "rec_sources", "rec_views", "rec_services")
-    before = os.environ.get("LOREFUSE_FEATURE_DATA")
-    os.environ["LOREFUSE_FEATURE_DATA"] = str(feature_data_path)
+    said = {"LOREFUSE_FEATURE_DATA": str(feature_data_path), "LOREFUSE_OFFLINE_STORE": kind}
+    before = {name: os.environ.get(name) for name in said}
+    os.environ.update(said)
     sys.path.insert(0, str(repo_path))
     try:
         for name in names:
@@ -105,7 +112,8 @@ def _definitions(repo_path: Path, feature_data_path: Path) -> Iterator[dict[str,
         yield {name: importlib.import_module(name) for name in names}
     finally:
         sys.path.remove(str(repo_path))
-        if before is None:
-            del os.environ["LOREFUSE_FEATURE_DATA"]
-        else:
-            os.environ["LOREFUSE_FEATURE_DATA"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -46,7 +46,8 @@ def on_servers() -> bool:
 
 def project_name(feature_data_path: Path, repo_path: Path) -> str:
     """Return the Feast project of a feature data folder: the same content has the same name on every machine."""
-    definitions = {file.name: sha256_file(file) for file in sorted(repo_path.glob("*.py"))}
+    files = [*repo_path.glob("*.py"), *repo_path.glob(PRODUCTION_YAML)]
+    definitions = {file.name: sha256_file(file) for file in sorted(files)}
     return f"{LOCAL_PROJECT}_{sha256_json([read_digest(feature_data_path), definitions])[:16]}"
 
 

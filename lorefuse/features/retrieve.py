@@ -53,7 +53,8 @@ def retrieve_training_set(
         Row counts.
 
     Raises:
-        DataError: The join lost, repeated or re-ordered a row, or found no features for one.
+        DataError: The join lost or repeated a row, or found no features for one.
+        ConfigError: The offline store is one whose join would let a label see itself.
     """
     from safetensors.numpy import load_file
 

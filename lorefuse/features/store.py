@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lorefuse import contract as c
 from lorefuse.atomic import write_json
 from lorefuse.contract import View
-from lorefuse.errors import ArtifactError, DataError
+from lorefuse.errors import ArtifactError, ConfigError, DataError
 from lorefuse.features import online
-from lorefuse.features.fill import definitions_path, fill, open_config
+from lorefuse.features.fill import definitions_path, fill, offline_kind, open_config
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from feast import FeatureStore
+
+ASOF = "lorefuse.features.asof_store.AsofOfflineStore"
 
 
 def open_store(store_path: Path) -> FeatureStore:
@@ -98,32 +101,55 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
         features: Names such as ``item_stats:item_log_count``; null: those of the training service.
 
     Raises:
-        DataError: A row was lost, repeated, re-ordered, or has no features.
+        DataError: A row was lost or repeated, or has no features.
+        ConfigError: The offline store is one whose join would let a label see itself.
     """
     names = (c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
     entities = pd.DataFrame({name: interactions[name] for name in names}, copy=False)
     store = open_store(store_path)
-    store.config.coerce_tz_aware = False  # the times have a zone; Feast would copy all rows to see to it
+    kind = offline_kind(store.config)
+    if kind == "ray":
+        raise ConfigError(
+            "Feast's Ray store cuts times to whole seconds: a label would see its own moment.",
+            expected=f"offline_store of type {ASOF} or spark",
+            got="ray",
+            fix=f"correct feature_repo/{online.PRODUCTION_YAML}",
+        )
+    if kind == ASOF:
+        store.config.coerce_tz_aware = False  # the times have a zone; Feast would copy all rows to see to it
+    else:
+        entities = entities.astype({c.USER_ID: str, c.ITEM_ID: str})  # the other stores know no categories
     with online.explained_servers():
         wanted = features if features is not None else store.get_feature_service("training")
         joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
-    found = joined[c.ROW_ID].to_numpy()
-    if not np.array_equal(found, entities[c.ROW_ID].to_numpy()):
-        raise DataError(
-            "The point-in-time join did not give each row back once and in order.",
-            expected=f"{len(entities)} rows",
-            got=f"{len(found)} rows, {len(np.unique(found))} of them distinct",
-        )
-    missing = np.zeros(len(found), dtype=bool)
+    joined = _in_order(joined, entities[c.ROW_ID].to_numpy())
+    missing = np.zeros(len(entities), dtype=bool)
     for name in joined.column_names:
         missing |= joined[name].is_null().to_numpy()
     if missing.any():
         raise DataError(
             "The point-in-time join found no features for some rows.",
             expected="a snapshot at the epoch for every user and item",
-            got=f"{int(missing.sum())} rows without, the first with row_id {found[missing][0]}",
+            got=f"{int(missing.sum())} rows without, the first with row_id {joined[c.ROW_ID].to_numpy()[missing][0]}",
         )
     return joined
+
+
+def _in_order(joined: pa.Table, row_ids: NDArray[np.int64]) -> pa.Table:
+    """Return the joined rows in the order asked for, which a store of many machines does not keep."""
+    found = joined[c.ROW_ID].to_numpy()
+    if np.array_equal(found, row_ids):
+        return joined
+    order, wanted = np.argsort(found), np.argsort(row_ids)
+    if not np.array_equal(found[order], row_ids[wanted]):
+        raise DataError(
+            "The point-in-time join did not give each row back once.",
+            expected=f"{len(row_ids)} rows",
+            got=f"{len(found)} rows, {len(np.unique(found))} of them distinct",
+        )
+    place = np.empty(len(order), dtype=np.int64)
+    place[wanted] = order
+    return joined.take(place)
 
 
 def online_features(store_path: Path, view: View, features: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:

@@ -38,8 +38,9 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
     parse_config(config)
     paths = origins(feature_data=feature_data)
     repo_path = settings().project_path / "feature_repo"
-    definitions = {file.name: sha256_file(file) for file in sorted(repo_path.glob("*.py"))}
     servers = bool(settings().online_store_url)
+    files = [*repo_path.glob("*.py"), *(repo_path.glob("feature_store.prod.yaml") if servers else ())]
+    definitions = {file.name: sha256_file(file) for file in sorted(files)}
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.features.store import apply_and_materialize
