@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-STARTUP_TRIALS, WARMUP_EPOCHS = 2, 1
-"""Nothing is pruned before so many finished trials, nor in a trial's first epochs."""
+STARTUP_TRIALS = 2
+"""Nothing is pruned before so many finished trials."""
 
 
 class Pruner:
@@ -27,7 +27,7 @@ class Pruner:
 
         study = optuna.create_study(
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=WARMUP_EPOCHS + 1),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0),
         )
         for curve in curves:
             study.add_trial(

@@ -92,10 +92,11 @@ def test_all_rows_by_time() -> None:
 def test_a_trial_behind_the_median_is_stopped() -> None:
     curves = [[0.5, 0.7, 0.8], [0.5, 0.6, 0.9]]
     pruner = Pruner(curves)
-    assert not pruner(1, 0.1)  # the first epoch is never judged
+    assert not pruner(1, 0.5)
     assert pruner(2, 0.3)
     assert pruner.pruned
-    assert pruner.curve == [0.1, 0.3]
+    assert pruner.curve == [0.5, 0.3]
+    assert Pruner(curves)(1, 0.1)  # the first epoch is judged too
     good = Pruner(curves)
     assert not any(good(epoch, score) for epoch, score in enumerate([0.6, 0.8, 0.95], start=1))
     early = Pruner(curves[:1])
