@@ -138,3 +138,10 @@ def _finish(command: list[str], env: dict[str, str]) -> subprocess.CompletedProc
     return subprocess.run(
         command, env=env, cwd=PROJECT_PATH, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
+
+
+def without_clock(content: Any) -> Any:
+    """Drop what a clock decides (seconds, milliseconds); all else must be equal to the last bit."""
+    if isinstance(content, dict):
+        return {name: without_clock(v) for name, v in content.items() if not name.endswith(("_s", "_ms", "_per_s"))}
+    return [without_clock(value) for value in content] if isinstance(content, list) else content

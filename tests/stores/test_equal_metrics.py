@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,10 +14,9 @@ from lorefuse import steps
 from lorefuse.config import load_config
 from lorefuse.registry.lineage import scalar_metrics
 from lorefuse.registry.tracking import connect
+from lorefuse.training import pool
 from lorefuse.workspace import StepResult
-from tests.pipelines.shop import write_preset, write_shop
-
-CLOCK = ("_s", "_ms", "_per_s")
+from tests.pipelines.shop import without_clock, write_preset, write_shop
 
 pytestmark = pytest.mark.slow
 
@@ -48,16 +46,10 @@ def register(config: steps.Config, made: dict[str, StepResult]) -> dict[str, flo
     return dict(connect().get_run(version["run_id"]).data.metrics)
 
 
-def without_clock(content: Any) -> Any:
-    """Drop what a clock decides; all else must be equal to the last bit."""
-    if isinstance(content, dict):
-        return {name: without_clock(value) for name, value in content.items() if not name.endswith(CLOCK)}
-    return [without_clock(value) for value in content] if isinstance(content, list) else content
-
-
 def test_production_stores_change_no_number(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "_num_cores", lambda: 1)  # two trainings of a second are not worth two processes
     write_shop(tmp_path / "shop")
     pipeline = load_config(write_preset(tmp_path / "shop"))
     config = steps.dump_config(pipeline)
