@@ -15,53 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import write_json
+from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime
-from lorefuse.errors import DeployError, UsageError
+from lorefuse.errors import DeployError
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     import psutil
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S, EXIT_TIMEOUT_S = 60.0, 10
 _LOG_TAIL = 12
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
 _HARMLESS = ("CudaDriverHelper", "NVIDIA Driver", "pinned_memory")
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where the server listens, on the loopback address alone."""
-
-    http: int = 8600
-    grpc: int = 8601
-    metrics: int = 8602
-
-    @classmethod
-    def from_url(cls, url: str) -> Ports:
-        """Make ports from the gRPC address `host:port`; HTTP and metrics lie one below and one above.
-
-        Raises:
-            UsageError: The address is not on this machine, or not an address.
-        """
-        host, _, port = url.rpartition(":")
-        if host not in (HOST, "localhost") or not port.isdigit() or not 1 < int(port) < 65535:
-            raise UsageError(
-                "Lorefuse starts Triton on this machine alone.",
-                expected=f"LOREFUSE_TRITON_URL={HOST}:<port>",
-                got=url,
-            )
-        return cls(int(port) - 1, int(port), int(port) + 1)
-
-
-def free_ports() -> Ports:
-    """Return three ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return Ports(*(one.getsockname()[1] for one in sockets))
 
 
 def _default_ports() -> Ports:

@@ -15,6 +15,7 @@ from lorefuse.export import bundle as b
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
 from lorefuse.export.parity import check_catalogue_ranker, check_ranker
 from lorefuse.export.signature import num_excluded
+from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import load_ranker
 from lorefuse.models.ranker import Ranker
@@ -37,7 +38,7 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     """
     serving = config.serving
     ranker = load_ranker(out_path)
-    catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in b.item_tables(training_set).items()}
+    catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in item_tables(training_set).items()}
     num_items = len(training_set.item_fields)
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))

@@ -36,7 +36,7 @@ def bundle(
     def build(out_path: Path) -> dict[str, Any]:
         import json
 
-        from lorefuse.export.bundle import write_bundle
+        from lorefuse.export.write_bundle import write_bundle
         from lorefuse.features.training_set import TrainingSet
         from lorefuse.models.build import load_ranker
         from lorefuse.training.evaluate import RANKER_FOLDER

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from lorefuse.deploy.supervisor import HOST, Ports
+from lorefuse.deploy.ports import HOST, Ports
 from tests.infra.conftest import INFRA_PATH
 from tests.infra.triton import running, status_code
 

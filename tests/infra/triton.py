@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lorefuse.deploy.ports import HOST, Ports, free_ports
 from lorefuse.deploy.runtime import find_runtime
-from lorefuse.deploy.supervisor import HOST, Ports, free_ports
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
 
 PYTHON_PATH = Path(os.environ.get("LOREFUSE_SERVE_PYTHON", PROJECT_PATH / ".venv-serve/bin/python"))

@@ -11,7 +11,7 @@ import pytest
 
 from lorefuse.client import Client
 from lorefuse.deploy import webhook
-from lorefuse.deploy.supervisor import free_ports
+from lorefuse.deploy.ports import free_ports
 from lorefuse.registry import server
 from lorefuse.registry.tracking import connect
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled

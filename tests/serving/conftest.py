@@ -13,7 +13,8 @@ import pytest
 from lorefuse.client import Client
 from lorefuse.config import DINConfig
 from lorefuse.deploy.deploy import deploy
-from lorefuse.deploy.supervisor import Supervisor, free_ports
+from lorefuse.deploy.ports import free_ports
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.models.ranker import Ranker
 from tests.serving.synthetic import World, make_bundle, make_ranker, make_world
 

@@ -19,7 +19,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.split import load_split, split
 from lorefuse.embedding.reduce import Reducer
-from lorefuse.export.bundle import write_bundle
+from lorefuse.export.write_bundle import write_bundle
 from lorefuse.features.build import TABLES_FILE, build_feature_data, history_of
 from lorefuse.features.frame import Rows
 from lorefuse.features.history import with_history

@@ -19,7 +19,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from lorefuse.client import AsyncClient, Client, Tls, is_up
 from lorefuse.client.connection import Target
-from lorefuse.deploy.supervisor import Supervisor, free_ports
+from lorefuse.deploy.ports import free_ports
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import UnreachableError, UsageError
 from tests.serving.synthetic import NUM_USERS, World
 

@@ -19,7 +19,8 @@ from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
 from lorefuse.deploy.fronts import KEPT_VERSIONS
-from lorefuse.deploy.supervisor import Ports, Supervisor
+from lorefuse.deploy.ports import Ports
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
 from lorefuse.export.repository import build_repository

@@ -23,9 +23,9 @@ from lorefuse.embedding.embed import embed_new_item
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.embedding.space import space_of
 from lorefuse.errors import DeployError, UsageError
-from lorefuse.export.bundle import item_tables
 from lorefuse.export.served import companions
 from lorefuse.export.wire import text_row
+from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet

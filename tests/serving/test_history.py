@@ -12,7 +12,7 @@ from lorefuse.client import Client
 from lorefuse.config import DINConfig
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.bundle import item_tables
+from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.history import recent_liked
 from lorefuse.features.rows import History
 from tests.serving.synthetic import NUM_ITEMS, World, make_bundle, make_ranker

@@ -13,7 +13,8 @@ import pytest
 from lorefuse.client import Client
 from lorefuse.contract import View
 from lorefuse.deploy.deploy import deploy, status
-from lorefuse.deploy.supervisor import Supervisor, free_ports
+from lorefuse.deploy.ports import free_ports
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError
 from lorefuse.export.bundle import Bundle
 from lorefuse.features import online

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from lorefuse.deploy.deploy import status
+from lorefuse.deploy.ports import Ports, free_ports
 from lorefuse.deploy.runtime import find_runtime
-from lorefuse.deploy.supervisor import Ports, Supervisor, free_ports
+from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, UsageError
 
 

@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.config.models import ModelConfig, model_class
 from lorefuse.contract import CONTEXT_TEXT, Split
-from lorefuse.export.bundle import item_tables
 from lorefuse.export.onnx import CatalogueGraph
+from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet

@@ -1,0 +1,174 @@
+"""Fill a bundle: everything that a model version carries, with its graphs held to torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.atomic import sha256_file, write_json
+from lorefuse.config import PipelineConfig, ServingConfig
+from lorefuse.contract import ITEM_TENSORS, Tensor
+from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.export import bundle as b
+from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
+
+if TYPE_CHECKING:
+    from lorefuse.features.spec import FeatureSpec
+    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.models.ranker import Ranker
+
+
+def write_bundle(
+    ranker: Ranker,
+    training_set: TrainingSet,
+    config: PipelineConfig,
+    feature_data_path: Path,
+    item_vectors_path: Path,
+    embeddings_path: Path,
+    dataset_path: Path,
+    metrics: dict[str, Any],
+    out_path: Path,
+) -> dict[str, Any]:
+    """Fill a folder with everything a model version carries, export its graphs and hold them to torch.
+
+    Args:
+        ranker: The trained ranker.
+        training_set: What it was trained and judged on.
+        config: What made it; `config.model` must be the ranker's own (after tuning: the best trial's).
+        feature_data_path: Vocabularies, views and item prior.
+        item_vectors_path: The text reducer.
+        embeddings_path: The embedding's address.
+        dataset_path: Ids and titles of the catalogue.
+        metrics: Test metrics with controls, JSON-able.
+        out_path: Folder to fill; the caller makes it appear atomically.
+
+    Returns:
+        The parity report with num_items and size_bytes; past one graph, recall of the index as well.
+
+    Raises:
+        ArtifactError: An input is missing, `config.model` does not fit the ranker, a graph differs from torch, or the
+            index of a catalogue past one graph finds too little.
+        LeakError: The knowledge was fitted on later data than the features.
+    """
+    from lorefuse.embedding.modes import pinned
+    from lorefuse.export.encoder import export_encoder
+    from lorefuse.export.graphs import export_graphs
+    from lorefuse.features.history import with_history
+    from lorefuse.models.build import save_ranker
+
+    ranker = ranker.eval().cpu()
+    # Whoever encodes for this version does so as its items were encoded.
+    embedding = pinned(config.embedding, embeddings_path)
+    config = config.model_copy(update={"embedding": embedding})
+    training_set = with_history(training_set, ranker.spec.history_length)
+    _check_cutoff(training_set.spec, item_vectors_path)
+    save_ranker(ranker, config.model, out_path)
+    training_set.spec.save(out_path)
+    write_json(out_path / b.CONFIG_FILE, config.model_dump(mode="json"))
+    write_json(out_path / b.METRICS_FILE, metrics)
+    for folder_path, names in ((feature_data_path, b.FEATURE_FILES), (embeddings_path, (b.EMBEDDING_FILE,))):
+        for name in names:
+            _copy(folder_path / name, out_path)
+    if training_set.spec.text_dim or (item_vectors_path / b.REDUCER_FILE).is_file():
+        _copy(item_vectors_path / b.REDUCER_FILE, out_path)
+    num_items = _write_catalogue(dataset_path, out_path)
+    _write_tables(training_set, num_items, out_path)
+    _write_serving_facts(training_set, config.serving, num_items, out_path)
+    parity = export_graphs(training_set, config, out_path)
+    if config.serving.embed and training_set.spec.text_dim:
+        export_encoder(embedding, out_path)
+    files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))
+    content = {
+        "format": b.FORMAT,
+        "sha256": {file.name: sha256_file(file) for file in files},
+        "data_cutoff": training_set.spec.data_cutoff,
+        "parity": parity,
+    }
+    write_json(out_path / b.BUNDLE_FILE, content)
+    return {**parity, "num_items": num_items, "size_bytes": sum(file.stat().st_size for file in files)}
+
+
+def _check_cutoff(spec: FeatureSpec, item_vectors_path: Path) -> None:
+    facts_path = item_vectors_path / "item_vectors.json"
+    try:
+        cutoff = json.loads(facts_path.read_text("utf-8"))["data_cutoff"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{facts_path} cannot be read.", got=repr(error), fix=b.FIX) from None
+    if cutoff > spec.data_cutoff:
+        raise LeakError(
+            "The item vectors know later data than the features.",
+            expected=f"a cutoff of at most {spec.data_cutoff}",
+            got=str(cutoff),
+            fix="fit both on the same split: lorefuse run",
+        )
+
+
+def _copy(source_path: Path, out_path: Path) -> None:
+    try:
+        shutil.copy2(source_path, out_path / source_path.name)
+    except FileNotFoundError:
+        raise ArtifactError(f"A model version must carry {source_path.name}.", got="no such file", fix=b.FIX) from None
+
+
+def _write_catalogue(dataset_path: Path, out_path: Path) -> int:
+    from lorefuse.data.dataset import Dataset
+
+    dataset = Dataset.open(dataset_path)
+    frame = catalogue_frame(dataset.items(), dataset.roles)
+    frame.to_parquet(out_path / CATALOGUE_FILE, index=False)
+    return len(frame)
+
+
+def _write_tables(training_set: TrainingSet, num_items: int, out_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    tables = item_tables(training_set)
+    rows = {len(table) for table in tables.values()}
+    if rows != {num_items}:
+        raise ArtifactError(
+            "The training set's item tables do not fit the dataset.",
+            expected=f"{num_items} items",
+            got=str(sorted(rows)),
+            fix=b.FIX,
+        )
+    save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, str(out_path / b.TABLES_FILE))
+
+
+def item_tables(training_set: TrainingSet) -> dict[str, NDArray[Any]]:
+    """Return the item tensors of the whole catalogue as serving sees them, by name; those of width 0 are left out."""
+    arrays: dict[Tensor, NDArray[Any]] = {
+        Tensor.ITEM_FIELDS: training_set.item_fields,
+        Tensor.ITEM_MULTI: training_set.item_multi,
+        Tensor.ITEM_NUMERIC: training_set.item_numeric_now,
+        Tensor.ITEM_TEXT: training_set.item_text,
+        Tensor.ITEM_GRAPH: training_set.item_graph,
+    }
+    return {name.value: arrays[name] for name in ITEM_TENSORS if training_set.spec.width(name)}
+
+
+def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, num_items: int, out_path: Path) -> None:
+    from lorefuse.contract import Split
+    from lorefuse.features import aggregates as a
+
+    train = training_set.rows_of(Split.TRAIN)
+    overall_mean = float(training_set.label[train].mean(dtype=np.float64))
+    user_nothing = a.user_features(np.zeros((1, 3)), overall_mean)[0]
+    item_nothing = a.item_features(np.zeros((1, 3)), overall_mean)[0]
+    spec = training_set.spec
+    facts = {
+        "num_items": num_items,
+        "limits": serving.model_dump(mode="json"),
+        "overall_mean": overall_mean,
+        # The state at the epoch, before anything is known: what training saw for a first interaction.
+        "user_without_history": dict(zip(a.USER_NUMERIC, map(float, user_nothing), strict=True)),
+        "item_without_history": dict(zip(a.ITEM_NUMERIC, map(float, item_nothing), strict=False)),
+    }
+    unknown = set(spec.user_numeric) - set(a.USER_NUMERIC)
+    if unknown:
+        raise ArtifactError("Some user numerics have no value for a user without history.", got=str(sorted(unknown)))
+    write_json(out_path / b.SERVING_FILE, facts)
