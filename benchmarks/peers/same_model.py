@@ -40,11 +40,20 @@ class SameModel:
         _stand_in_for_tritons_module()
         sys.path.insert(0, str(folder_path))
         from answers import Answers
-        from graph import Graph
         from users import Users
 
         self.users, self.answers = Users(str(folder_path)), Answers(str(folder_path), folder_path.name)
-        self._graph = Graph(str(folder_path / "model.onnx"), self.users.catalogue.num_items)
+        self._graph = self._open(folder_path)
+
+    def _open(self, folder_path: Path) -> Any:
+        """Past one graph a faiss index finds what the ranker's graph scores."""
+        if self.users.facts["retrieves"]:
+            from retriever import Retriever
+
+            return Retriever(str(folder_path), self.users.catalogue.row_of)
+        from graph import Graph
+
+        return Graph(str(folder_path / "model.onnx"), self.users.catalogue.num_items)
 
     def recommend(self, user_id: str, k: int) -> dict[str, np.ndarray]:
         """Return all outputs for one user."""
@@ -54,7 +63,7 @@ class SameModel:
         return self.answers.tensors(rows, scores, tensors["k"], tensors["liked_item_id"])
 
     def rank(self, tensors: dict[str, np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and scores, best first, (1, at least k): the catalogue's graph with onnxruntime."""
+        """Return rows and scores, best first, (1, at least k): the catalogue's graph with onnxruntime, or faiss."""
         ranked: tuple[np.ndarray, np.ndarray] = self._graph.run({0: tensors})[0]
         return ranked
 
