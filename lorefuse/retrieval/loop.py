@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lorefuse.config.retrieval import EpochsConfig
 from lorefuse.errors import DivergedError
 from lorefuse.progress import track
+from lorefuse.retrieval.tables import FieldSum
 
 
 def train_epochs(
@@ -31,7 +32,7 @@ def train_epochs(
         loss_of: Positions of a batch's likes and the source of further draws → loss.
         config: Batch size, learning rate, epochs, patience, threads.
         seed: Of shuffling, further draws and dropout.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled; tables whose gradients are sparse have none.
         validate: Judges the module as it is, higher is better. With it, training stops after `patience` epochs without
             a better one and the best epoch's weights are kept; without it, all epochs are run.
 
@@ -44,7 +45,7 @@ def train_epochs(
     The same seed, data and number of threads give the same weights, bit for bit.
     """
     torch.set_num_threads(config.num_threads)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=weight_decay, fused=True)
+    optimizers = _optimizers(module, config.learning_rate, weight_decay)
     generator = torch.Generator().manual_seed(seed)
     epochs: list[dict[str, float]] = []
     best_score, best_epoch, best_weights = -np.inf, 0, module.state_dict()
@@ -52,7 +53,7 @@ def train_epochs(
         torch.manual_seed(seed)  # dropout
         for epoch in track(range(1, config.max_epochs + 1), f"Training {type(module).__name__}"):
             train_loss = _epoch(
-                module, torch.randperm(num_rows, generator=generator), loss_of, optimizer, generator, config
+                module, torch.randperm(num_rows, generator=generator), loss_of, optimizers, generator, config
             )
             epochs.append({"epoch": epoch, "train_loss": train_loss})
             if not np.isfinite(train_loss):
@@ -76,11 +77,23 @@ def train_epochs(
     return epochs
 
 
+def _optimizers(module: nn.Module, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Return AdamW for what each step moves and SparseAdam, without decay, for tables of which it moves a few rows."""
+    tables = [part.table for part in module.modules() if isinstance(part, FieldSum) and part.sparse]
+    dense = [weight for weight in module.parameters() if not any(weight is table for table in tables)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(dense, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    ]
+    if tables:
+        optimizers.append(torch.optim.SparseAdam(tables, lr=learning_rate))
+    return optimizers
+
+
 def _epoch(
     module: nn.Module,
     order: Tensor,
     loss_of: Callable[[Tensor, torch.Generator], Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     generator: torch.Generator,
     config: EpochsConfig,
 ) -> float:
@@ -89,7 +102,9 @@ def _epoch(
     for rows_B in torch.split(order, config.batch_size):
         loss = loss_of(rows_B, generator)
         total += loss.detach() * len(rows_B)
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
     return float(total) / len(order)

@@ -46,8 +46,8 @@ class Towers(nn.Module):
         self, user_fields: Tensor, item_fields: Tensor, knowledge: Knowledge, embedding_dim: int, id_dropout: float
     ) -> None:
         super().__init__()
-        self.user = FieldSum(user_fields, embedding_dim, id_dropout)
-        self.item = FieldSum(item_fields, embedding_dim, id_dropout)
+        self.user = FieldSum(user_fields, embedding_dim, id_dropout, by_rows=True)
+        self.item = FieldSum(item_fields, embedding_dim, id_dropout, by_rows=True)
         self.knowledge = knowledge
         self.residual = nn.Linear(knowledge.width, embedding_dim, bias=False) if knowledge.width else None
         self.history = nn.Linear(embedding_dim, embedding_dim, bias=False)

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import TwoTowerConfig
 from lorefuse.errors import ArtifactError, DivergedError, UsageError
+from lorefuse.retrieval import tables, two_tower
 from lorefuse.retrieval.evaluate import evaluate_retrieval, ndcg_of
 from lorefuse.retrieval.recommender import Side
 from lorefuse.retrieval.tables import FieldSum
@@ -61,6 +62,28 @@ def test_fields_are_added_up_and_a_dropped_id_is_the_unseen_one() -> None:
         assert torch.equal(module.train()(torch.tensor([1])), (table[0] + table[4])[None])
 
 
+@pytest.fixture(params=[False, True], ids=["dense", "sparse"])
+def gradients(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Tables as of a small catalogue, or of one with hundreds of thousands of items."""
+    if request.param:
+        monkeypatch.setattr(tables, "SPARSE_ABOVE", 3)
+        monkeypatch.setattr(two_tower, "ALL_ITEMS_UP_TO", 0)
+    return bool(request.param)
+
+
+def test_a_step_moves_the_rows_of_its_batch_alone_where_tables_are_large(gradients: bool) -> None:
+    data = topic_data()
+    liked = np.flatnonzero(np.diff(data.train.tocsc().indptr))
+    config = SMALL.model_copy(update={"num_uniform_negatives": 0, "max_epochs": 1, "id_dropout": 0.0})
+    model, fresh = (TwoTower(config.model_copy(update={"learning_rate": rate})) for rate in (0.02, 1e-12))
+    moved = np.abs(model.fit(data.train, data.side).item_vectors() - fresh.fit(data.train, data.side).item_vectors())
+    assert (moved[liked].max(axis=1) > 1e-4).all()
+    table = model.towers.item.table.detach() - fresh.towers.item.table.detach()
+    unmoved = int((table.abs().max(dim=1).values < 1e-9).sum())
+    assert unmoved > 0 if gradients else unmoved == 0, "decay moves every row"
+
+
+@pytest.mark.usefixtures("gradients")
 def test_it_learns_and_finds_cold_items_by_their_text() -> None:
     data = topic_data()
     report = evaluate_retrieval(lambda seed: TwoTower(SMALL, seed), data)
