@@ -1,6 +1,7 @@
 """Time and memory of each data step as interactions grow, each step in a process of its own.
 
     python benchmarks/scale.py --rows 1000000 5000000 --out scale.json
+    python benchmarks/scale.py --rows 25000000 --limit-mb 4000        # what `make scale` runs: some ten minutes
 
 Steps: ingest (files, Parquet), split (per-user time), features (causal aggregates of users and items, without knowledge
 vectors), join (the point-in-time join of both views through Feast, into the training set's file). Peak memory is the
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--folder", type=Path, help="Keep data here and reuse it; default: a temporary folder")
     parser.add_argument("--out", type=Path, help="Also write JSON")
+    parser.add_argument("--limit-mb", type=float, default=float("inf"), help="Fail where a step takes more")
     parser.add_argument("--child", choices=STEPS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
@@ -45,6 +47,9 @@ def main() -> None:
             results += measure(kept or Path(temporary), num_rows, given.steps)
     if given.out:
         given.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    over = [f"{result['step']} at {result['rows']:,} rows" for result in results if result["peak_mb"] > given.limit_mb]
+    if over:
+        sys.exit(f"Over {given.limit_mb:,.0f} MB: {', '.join(over)}")
 
 
 def measure(folder: Path, num_rows: int, steps: list[str]) -> list[dict[str, Any]]:
