@@ -54,7 +54,11 @@ def main() -> None:
             environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(folder.parent)])
             subprocess.run(build, env=environment, check=True)
             command = [sys.executable, str(folder / "serving_peers.py"), "--rounds", str(args.rounds)]
-            subprocess.run([*command, "--seconds", str(args.seconds)], env=environment, check=True)
+            try:
+                subprocess.run([*command, "--seconds", str(args.seconds)], env=environment, check=True)
+            finally:
+                stop = "from lorefuse.deploy.supervisor import Supervisor; Supervisor().stop()"
+                subprocess.run([sys.executable, "-c", stop], env=environment, check=True)
 
 
 def build_and_deploy(folder: str, num_items: int, num_users: int, num_rows: int) -> None:
