@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench up down ui compile experiments lock clean
+.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench scale up down ui compile experiments lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ format: setup-dev ## Rewrite files as `make lint` wants them
 
 bench: setup-dev ## Side-by-side measurements of every stage (hours; generate.py only makes data)
 	@for file in $(filter-out benchmarks/generate.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+
+scale: setup-dev ## 25 million interactions through the data steps, each under 4,000 MB (some ten minutes)
+	@$(BIN)/python benchmarks/scale.py --rows 25000000 --limit-mb 4000
 
 experiments: setup ## Five seeds, all controls, both splits: the tables of docs/experiments.md
 	@$(BIN)/lorefuse run --config pipelines/configs/movielens_100k_study.yaml --no-deploy
