@@ -213,7 +213,13 @@ def _round(
 
         return made
 
-    rows = {name: measure(by_number(make), num_clients, seconds) for name, make in makers.items()}
+    rows = {}
+    for name, make in list(makers.items()):
+        try:
+            rows[name] = measure(by_number(make), num_clients, seconds)
+        except (OSError, http.client.HTTPException) as error:  # e.g. the machine's memory does not suffice for it
+            print(f"{name} broke down at {num_clients} clients: {type(error).__name__}")
+            del makers[name]
     try:
         with PerfAnalyzer(supervisor.url, users, scratch_path, supervisor.python_path, num_clients=num_clients,
                           seconds=seconds) as load:  # fmt: skip
