@@ -92,7 +92,7 @@ class Rollout:
             The canary's report: max_score_difference, latency_ms.
 
         Raises:
-            DeployError: It does not load, answers wrongly or too slowly; nothing that answers users was touched.
+            DeployError: It does not load, answers wrongly or too slowly; `recommend` was not touched.
         """
         stable, there = self.stable, r.loaded_versions(self.repository_path)
         beside = [stable] if stable is not None else []

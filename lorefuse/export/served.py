@@ -50,8 +50,8 @@ def differing_parts(repository_path: Path, version: int, other: int) -> set[str]
 def write_configs(repository_path: Path, versions: Sequence[int], like: int) -> None:
     """Write the configs of the parts: these versions are served side by side once Triton loads them.
 
-    A part serves those of them that have it and whose tensors are those of the version `like`. A part that none of
-    them has loses its config: load what `configured_parts` names and nothing else.
+    A part serves those of them that have it and whose tensors are those of the version `like`. Where there are none
+    it loses its config: load what `configured_parts` names and nothing else.
 
     Raises:
         ArtifactError: The folder of `like` does not say what its tensors are.
@@ -61,11 +61,14 @@ def write_configs(repository_path: Path, versions: Sequence[int], like: int) -> 
         if signature.name not in PART_MODELS:
             continue
         folder_path = repository_path / signature.name
-        there = [number for number in versions if (folder_path / str(number)).is_dir()]
-        if not there:
+        fitting = [
+            number
+            for number in versions
+            if (folder_path / str(number)).is_dir() and signature.name not in (differing[number] or ())
+        ]
+        if not fitting:
             (folder_path / CONFIG_FILE).unlink(missing_ok=True)
             continue
-        fitting = [number for number in there if signature.name not in (differing[number] or ())]
         write_config(folder_path / CONFIG_FILE, model_config(signature, fitting))
         if signature.name in ONNX_MODELS:
             write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, fitting, gpu=True))

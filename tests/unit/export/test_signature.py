@@ -148,6 +148,17 @@ def test_a_part_serves_the_versions_whose_tensors_are_equal(tmp_path: Path) -> N
         assert loaded_versions(tmp_path) == [1, 2, 3]
 
 
+def test_a_part_that_only_a_version_with_other_tensors_has_is_not_configured(tmp_path: Path) -> None:
+    """From a family that retrieves to another that ranks by one graph, and back."""
+    write_version(tmp_path, 1, SPEC, "catalogue_ranker")
+    write_version(tmp_path, 2, SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}), "retrieve")
+    for like, unconfigured in ((1, "catalogue_ranker"), (2, "retrieve"), (1, "catalogue_ranker")):
+        write_configs(tmp_path, [1, 2], like)
+        assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
+        for name in configured_parts(tmp_path):
+            assert list(read_config(tmp_path / name / "config.pbtxt").version_policy.specific.versions)
+
+
 def write_version(path: Path, number: int, spec: FeatureSpec, missing: str = "") -> None:
     for name in {*PART_MODELS} - {missing}:
         (path / name / str(number)).mkdir(parents=True)
