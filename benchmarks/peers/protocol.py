@@ -140,4 +140,5 @@ def serve(make: Callable[[Rows, Job, Path], Runner]) -> None:
         else:
             answer["train_s"], answer["train_cpu_s"] = runner.epoch(command["work"])
         answer["elapsed_s"] = time.perf_counter() - start_s
-        print(json.dumps(answer), file=answers, flush=True)
+        # On a line of its own: a library's thread may have printed half a line before `dup2`.
+        print(f"\n{json.dumps(answer)}", file=answers, flush=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front
+from lorefuse.models.kernels import crosses
 from lorefuse.models.layers import mlp
 from lorefuse.models.ranker import Side
 
@@ -68,15 +69,29 @@ class DCNV2(FieldRanker):
     ) -> None:
         super().__init__(spec, **front)
         width = (self.num_user_fields + self.num_item_fields) * self.embedding_dim + self.num_dense
+        self.cross_rank = cross_rank
         self.crosses = nn.ModuleList(CrossLayer(width, cross_rank) for _ in range(num_cross_layers))
         self.deep = mlp(width, hidden_dims, dropout)
         self.out = nn.Linear(width + hidden_dims[-1], 1)
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the logit of both networks, (B,)."""
-        first_BW = torch.cat([fields_BFD.flatten(1), dense_BX], dim=1)
+        first_BW = fields_BFD.flatten(1)
+        if self.num_dense:
+            first_BW = torch.cat([first_BW, dense_BX], dim=1)
+        last_BW, deep_BH = self._crossed(first_BW), self.deep(first_BW)
+        if self.training:  # nothing is copied side by side; a graph has products of matrices, which are faster there
+            cross_W, deep_H = torch.split(self.out.weight[0], [last_BW.shape[1], deep_BH.shape[1]])
+            sum_B: Tensor = last_BW @ cross_W + deep_BH @ deep_H + self.out.bias
+            return sum_B
+        both_B: Tensor = self.out(torch.cat([last_BW, deep_BH], dim=1)).squeeze(1)
+        return both_B
+
+    def _crossed(self, first_BW: Tensor) -> Tensor:
+        fused = self.training and not self.cross_rank and not torch.is_autocast_enabled(first_BW.device.type)
+        if fused and len(self.crosses):
+            return crosses(first_BW, self.crosses)
         last_BW = first_BW
         for layer in self.crosses:
             last_BW = layer(first_BW, last_BW)
-        both_B: Tensor = self.out(torch.cat([last_BW, self.deep(first_BW)], dim=1)).squeeze(1)
-        return both_B
+        return last_BW

