@@ -48,6 +48,15 @@ def test_lists_of_texts_come_back(values: list[str]) -> None:
     assert online_store.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
 
 
+@pytest.mark.parametrize("num_texts", [0, 1, 20, 200, 20_000, 300_000])  # sizes of one to four bytes
+def test_long_lists_come_back(num_texts: int) -> None:
+    values = [f"item {number}" for number in range(num_texts)]
+    assert online_store.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
+    floats = np.arange(num_texts, dtype=np.float32)
+    found = online_store.parse_value(Value(float_list_val=FloatList(val=floats)).SerializeToString())
+    np.testing.assert_array_equal(found, floats)
+
+
 @given(st.floats(width=32, allow_nan=False))
 def test_floats_come_back_exactly(value: float) -> None:
     assert online_store.parse_value(Value(float_val=value).SerializeToString()) == value
@@ -75,7 +84,9 @@ def test_garbage_never_does_worse_than_a_clear_error(data: bytes) -> None:
 def test_other_types_are_named() -> None:
     with pytest.raises(online_store.OnlineStoreError, match="type number 4"):
         online_store.parse_value(Value(int64_val=3).SerializeToString())
-    with pytest.raises(online_store.OnlineStoreError, match="cut short"):
+    with pytest.raises(online_store.OnlineStoreError, match="type number 18"):
+        online_store.parse_value(Value(unix_timestamp_list_val={"val": [1]}).SerializeToString())
+    with pytest.raises(online_store.OnlineStoreError, match="damaged"):
         online_store.parse_value(Value(string_val="abcdef").SerializeToString()[:-2])
 
 

@@ -10,11 +10,13 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 STRING_TYPE = 2  # feast.types.ValueType.STRING
 FLOAT, PAIR = struct.Struct("<f"), struct.Struct("<II")
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
-ONE_TEXT = 1 << 3 | BYTES  # tag of StringList.val
 
 
 class OnlineStoreError(Exception):
@@ -118,8 +120,8 @@ def parse_value(data: bytes) -> object:
     """
     try:
         known = _common(data)
-        return _parse(data) if known is None else known
-    except (TypeError, ValueError, AttributeError, IndexError, struct.error) as error:
+        return _any_value(data) if known is None else known
+    except (TypeError, ValueError, IndexError, DecodeError) as error:
         raise OnlineStoreError(f"a value is damaged: {error}") from None
 
 
@@ -140,88 +142,67 @@ def _common(data: bytes) -> object:
 
 def _packed_floats(data: bytes, size: int):
     """Parse one packed list of floats; None for anything else."""
-    length, at = _varint(data, 2)
+    length, at = _size(data, 2)
     if length != size - at or data[at] != 0x0A:
         return None
-    length, at = _varint(data, at + 1)
+    length, at = _size(data, at + 1)
     return np.frombuffer(data, "<f4", offset=at) if length == size - at and not length % 4 else None
 
 
+def _size(data: bytes, at: int) -> tuple[int, int]:
+    """Return a varint below 2 MiB and where it ends; -1 for a larger one."""
+    result = data[at] & 0x7F
+    for more in (1, 2):
+        if data[at + more - 1] < 0x80:
+            return result, at + more
+        result |= (data[at + more] & 0x7F) << 7 * more
+    return (result, at + 3) if data[at + 2] < 0x80 else (-1, at)
+
+
 def _short_texts(data: bytes, size: int):
-    """Parse a list of texts below 128 bytes each; None where it is another."""
-    at = 2 if data[1] < 0x80 else 3
-    length = data[1] if at == 2 else (data[1] & 0x7F) | data[2] << 7
-    if length != size - at or (at == 3 and data[2] > 0x7F):
+    """Parse a list of texts below 2 MiB in all; None where it is longer, or no list."""
+    length, at = _size(data, 1)
+    if length != size - at:
         return None
-    found = []
-    while at < size:
-        end = at + 2 + data[at + 1] if at + 1 < size else size + 1
-        if data[at] != 0x0A or end > size or data[at + 1] > 0x7F:
-            return None
-        found.append(data[at + 2 : end].decode())
-        at = end
-    return found
+    return TEXTS.FromString(data[at:]).val[:]
 
 
-def _parse(data: bytes) -> object:
-    result = None
-    for number, content in _fields(data):
-        if number == 2:
-            result = content.decode()
-        elif number in (5, 6):
-            result = struct.unpack("<d" if number == 5 else "<f", content)[0]
-        elif number == 12:
-            result = _texts(content)
-        elif number == 16:
-            result = np.concatenate([np.zeros(0, "<f4"), *(np.frombuffer(part, "<f4") for _, part in _fields(content))])
-        elif number != 19:  # null_val
-            raise OnlineStoreError(f"a value has the type number {number}; known are texts, floats and lists of them")
-    return result
+def _any_value(data: bytes) -> object:
+    """Parse a value of any shape that the store may hold."""
+    value = VALUE.FromString(data)
+    kind = value.WhichOneof("val")
+    if kind is None and data:
+        number = _size(data, 0)[0] >> 3
+        raise OnlineStoreError(f"a value has the type number {number}; known are texts, floats and lists of them")
+    if kind is None or kind == "null":
+        return None
+    found = getattr(value, kind)
+    if kind == "floats":
+        return np.array(found.val, "<f4")
+    return found.val[:] if kind == "texts" else found
 
 
-def _texts(data: bytes) -> list[str]:
-    """Texts of a list; ids are short, and for them a tag and a length are a byte each."""
-    result, place, end = [], 0, len(data)
-    while place + 1 < end:
-        size = data[place + 1]
-        if data[place] != ONE_TEXT or size >= 0x80:
-            return [text.decode() for _, text in _fields(data)]
-        place += 2 + size
-        result.append(data[place - size : place].decode())
-    if place != end:
-        raise OnlineStoreError("a value is cut short")
-    return result
+def _message_classes():
+    """Return the classes of ``StringList`` and ``Value``: what the store holds of Feast's ``Value.proto``."""
+    field, file = FieldDescriptorProto, FileDescriptorProto(name="value.proto", package="online", syntax="proto3")
+    for name, kind in (("Texts", field.TYPE_STRING), ("Floats", field.TYPE_FLOAT)):
+        file.message_type.add(name=name).field.add(name="val", number=1, type=kind, label=field.LABEL_REPEATED)
+    value = file.message_type.add(name="Value")
+    value.oneof_decl.add(name="val")
+    for name, number, kind, type_name in (
+        ("text", 2, field.TYPE_STRING, None),
+        ("double", 5, field.TYPE_DOUBLE, None),
+        ("float", 6, field.TYPE_FLOAT, None),
+        ("texts", 12, field.TYPE_MESSAGE, ".online.Texts"),
+        ("floats", 16, field.TYPE_MESSAGE, ".online.Floats"),
+        ("null", 19, field.TYPE_INT32, None),
+    ):
+        value.field.add(
+            name=name, number=number, type=kind, type_name=type_name, label=field.LABEL_OPTIONAL, oneof_index=0
+        )
+    pool = DescriptorPool()
+    pool.Add(file)
+    return [GetMessageClass(pool.FindMessageTypeByName(f"online.{name}")) for name in ("Texts", "Value")]
 
 
-def _fields(data: bytes):
-    """Yield (field number, content) of a protobuf message; varints as int, everything else as bytes."""
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        number, kind = tag >> 3, tag & 7
-        if kind == VARINT:
-            content, place = _varint(data, place)
-            yield number, content
-            continue
-        if kind == BYTES:
-            size, place = _varint(data, place)
-        elif kind in (FIXED32, FIXED64):
-            size = 4 if kind == FIXED32 else 8
-        else:
-            raise OnlineStoreError(f"a value holds the wire type {kind}")
-        if place + size > len(data):
-            raise OnlineStoreError("a value is cut short")
-        yield number, data[place : place + size]
-        place += size
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    result = shift = 0
-    while place < len(data):
-        byte = data[place]
-        place += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, place
-        shift += 7
-    raise OnlineStoreError("a value is cut short")
+TEXTS, VALUE = _message_classes()
