@@ -5,8 +5,9 @@
 Interactions, users and items all grow (`benchmarks/generate.py`; 100 times: 10 million, 94,300 and 168,200). Each stage
 runs in a process of its own on what the one before has left. Texts go through an encoder of one layer of width 32, so
 that tokens, batches and cache are what is timed: the work of a real encoder grows with the tokens. Training is one
-epoch. Slopes are those of a log-log line through the two largest sizes, 1 is linear; a process' start and imports,
-which do not grow, are in the CPU time and flatten small sizes.
+epoch, of the ranker and of the towers. Both kinds of bundle are exported at each size, though by default catalogues up
+to 50,000 items get one graph and larger ones an index. Slopes are those of a log-log line through the two largest
+sizes, 1 is linear; a process' start and imports, which do not grow, are in the CPU time and flatten small sizes.
 """
 
 from __future__ import annotations
@@ -21,16 +22,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import scale
 from generate import generate
 
 ROOT = Path(__file__).parents[1]
 NUM_ROWS, NUM_USERS, NUM_ITEMS = 100_000, 943, 1_682
-STAGES = (*scale.STEPS, "materialise", "texts", "train", "evaluate", "export")
-NAMES = {"join": "join, training set", "texts": "encode texts (a tiny encoder)", "train": "train, one epoch"}
+STAGES = (*scale.STEPS, "materialise", "texts", "train", "evaluate", "export", "export_index")
+NAMES = {
+    "join": "join, training set",
+    "texts": "encode texts (a tiny encoder)",
+    "train": "train, one epoch",
+    "export": "export, one graph",
+    "export_index": "export, towers of one epoch and index",
+}
 
 
 def main() -> None:
@@ -120,6 +128,7 @@ def _stages(folder: Path) -> dict[str, Callable[[Path], Any]]:
             "data": {"source": {"kind": "files", "interactions_path": "none", "items_path": "none"}},
             "embedding": {"encoder": str(folder / "encoder"), "num_threads": 1},
             "training": {"max_epochs": 1, "num_threads": 1},
+            "retrieval": {"two_tower": {"max_epochs": 1, "num_threads": 1}},
         }
     )
 
@@ -154,14 +163,25 @@ def _stages(folder: Path) -> dict[str, Callable[[Path], Any]]:
         scores = score_rows(load_ranker(folder / "train"), training_set, rows)
         write_json(out_path / "metrics.json", judge_split(training_set, scores, rows, config))
 
-    def export(out_path: Path) -> None:
+    def export(out_path: Path, mode: Literal["exact", "ann"] = "exact") -> None:
         from lorefuse.export.graphs import export_graphs
         from lorefuse.features.training_set import TrainingSet
 
         shutil.copytree(folder / "train", out_path, dirs_exist_ok=True)
-        export_graphs(TrainingSet.load(folder / "join" / "rows"), config, out_path)
+        retrieval = config.serving.retrieval.model_copy(update={"mode": mode})
+        serving = config.serving.model_copy(update={"retrieval": retrieval})
+        export_graphs(
+            TrainingSet.load(folder / "join" / "rows"), config.model_copy(update={"serving": serving}), out_path
+        )
 
-    return {"materialise": materialise, "texts": texts, "train": train, "evaluate": evaluate, "export": export}
+    return {
+        "materialise": materialise,
+        "texts": texts,
+        "train": train,
+        "evaluate": evaluate,
+        "export": export,
+        "export_index": partial(export, mode="ann"),
+    }
 
 
 if __name__ == "__main__":

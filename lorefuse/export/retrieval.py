@@ -130,7 +130,7 @@ def _probes(
 
 def reference_liked(training_set: TrainingSet, states: NDArray[np.integer], length: int) -> NDArray[np.int64]:
     """Return the catalogue rows of what users liked before some moments, newest first, -1 is padding, (U, L)."""
-    oldest_first = recent_liked(interactions_of(training_set), length)[states].astype(np.int64)
+    oldest_first = recent_liked(interactions_of(training_set), length, states).astype(np.int64)
     return np.ascontiguousarray(oldest_first[:, ::-1] - 1)
 
 

@@ -16,22 +16,33 @@ from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.rows import History
 from lorefuse.features.training_set import TrainingSet
 
+_PART_ROWS = 1 << 17
 
-def recent_liked(history: History, length: int) -> NDArray[np.int32]:
-    """Return item rows + 1 of the last `length` liked train items strictly before each row's time, (R, L).
+
+def recent_liked(history: History, length: int, rows_B: NDArray[np.integer] | None = None) -> NDArray[np.int32]:
+    """Return item rows + 1 of the last `length` liked train items strictly before some rows' times, (B, L).
 
     Oldest first, padded with 0 on the left. Items liked at one moment keep the order of the rows.
+
+    Args:
+        history: R rows.
+        length: L.
+        rows_B: Positions among the R; None: of all.
     """
-    causal = history.user_order
+    causal, num_rows = history.user_order, len(history.user_order.order)
     counts = (history.liked & history.is_train)[causal.order]
-    liked = history.item_row[causal.order[counts]].astype(np.int32) + 1
+    # The last entry is what place -1 reads: a row without as many likes.
+    liked = np.append(history.item_row[causal.order[counts]].astype(np.int32) + 1, np.int32(0))
     num_before = np.concatenate([[0], np.cumsum(counts)])
-    last, first = num_before[causal.block_start], num_before[causal.group_start]
-    places_RL = last[:, None] + np.arange(-length, 0)
-    known_RL = places_RL >= first[:, None]
-    padded = np.concatenate([liked, [0]]).astype(np.int32)  # the extra one is what -1 would read; masked anyway
-    result = np.zeros((len(causal.order), length), dtype=np.int32)
-    result[causal.order] = np.where(known_RL, padded[np.where(known_RL, places_RL, -1)], 0)
+    place = np.empty(num_rows, dtype=np.int32)  # of a row in order of user and time
+    place[causal.order] = np.arange(num_rows, dtype=np.int32)
+    asked = place if rows_B is None else place[rows_B]
+    result = np.empty((len(asked), length), dtype=np.int32)
+    for start in range(0, len(asked), _PART_ROWS):
+        part = asked[start : start + _PART_ROWS]
+        last, first = num_before[causal.block_start[part]], num_before[causal.group_start[part]]
+        places_RL = last[:, None] + np.arange(-length, 0)
+        np.take(liked, np.where(places_RL >= first[:, None], places_RL, -1), out=result[start : start + len(part)])
     return result
 
 

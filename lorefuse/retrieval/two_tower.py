@@ -1,6 +1,6 @@
 """Two towers: a user's vector from fields and history, an item's from its id, fields, text and graph.
 
-Suffixes: ``R`` likes, ``B`` likes of a batch, ``C`` candidates, ``U`` users, ``N`` items, ``L`` history length, ``D``
+Suffixes: ``B`` likes of a batch, ``C`` candidates, ``U`` users, ``N`` items, ``L`` history length, ``D``
 embedding width.
 """
 
@@ -21,6 +21,7 @@ from lorefuse.errors import UsageError
 from lorefuse.models.layers import unit_length
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.losses import log_draw_chance, sampled_softmax
+from lorefuse.retrieval.past_likes import PastLikes
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
 from lorefuse.retrieval.tables import FieldSum, Knowledge, knowledge_of, liked_only, load_weights, save_weights
 
@@ -93,29 +94,28 @@ class TwoTower(Recommender):
         if side.time is None:
             raise UsageError("Two towers read likes in order of time.", expected="Side.time", got="none")
         config = self.config
-        user_B, item_B, past_BL, weight_BL = causal_history(
-            train_UN, side.time, config.history_length, config.history_half_life
-        )
+        likes = PastLikes(train_UN, side.time, config.history_length, config.history_half_life)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.towers = self._towers(train_UN, side)
         count_N = torch.from_numpy(np.bincount(train_UN.indices, minlength=train_UN.shape[1])).to(torch.float32)
         drawable = torch.nonzero(count_N).squeeze(1)
-        log_q_N = log_draw_chance(count_N, min(config.batch_size, len(user_B)), config.num_uniform_negatives)
+        log_q_N = log_draw_chance(count_N, min(config.batch_size, len(likes.user)), config.num_uniform_negatives)
 
         def loss_of(rows_B: Tensor, generator: torch.Generator) -> Tensor:
-            towers, target_B, past_batch_BL = self.towers, item_B[rows_B], past_BL[rows_B]
+            towers, target_B = self.towers, likes.item[rows_B]
+            past_BL, weight_BL = likes.of(rows_B)
             drawn = torch.randint(len(drawable), (config.num_uniform_negatives,), generator=generator)
             item_C = torch.cat([target_B, drawable[drawn]])
-            items_ND, at_C, at_BL = _embedded(towers, item_C, past_batch_BL)
-            mean_BD = nn.functional.embedding_bag(at_BL, items_ND, per_sample_weights=weight_BL[rows_B], mode="sum")
-            users_BD = towers.users(user_B[rows_B], mean_BD) / config.temperature
+            items_ND, at_C, at_BL = _embedded(towers, item_C, past_BL)
+            mean_BD = nn.functional.embedding_bag(at_BL, items_ND, per_sample_weights=weight_BL, mode="sum")
+            users_BD = towers.users(likes.user[rows_B], mean_BD) / config.temperature
             score_BC = users_BD @ unit_length(items_ND.index_select(0, at_C)).T
             return sampled_softmax(score_BC, target_B, item_C, log_q_N[item_C])
 
         self.epochs = train_epochs(
             self.towers,
-            len(user_B),
+            len(likes.user),
             loss_of,
             config,
             seed=self.seed,
@@ -170,36 +170,3 @@ def _embedded(towers: Towers, item_C: Tensor, past_BL: Tensor) -> tuple[Tensor, 
         return towers.items(), item_C, past_BL
     present, places = torch.unique(torch.cat([item_C, past_BL.flatten()]), return_inverse=True)
     return towers.items(present), places[: len(item_C)], places[len(item_C) :].view_as(past_BL)
-
-
-def causal_history(
-    train_UN: csr_array, time: NDArray[np.float64], length: int, half_life: float | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return each like with the ones before it, users and times ascending.
-
-    Args:
-        train_UN: Likes.
-        time: Of each stored entry.
-        length: L, the most recent ones are kept.
-        half_life: After how many later likes a like counts half; None: all count the same.
-
-    Returns:
-        User rows (R,), item rows (R,), earlier items' rows (R, L), most recent first, padded with 0, and their weights
-        (R, L): they sum to 1, or are all 0 for a user's first like.
-    """
-    users = np.repeat(np.arange(train_UN.shape[0]), np.diff(train_UN.indptr))
-    order = np.lexsort((time, users))  # users are sorted already: their rows stay in their place
-    items = train_UN.indices[order].astype(np.int64)
-    back = np.arange(1, length + 1)
-    at_RL = np.arange(len(items))[:, None] - back[None, :]
-    present_RL = at_RL >= train_UN.indptr[users][:, None]
-    weight_L = np.ones(length) if half_life is None else 0.5 ** ((back - 1) / half_life)
-    weight_RL = present_RL * weight_L
-    weight_RL /= np.maximum(weight_RL.sum(axis=1, keepdims=True), 1e-12)
-    past_RL = np.where(present_RL, items[np.maximum(at_RL, 0)], 0)
-    return (
-        torch.from_numpy(users.astype(np.int64)),
-        torch.from_numpy(items),
-        torch.from_numpy(past_RL),
-        torch.from_numpy(weight_RL.astype(np.float32)),
-    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorefuse.features import history as history_module
 from lorefuse.features.history import recent_liked, with_history
 from lorefuse.features.rows import History
 from tests.unit.training.samples import make_training_set as synthetic
@@ -40,6 +42,16 @@ def test_equal_to_the_naive_answer(rows: list[tuple[int, int, int, int, bool]], 
         mine = [n for n in order if rows[n][0] == user and rows[n][2] < time]
         liked = [rows[n][1] + 1 for n in mine if rows[n][3] and rows[n][4]]
         assert found[number].tolist() == ([0] * length + liked)[-length:]
+
+
+def test_some_rows_and_many_parts_answer_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(*(int(n) for n in rng.integers(0, (4, 9, 30, 2))), bool(rng.random() < 0.7)) for _ in range(100)]
+    whole = recent_liked(history_of(rows), 3)
+    monkeypatch.setattr(history_module, "_PART_ROWS", 7)
+    asked = rng.integers(0, len(rows), 20)
+    np.testing.assert_array_equal(recent_liked(history_of(rows), 3), whole)
+    np.testing.assert_array_equal(recent_liked(history_of(rows), 3, asked), whole[asked])
 
 
 def test_with_history_and_back() -> None:

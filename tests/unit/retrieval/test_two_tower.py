@@ -12,9 +12,10 @@ from lorefuse.config.retrieval import TwoTowerConfig
 from lorefuse.errors import ArtifactError, DivergedError, UsageError
 from lorefuse.retrieval import tables, two_tower
 from lorefuse.retrieval.evaluate import evaluate_retrieval, ndcg_of
+from lorefuse.retrieval.past_likes import PastLikes
 from lorefuse.retrieval.recommender import Side
 from lorefuse.retrieval.tables import FieldSum
-from lorefuse.retrieval.two_tower import TwoTower, causal_history
+from lorefuse.retrieval.two_tower import TwoTower
 from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, topic_data
 
 SMALL = TwoTowerConfig(
@@ -31,20 +32,24 @@ SMALL = TwoTowerConfig(
 def test_history_by_hand() -> None:
     likes = csr_array(np.array([[1, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]], dtype=np.float32))
     # user 0 liked item 3, then 0, then 1
-    user, item, past, weight = causal_history(likes, np.array([2.0, 3.0, 1.0, 9.0]), length=2, half_life=1.0)
-    assert user.tolist() == [0, 0, 0, 2]
-    assert item.tolist() == [3, 0, 1, 2]
+    times = np.array([2.0, 3.0, 1.0, 9.0])
+    ordered = PastLikes(likes, times, length=2, half_life=1.0)
+    assert ordered.user.tolist() == [0, 0, 0, 2]
+    assert ordered.item.tolist() == [3, 0, 1, 2]
+    past, weight = ordered.of(torch.arange(4))
     np.testing.assert_allclose(weight, [[0, 0], [1, 0], [2 / 3, 1 / 3], [0, 0]], atol=1e-6)
     assert past[1, 0] == 3
     assert past[2].tolist() == [0, 3]
-    _, _, _, even = causal_history(likes, np.array([2.0, 3.0, 1.0, 9.0]), length=2, half_life=None)
-    assert even[2].tolist() == [0.5, 0.5]
+    _, even = PastLikes(likes, times, length=2, half_life=None).of(torch.tensor([2]))
+    assert even.tolist() == [[0.5, 0.5]]
 
 
 def test_no_like_sees_itself_or_a_later_one() -> None:
     data = topic_data()
     assert data.side.time is not None
-    user, item, past, weight = causal_history(data.train, data.side.time, 10, None)
+    likes = PastLikes(data.train, data.side.time, 10, None)
+    user, item = likes.user, likes.item
+    past, weight = likes.of(torch.arange(len(user)))
     time = dict(zip(zip(*data.train.nonzero(), strict=True), data.side.time, strict=True))
     for row in range(len(user)):
         now = time[int(user[row]), int(item[row])]
