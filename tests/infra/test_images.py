@@ -65,8 +65,9 @@ def test_build_of_triton_tries_every_package_that_the_models_import() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     needed = imported - set(sys.stdlib_module_names) - local - IN_TRITON
-    (checked,) = re.findall(r"python3 -c 'import ([\w, ]+);", read("serving.Dockerfile"))
-    assert needed == set(checked.split(", ")), "the build of serving.Dockerfile must try what the models import"
+    (checked,) = re.findall(r"python3 -c 'import ([\w., ]+);", read("serving.Dockerfile"))
+    tried = {name.split(".")[0] for name in checked.split(", ")}
+    assert needed == tried, "the build of serving.Dockerfile must try what the models import"
 
 
 @pytest.mark.parametrize("name", ["engine.sh", "test_containers.sh"])
