@@ -62,8 +62,8 @@ format: setup-dev ## Rewrite files as `make lint` wants them
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup-dev ## Side-by-side measurements of every stage (hours; generate.py only makes data)
-	@for file in $(filter-out benchmarks/generate.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+bench: setup-dev demo ## Every stage beside what one would pick instead: one table (three hours; BENCH=--quick: one)
+	@$(BIN)/python benchmarks/bench.py $(BENCH)
 
 scale: setup-dev ## 25 million interactions through the data steps, each under 4,000 MB (some ten minutes)
 	@$(BIN)/python benchmarks/scale.py --rows 25000000 --limit-mb 4000

@@ -24,6 +24,7 @@ from statistics import mean, median
 
 import numpy as np
 from numpy.typing import NDArray
+from verdict import give, spread
 
 from lorefuse.atomic import sha256_json
 from lorefuse.config import DataConfig, EmbeddingConfig, MovieLensSource
@@ -41,6 +42,7 @@ from lorefuse.settings import settings
 MAX_TOKENS = 256
 BATCH_SIZES = (16, 32, 64, 128)
 MIN_COSINE = 0.9999
+GOAL, SECOND_RUN_GOAL_S = 2.0, 1.0
 Vectors = NDArray[np.float32]
 Side = Callable[[list[str], int], Vectors]
 
@@ -77,12 +79,12 @@ def main() -> None:
                 print(f"{name}: {len(texts)} texts, {mean(tokens):.0f} tokens on average, {max(tokens)} at most")
                 for peer, side in peers.items():
                     if side is not None:
-                        compare(peer, side, texts, config, args.rounds)
+                        compare(name, peer, side, texts, config, args.rounds)
         if not args.only or "second" in args.only:
             second_run(config)
 
 
-def compare(peer: str, side: Side, texts: list[str], config: EmbeddingConfig, rounds: int) -> None:
+def compare(kind: str, peer: str, side: Side, texts: list[str], config: EmbeddingConfig, rounds: int) -> None:
     """Print by how much ours is faster than one peer, wall and CPU time."""
     cold(texts[:64], config), side(texts[:64], BATCH_SIZES[0])
     part = texts[: max(64, len(texts) // 4)]
@@ -95,14 +97,19 @@ def compare(peer: str, side: Side, texts: list[str], config: EmbeddingConfig, ro
         (mine, our_vectors), (theirs, peer_vectors) = results["ours"], results["peer"]
         wall.append(theirs[0] / mine[0]), cpu.append(theirs[1] / mine[1]), rates.append(len(texts) / mine[0])
         cosine = min(cosine, float((our_vectors * peer_vectors).sum(1).min()))
-    ratios, cpu_ratios = (f"{median(r):.2f}x [{min(r):.2f}-{max(r):.2f}]" for r in (wall, cpu))
     print(
-        f"  {peer} at batch size {size}: ours is faster by {ratios} (CPU time {cpu_ratios}); ours "
+        f"  {peer} at batch size {size}: ours is faster by {spread(wall)} (CPU time {spread(cpu)}); ours "
         f"{median(rates):.0f} texts/s; smallest cosine {cosine:.6f}",
         flush=True,
     )
     if cosine < MIN_COSINE:
         sys.exit("embedding: the vectors differ, so the times do not compare")
+    give("text encoding", f"{kind} texts, float32, {threads(config.num_threads)}", peer, wall, goal=GOAL)
+
+
+def threads(number: int) -> str:
+    """Return a number of threads in words."""
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def cold(texts: list[str], config: EmbeddingConfig) -> Vectors:
@@ -197,6 +204,9 @@ def second_run(config: EmbeddingConfig, num_texts: int = 10_000, num_changed: in
         end="",
     )
     print(f"{report['num_encoded']} encoded, {report['num_cached']} found")
+    for case, seconds in (("known texts", again_s), (f"known texts, {num_changed} of them changed", changed_s)):
+        goal = SECOND_RUN_GOAL_S if seconds is again_s else None
+        give("text encoding again", f"{num_texts:,} {case}", "itself", [seconds], goal=goal, unit="s", at_most=True)
 
 
 if __name__ == "__main__":

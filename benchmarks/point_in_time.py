@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import psutil
 from numpy.typing import NDArray
+from verdict import give
 
 OURS = "lorefuse.features.asof_store.AsofOfflineStore"
 STORES = {"ours": OURS, "duckdb": "duckdb", "file": "dask"}
@@ -37,6 +38,7 @@ VIEWS = {"user": "user_id", "item": "item_id"}
 NUM_FEATURES = 3
 DAY_US = 86_400_000_000
 FILE_STORE_BYTES_A_ROW = 20_000
+GOAL = 20.0
 
 
 def main() -> None:
@@ -66,6 +68,7 @@ def main() -> None:
             cpu = [pair[1]["cpu_s"] / pair[0]["cpu_s"] for pair in pairs]
             print(f"  ours is {median(ratios):.1f}x faster ({min(ratios):.1f}-{max(ratios):.1f}), ", end="")
             print(f"{median(cpu):.1f}x in CPU seconds", flush=True)
+            give("point-in-time join", f"{args.rows:,} rows", f"Feast's {name} store", ratios, goal=GOAL)
             if any(pair[0]["missing"] or pair[0]["wrong"] for pair in pairs):
                 sys.exit("point_in_time: our store is not right")
 

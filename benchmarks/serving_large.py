@@ -25,10 +25,12 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from verdict import give
 
 from lorefuse.deploy.ports import free_ports
 
 TEXT_DIM, FULL_DIM, SEED = 64, 384, 0
+MIN_RECALL = 0.95
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def main() -> None:
             environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(folder.parent)])
             subprocess.run(build, env=environment, check=True)
             command = [sys.executable, str(folder / "serving_peers.py"), "--rounds", str(args.rounds)]
+            command += ["--catalogue", f"{num_items:,} items"]
             try:
                 subprocess.run([*command, "--seconds", str(args.seconds)], env=environment, check=True)
             finally:
@@ -71,6 +74,9 @@ def build_and_deploy(folder: str, num_items: int, num_users: int, num_rows: int)
     facts = Bundle.load(bundle_path).read_json("bundle.json")["parity"]
     recall = {name: value for name, value in facts.items() if "recall" in name or name.startswith("num_")}
     print(f"\n{num_items:,} items, {num_rows:,} interactions, {num_users:,} users", recall or "(one graph)")
+    if "recall_at_100" in facts:
+        recalls = [facts["recall_at_100"]]
+        give("recommend, recall@100", f"{num_items:,} items", "exact search", recalls, goal=MIN_RECALL, unit="found")
     start_s = time.perf_counter()
     deploy(bundle_path, path / "store", 1)
     print(f"deployed and verified in {time.perf_counter() - start_s:.0f} s", flush=True)

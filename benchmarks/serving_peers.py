@@ -14,42 +14,26 @@ Needs a deployed model: `make demo`. Runs on the loopback address alone.
 from __future__ import annotations
 
 import argparse
-import functools
 import http.client
-import json
 import os
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from peers.environment import FOLDER, PeerUnavailableError, peer_python
+from peers.environment import PeerUnavailableError
 from peers.load import Call, PerfAnalyzer, measure
+from peers.servers import BARE, FASTAPI, OURS, connect, user_ids
+from verdict import give, spread
 
-from lorefuse.client import Client
-from lorefuse.contract import Tensor
-from lorefuse.deploy.deploy import DEPLOYED_FILE, up
-from lorefuse.deploy.ports import free_ports
+from lorefuse.deploy.deploy import up
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.onnx import open_session
-from lorefuse.export.repository import MODEL_FILE, REFERENCE_FILE
-from lorefuse.export.served import retrieves
-from lorefuse.export.signature import CATALOGUE_RANKER, DIRECT, FEATURES
 
-K, START_TIMEOUT_S = 10, 600
-OURS, BARE, LOADED = "Lorefuse, gRPC", "bare onnxruntime", "Lorefuse, by perf_analyzer"
-FASTAPI = {
-    "torch+feast": ("FastAPI + torch + Feast SDK", "torch", "feast"),
-    "onnx+feast": ("FastAPI + onnxruntime + Feast SDK", "onnxruntime", "feast"),
-    "onnx+reader": ("FastAPI + onnxruntime + our reader", "onnxruntime", "reader"),
-}
-PYTRITON = "pytriton's callable"
+LOADED = "Lorefuse, by perf_analyzer"
+AHEAD = 1.0
 Row = dict[str, float]
 
 
@@ -59,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of requests to each server in a round")
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--catalogue", default="the demo's items", help="its name in the verdict")
     parser.add_argument("--peers", nargs="*", choices=[*FASTAPI, "pytriton"], default=[*FASTAPI, "pytriton"])
     args = parser.parse_args()
     supervisor = Supervisor()
@@ -70,8 +55,8 @@ def main() -> None:
     start_s, load = time.perf_counter(), os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-            makers = _makers(stack, supervisor, int(version), args.peers, Path(scratch))
-            users = _user_ids(supervisor, int(version))
+            makers = connect(stack, supervisor, int(version), args.peers, Path(scratch))
+            users = user_ids(supervisor, int(version))
             _check_equal(makers, users)
             for num_clients in args.clients:
                 rounds = [
@@ -79,6 +64,7 @@ def main() -> None:
                     for _ in range(args.rounds)
                 ]
                 _print(rounds, num_clients)
+                _give(rounds, num_clients, args.catalogue)
             if BARE in makers:
                 _print_in_turn([_in_turn(makers, users, args.seconds) for _ in range(args.rounds)])
     finally:
@@ -86,101 +72,6 @@ def main() -> None:
             supervisor.stop()
     print(f"\n{len(os.sched_getaffinity(0))} cores, load {load:.1f} before, {os.getloadavg()[0]:.1f} after", end="; ")
     print(f"{args.rounds} rounds of {args.seconds:g} s, {time.perf_counter() - start_s:.0f} s in all")
-
-
-def _makers(
-    stack: ExitStack, supervisor: Supervisor, version: int, peers: list[str], scratch_path: Path
-) -> dict[str, Callable[[], Call]]:
-    """Start the peers; return name → what makes a connection for a thread: user → ids of the top ten."""
-    sources = json.loads((supervisor.serve_path / DEPLOYED_FILE).read_text("utf-8"))
-    folder_path = supervisor.repository_path / DIRECT / str(version)
-    client = stack.enter_context(Client(supervisor.url))
-    makers: dict[str, Callable[[], Call]] = {
-        OURS: lambda: lambda user: [item.item_id for item in client.recommend(user, K).items]
-    }
-    if not retrieves(supervisor.repository_path, version):
-        makers = {BARE: lambda: _bare(supervisor, version), **makers}
-    for name in peers:
-        ports = free_ports()
-        command = ["--version-folder", str(folder_path)]
-        try:
-            if name == "pytriton":
-                command += [f"--{kind}-port={getattr(ports, kind)}" for kind in ("grpc", "http", "metrics")]
-                python_path, url = peer_python("pytriton"), f"http://127.0.0.1:{ports.http}/v2/models/recommend/ready"
-                stack.enter_context(_server(python_path, "pytriton", command, url, scratch_path))
-                peer_client = stack.enter_context(Client(f"127.0.0.1:{ports.grpc}"))
-                makers[PYTRITON] = functools.partial(_of_client, peer_client)
-                continue
-            title, score, features = FASTAPI[name]
-            command += ["--port", str(ports.http), "--score", score, "--features", features]
-            command += ["--bundle", sources["bundle_path"], "--store", sources["store_path"]]
-            url = f"http://127.0.0.1:{ports.http}/recommend/1"
-            stack.enter_context(_server(Path(sys.executable), "fastapi", command, url, scratch_path))
-            makers[title] = functools.partial(_http, ports.http)
-        except PeerUnavailableError as error:
-            print(f"{name}: SKIPPED, {error}")
-    return makers
-
-
-def _of_client(client: Client) -> Call:
-    return lambda user: [item.item_id for item in client.recommend(user, K).items]
-
-
-def _http(port: int) -> Call:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-
-    def call(user: str) -> list[str]:
-        connection.request("GET", f"/recommend/{user}?k={K}")
-        answer: list[str] = json.loads(connection.getresponse().read())["item_id"]
-        return answer
-
-    return call
-
-
-def _bare(supervisor: Supervisor, version: int) -> Call:
-    from safetensors.numpy import load_file
-
-    folder_path = supervisor.repository_path / CATALOGUE_RANKER / str(version)
-    session, outputs = open_session(folder_path / MODEL_FILE), [Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value]
-    reference = load_file(str(folder_path / REFERENCE_FILE))
-    inputs = {name: array[:1] for name, array in reference.items() if name not in outputs}
-    return lambda user: session.run(outputs, inputs)
-
-
-@contextmanager
-def _server(python_path: Path, name: str, arguments: list[str], url: str, scratch_path: Path) -> Iterator[None]:
-    """Run a peer's server until the block ends."""
-    log_path = scratch_path / f"{len(list(scratch_path.iterdir()))}.log"
-    paths = [str(FOLDER), *([str(FOLDER.parents[1])] if name == "fastapi" else [])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    if name == "pytriton":  # its stub must meet the libpython of its own interpreter
-        environment["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
-    with log_path.open("wb") as log:
-        command = [str(python_path), str(FOLDER / f"{name}_runner.py"), *arguments]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    try:
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > end_s:
-                raise PeerUnavailableError(f"its server did not start: {log_path.read_text('utf-8')[-800:]}")
-            time.sleep(0.3)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (http on the loopback address)
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def _user_ids(supervisor: Supervisor, version: int) -> list[str]:
-    path = supervisor.repository_path / FEATURES / str(version) / "features.json"
-    return list(dict(json.loads(path.read_text("utf-8"))["user_fields"])["user_id"])[:500]
 
 
 def _check_equal(makers: dict[str, Callable[[], Call]], users: list[str]) -> None:
@@ -270,9 +161,14 @@ def _print(rounds: list[dict[str, Row]], num_clients: int) -> None:
         print(f"{name:36}{figures}   {spread(to_base):20} {spread(faster):22}  {spread(tail)}", flush=True)
 
 
-def spread(ratios: list[float]) -> str:
-    """Return median and range."""
-    return f"{median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}]"
+def _give(rounds: list[dict[str, Row]], num_clients: int, catalogue: str) -> None:
+    case = f"{catalogue}, {num_clients} client{'s' if num_clients > 1 else ''}"
+    for name in rounds[0]:
+        if name in (OURS, BARE, LOADED) or not all(name in row for row in rounds):
+            continue
+        rates = [row[OURS]["requests_per_s"] / row[name]["requests_per_s"] for row in rounds]
+        give("recommend, requests/s", case, name, rates, goal=AHEAD)
+        give("recommend, p99", case, name, [row[name]["p99_ms"] / row[OURS]["p99_ms"] for row in rounds], goal=AHEAD)
 
 
 if __name__ == "__main__":

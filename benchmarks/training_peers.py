@@ -25,10 +25,12 @@ from peers.environment import PeerUnavailableError
 from peers.interchange import keep_train_rows, write_movielens, write_synthetic
 from peers.protocol import TRAIN, Job, Rows, Timed, Work
 from peers.worker import OURS, Worker
+from verdict import give, spread
 
 from lorefuse.errors import LorefuseError
 
 PEERS = {"deepfm": ("fuxictr", "deepctr_torch", "widedeep"), "dcn_v2": ("fuxictr", "deepctr_torch")}
+GOALS = {"fuxictr": 2.0, "deepctr_torch": 3.0, "widedeep": 4.0}
 WAYS: tuple[Work, ...] = ("own", "steps")
 
 
@@ -101,6 +103,8 @@ def compare(folder_path: Path, job: Job, peers: list[str], repeats: int) -> None
     for (name, way), pairs in theirs.items():
         label = f"{name}, {'own loop and loader' if way == 'own' else 'steps on ready tensors'}"
         wall, cpu = ([peer[n] / mine[n] for mine, peer in pairs] for n in (0, 1))
+        case = f"{job.family}, batch {job.batch_size}, {job.num_threads} thread{'s' if job.num_threads > 1 else ''}"
+        give("training", case, label, wall, goal=GOALS[name])
         print(f"{label:34}{rates([peer for _, peer in pairs], num_rows)}  {spread(wall)}  ({spread(cpu)})", flush=True)
 
 
@@ -108,11 +112,6 @@ def rates(times: list[Timed], num_rows: int) -> str:
     """Return median rows per second and per CPU second."""
     wall, cpu = (median(time[n] for time in times) for n in (0, 1))
     return f"{num_rows / wall:>8,.0f}  {num_rows / cpu:>10,.0f}"
-
-
-def spread(ratios: list[float]) -> str:
-    """Return median and range."""
-    return f"{median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}]"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Same rows (MovieLens-100K, 8 fields), DeepFM, batch size, patience, search space
 (Optuna's TPE) and number of trials; one thread. Ours is `lorefuse.tuning.study.tune` with pruning; the peer is a plain
 Optuna loop around FuxiCTR's own `fit` in one process that stays, which is kinder than its own tuner (a process a
 trial). FuxiCTR's loop calls nobody between epochs, so nothing can prune it. A round is a study of each; where the peer
-runs fewer trials than ours, its time is scaled to as many. The best trial of ours is trained once more for its AUC,
-which is not timed, nor is the peer's scoring of the validation rows.
+runs fewer trials than ours, its time is scaled to as many. Between studies both train single epochs in turn, which
+gives the training ratio that tuning must win on top of. The best trial of ours is trained once more for its AUC, which
+is not timed, nor is the peer's scoring of the validation rows.
 
     python benchmarks/tuning_peers.py [--trials 30] [--peer-trials 6] [--rounds 2] [--at-a-time 1]
 """
@@ -23,6 +24,7 @@ from peers.environment import PeerUnavailableError
 from peers.interchange import write_movielens
 from peers.protocol import VALIDATION, Job, Rows, Timed
 from peers.worker import OURS, Worker
+from verdict import give, spread
 
 from lorefuse.errors import LorefuseError
 from lorefuse.training.row_metrics import auc, logloss
@@ -31,6 +33,9 @@ from lorefuse.tuning.space import RANGES
 PEER = "fuxictr"
 SPACE = {name: RANGES[name] for name in ("learning_rate", "dropout")}
 """Both libraries mean the same by these; penalties differ (decoupled decay here, a term of the loss there)."""
+ON_TOP = 2.0
+"""The goal, as a multiple of the training ratio."""
+EPOCHS_A_ROUND = 3
 
 
 def main() -> None:
@@ -48,15 +53,27 @@ def main() -> None:
         try:
             write_movielens(folder_path)
             with Worker(OURS, folder_path, job) as ours, Worker(PEER, folder_path, job) as peer:
-                rounds = [compare(ours, peer, Rows.load(folder_path), args, seed) for seed in range(args.rounds)]
+                rounds, epochs = [], []
+                for seed in range(args.rounds):
+                    epochs += [training_ratio(ours, peer) for _ in range(EPOCHS_A_ROUND)]
+                    rounds.append(compare(ours, peer, Rows.load(folder_path), args, seed))
         except (LorefuseError, PeerUnavailableError) as error:
             print(f"tuning_peers: SKIPPED, {error}")
             return
     for name, of in (("wall time", 0), ("CPU time", 1)):
         ratios = [ratio[of] for ratio, _ in rounds]
-        print(f"ours is faster by, {name}: {median(ratios):.2f}x [{min(ratios):.2f}-{max(ratios):.2f}]")
+        training = [ratio[of] for ratio in epochs]
+        print(f"ours is faster by, {name}: {spread(ratios)}; one epoch alone {spread(training)}")
+        goal = ON_TOP * median(training)
+        give("tuning", f"{args.trials} trials of DeepFM, {name}", f"Optuna over {PEER}", ratios, goal=goal)
     values = np.array([scores for _, scores in rounds])
     print(f"best validation AUC, mean over rounds: ours {values[:, 0].mean():.4f}, {PEER} {values[:, 1].mean():.4f}")
+
+
+def training_ratio(ours: Worker, peer: Worker) -> Timed:
+    """Train an epoch of each; return the ratios of wall and CPU time."""
+    mine, theirs = ours.epoch("own"), peer.epoch("own")
+    return theirs[0] / mine[0], theirs[1] / mine[1]
 
 
 def compare(

@@ -115,21 +115,24 @@ def _content(
     }
 
 
-def render(template: str, content: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+def render(
+    template: str, content: Mapping[str, Any], figures: Mapping[str, Any], *, templates_path: Path | None = None
+) -> str:
     """Return a page of this folder's templates, whole in one file: figures, styles and plotly inside.
 
     Args:
         template: e.g. ``report.html.j2``.
         content: What the template reads.
         figures: Plots as plotly's JSON, by the name that ``data-figure`` asks for.
+        templates_path: A folder of further templates, which may include this folder's styles and scripts.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(
-        loader=PackageLoader("lorefuse.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    further = [] if templates_path is None else [FileSystemLoader(templates_path)]
+    loader = ChoiceLoader([PackageLoader("lorefuse.report", "."), *further])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     # "</script>" inside a title would end the script: "<" stands as an escape in the JSON.
     figures_json = json.dumps(figures).replace("<", "\\u003c")
     return environment.get_template(template).render(
