@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
+ENOUGH_TOKENS, MIN_FILL = 256, 0.875
+"""Products of fewer rows than the first are slower; above it, rows shorter than this share of the longest wait."""
 
 
 @dataclass
@@ -155,33 +157,42 @@ class Encoder:
 def pack(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.int64]]:
     """Group rows of similar length, longest first, so that rows × longest stays within a budget.
 
-    A row above the budget stands alone. Longest first: the largest batch shows at once whether memory suffices, and
-    threads end together.
+    A row above the budget stands alone, and a batch of some size takes in no rows that would be padded by much. Longest
+    first: the largest batch shows at once whether memory suffices, and threads end together.
 
     Example:
         >>> [rows.tolist() for rows in pack(np.array([5, 1, 2, 9]), 6)]
         [[3], [0], [2, 1]]
     """
     order = np.argsort(-lengths, kind="stable")
+    shortness = -lengths[order]
     batches, start = [], 0
     while start < len(order):
-        count = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
+        longest = max(1, -int(shortness[start]))
+        count = max(1, tokens_per_batch // longest)
+        num_similar = int(np.searchsorted(shortness, -MIN_FILL * longest, side="right")) - start
+        count = min(count, max(num_similar, -(-ENOUGH_TOKENS // longest)))
         batches.append(order[start : start + count])
         start += count
     return batches
 
 
-def load_encoder(config: EmbeddingConfig) -> Encoder:
+def load_encoder(config: EmbeddingConfig, *, plain: bool = False) -> Encoder:
     """Load an encoder; weights come from safetensors alone, and no code of the model's author is run.
 
     The last one loaded is kept, so that single new texts are encoded without loading again.
+
+    Args:
+        config: Which one, and how.
+        plain: With torch's own layers, for what reads them (an export); otherwise layers of `packed`, if they are
+            faster here.
 
     Raises:
         ConfigError: No such encoder, device or kind of model.
         ArtifactError: The folder holds no safetensors weights, or they do not fit.
         UnreachableError: The hub does not answer and the model is not cached.
     """
-    model, tokenizer = _load_once(resolve(config), config.dtype, config.device)
+    model, tokenizer = _load_once(resolve(config), config.dtype, config.device, plain)
     encoder = Encoder(model, tokenizer, config)
     if encoder.max_tokens < config.max_tokens:
         _log.warning("%s reads %d tokens, not %d: longer texts are cut", config.encoder, *_limits(encoder))
@@ -193,5 +204,8 @@ def _limits(encoder: Encoder) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:
-    return load_model(source, dtype, device)
+def _load_once(source: EncoderSource, dtype: str, device: str, plain: bool) -> tuple[Any, Any]:
+    from lorefuse.embedding.packed import pack_linear
+
+    model, tokenizer = load_model(source, dtype, device)
+    return model if plain else pack_linear(model), tokenizer

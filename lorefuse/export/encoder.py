@@ -52,7 +52,7 @@ def _export(config: EmbeddingConfig, out_path: Path) -> None:
     from lorefuse.embedding.encoder import load_encoder
 
     # Arithmetic on the CPU, as served.
-    encoder = load_encoder(config.model_copy(update={"device": "cpu", "facets": ()}))
+    encoder = load_encoder(config.model_copy(update={"device": "cpu", "facets": ()}), plain=True)
     backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ConfigError(

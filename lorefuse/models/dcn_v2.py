@@ -12,6 +12,7 @@ from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.kernels import crosses
 from lorefuse.models.layers import mlp
 from lorefuse.models.ranker import Side
+from lorefuse.products import Dense
 
 
 class CrossLayer(nn.Module):
@@ -33,9 +34,9 @@ class CrossLayer(nn.Module):
 
     def __init__(self, width: int, rank: int = 0) -> None:
         super().__init__()
-        self.weight: nn.Module = nn.Linear(width, width)
+        self.weight: nn.Module = Dense(width, width)
         if rank:
-            self.weight = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width))
+            self.weight = nn.Sequential(Dense(width, rank, bias=False), Dense(rank, width))
 
     def forward(self, first_BW: Tensor, last_BW: Tensor) -> Tensor:
         """Cross the first input with the last layer's output, both (B, W)."""

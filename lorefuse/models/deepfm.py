@@ -16,6 +16,7 @@ from lorefuse.models.field_ranker import FieldRanker, Front, Parts
 from lorefuse.models.kernels import sum_and_pairs
 from lorefuse.models.layers import ReluDropout
 from lorefuse.models.ranker import Side
+from lorefuse.products import Dense
 
 
 class DeepFM(FieldRanker):
@@ -48,10 +49,10 @@ class DeepFM(FieldRanker):
         super().__init__(spec, **front)
         self.user_width = self.num_user_fields * self.embedding_dim + len(spec.user_numeric)
         self.item_width = self.num_item_fields * self.embedding_dim + len(spec.item_numeric)
-        self.first = nn.Linear(self.user_width + self.item_width + self.num_facets, hidden_dims[0])
+        self.first = Dense(self.user_width + self.item_width + self.num_facets, hidden_dims[0])
         layers: list[nn.Module] = [ReluDropout(dropout)]
         for width_in, width_out in itertools.pairwise(hidden_dims):
-            layers += [nn.Linear(width_in, width_out), ReluDropout(dropout)]
+            layers += [Dense(width_in, width_out), ReluDropout(dropout)]
         self.rest = nn.Sequential(*layers, nn.Linear(hidden_dims[-1], 1))
 
     def encode_user(

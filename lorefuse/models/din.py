@@ -19,6 +19,7 @@ from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
 from lorefuse.models.layers import NumericScaler, mlp, unit_length
 from lorefuse.models.ranker import Side, as_inputs
+from lorefuse.products import Dense, linear
 
 _NUM_FITTED = 50_000
 """Train rows that the scaling of the match scalars is fitted on."""
@@ -40,16 +41,16 @@ class TargetAttention(nn.Module):
     def __init__(self, width: int, hidden_dim: int = 36) -> None:
         super().__init__()
         self.width = width
-        self.first, self.last = nn.Linear(4 * width, hidden_dim), nn.Linear(hidden_dim, 1)
+        self.first, self.last = Dense(4 * width, hidden_dim), nn.Linear(hidden_dim, 1)
 
     def forward(self, past_BLW: Tensor, candidate_BW: Tensor, present_BL: Tensor) -> Tensor:
         """Return the weighted sum, (B, W); padding has no weight."""
         # The first layer is linear, so its four blocks are applied apart: what depends on the candidate alone is
         # computed once a row rather than once a past item, and the four-fold input is never written down.
         of_past, of_asked, of_difference, of_product = torch.split(self.first.weight, self.width, dim=1)
-        hidden_BLH = nn.functional.linear(past_BLW, of_past + of_difference)
-        hidden_BLH = hidden_BLH + nn.functional.linear(past_BLW * candidate_BW.unsqueeze(1), of_product)
-        asked_BH = nn.functional.linear(candidate_BW, of_asked - of_difference, self.first.bias)
+        hidden_BLH = linear(past_BLW, of_past + of_difference)
+        hidden_BLH = hidden_BLH + linear(past_BLW * candidate_BW.unsqueeze(1), of_product)
+        asked_BH = linear(candidate_BW, of_asked - of_difference, self.first.bias)
         weight_BL = self.last(torch.sigmoid(hidden_BLH + asked_BH.unsqueeze(1))).squeeze(2) * present_BL
         summed_BW: Tensor = (weight_BL.unsqueeze(2) * past_BLW).sum(1)
         return summed_BW

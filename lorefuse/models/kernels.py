@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.models.draws import whole_batch
+from lorefuse.products import product
 
 _LEVELS = 1 << 16
 """Random numbers of dropout have 16 bits, so its share is rounded to 1 / 65,536."""
@@ -67,7 +68,7 @@ class _Crosses(torch.autograd.Function):
         weights = weights_and_biases[::2]
         lasts, gates = [first_BW], []
         for weight, bias in zip(weights, weights_and_biases[1::2], strict=True):
-            gates.append(torch.addmm(bias, lasts[-1], weight.T))
+            gates.append(product(lasts[-1], weight, bias))
             lasts.append(torch.addcmul(lasts[-1], first_BW, gates[-1]))
         ctx.save_for_backward(*lasts[:-1], *gates, *weights)
         return lasts[-1]
@@ -82,8 +83,8 @@ class _Crosses(torch.autograd.Function):
         for last_BW, gate_BW, weight in zip(*map(reversed, (lasts, gates, weights)), strict=True):
             grad_gate_BW = grad_BW * first_BW
             grad_first_BW.addcmul_(grad_BW, gate_BW)
-            found = [grad_gate_BW.T @ last_BW, grad_gate_BW.sum(0), *found]
-            grad_BW = torch.addmm(grad_BW, grad_gate_BW, weight)
+            found = [product(grad_gate_BW.T, last_BW.T), grad_gate_BW.sum(0), *found]
+            grad_BW = product(grad_gate_BW, weight.T).add_(grad_BW)
         return grad_first_BW.add_(grad_BW), *found
 
 

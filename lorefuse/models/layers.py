@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lorefuse.features.spec import CategoricalField, MultiField
 from lorefuse.models.draws import whole_batch
 from lorefuse.models.kernels import lookup, relu_dropout, split_first
+from lorefuse.products import Dense
 
 MAX_SIGMAS = 5.0
 """Standardised values beyond this are cut, so that no odd row can dominate a batch."""
@@ -152,7 +153,7 @@ def mlp(width_in: int, hidden_dims: Sequence[int], dropout: float) -> nn.Sequent
     """Return linear layers with ReLU and dropout after each; the output is as wide as the last of `hidden_dims`."""
     layers: list[nn.Module] = []
     for width_from, width_to in itertools.pairwise((width_in, *hidden_dims)):
-        layers += [nn.Linear(width_from, width_to), ReluDropout(dropout)]
+        layers += [Dense(width_from, width_to), ReluDropout(dropout)]
     return nn.Sequential(*layers)
 
 

@@ -1,0 +1,114 @@
+"""Products of matrices on a CPU, by whichever of torch's two libraries is faster here.
+
+torch computes float32 layers with MKL, which uses half of the width of an AVX-512 core that is not Intel's; oneDNN,
+which torch carries too (for bfloat16, and for compiled graphs), uses all of it. On an AMD EPYC with AVX-512 it was 2.3
+times as fast; with AVX2 alone both are even. So the two are timed once in a process, and oneDNN is taken where it is
+clearly ahead. Numbers differ in the last bits, as between any two CPUs.
+
+Suffixes: ``B`` rows, ``K`` columns of the input, ``N`` columns of the output.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MIN_SPEEDUP = 1.3
+"""oneDNN must be ahead by as much: where both are even noise must not decide, or no run would repeat another."""
+MIN_MULTIPLICATIONS = 2_000_000
+"""Below, oneDNN's 10 µs a call are more than what it saves."""
+_ROUNDS, _SIZE = 9, (256, 384, 384)
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Return whether oneDNN's products are faster in this process; takes some 20 ms the first time."""
+    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not is_there or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    num_rows, width, num_columns = _SIZE
+    values, weight = torch.ones(num_rows, width), torch.ones(num_columns, width)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    with torch.inference_mode():
+        for _ in range(_ROUNDS + 1):  # the first round warms up
+            for onednn, times in seconds.items():
+                start_s = time.perf_counter()
+                _onednn(values, weight) if onednn else torch.nn.functional.linear(values, weight)
+                times.append(time.perf_counter() - start_s)
+    return min(seconds[False][1:]) > MIN_SPEEDUP * min(seconds[True][1:])
+
+
+def product(values_BK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """Return ``values @ weight.T + bias``, (B, N), without a gradient.
+
+    Args:
+        values_BK: Any strides, so a transposed view costs no copy.
+        weight_NK: The same.
+        bias_N: Added to every row; null: nothing is.
+    """
+    size = values_BK.shape[0] * weight_NK.numel()
+    if size >= MIN_MULTIPLICATIONS and _is_for_onednn(values_BK) and onednn_is_faster():
+        return _onednn(values_BK, weight_NK, bias_N)
+    return torch.nn.functional.linear(values_BK, weight_NK, bias_N)
+
+
+def linear(values: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """Return ``functional.linear(values, weight, bias)``, with its gradients.
+
+    Args:
+        values: (..., K). Other devices and types take torch's own way, as do autocast and the tracing of a graph.
+        weight_NK: float32.
+        bias_N: float32.
+    """
+    if values.ndim < 2 or not _is_for_onednn(values) or not onednn_is_faster():
+        return torch.nn.functional.linear(values, weight_NK, bias_N)
+    values_BK = values if values.ndim == 2 else values.flatten(0, -2)
+    if torch.is_grad_enabled():
+        found_BN: Tensor = _Linear.apply(values_BK, weight_NK, bias_N)  # type: ignore[no-untyped-call]
+    else:
+        found_BN = product(values_BK, weight_NK, bias_N)
+    return found_BN if values.ndim == 2 else found_BN.view(*values.shape[:-1], -1)
+
+
+class Dense(nn.Linear):
+    """`torch.nn.Linear` by `linear`: the same weights under the same names."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the layer's output, (..., N)."""
+        return linear(input, self.weight, self.bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values_BK: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+        ctx.save_for_backward(values_BK, weight_NK)
+        return product(values_BK, weight_NK, bias_N)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        values_BK, weight_NK = ctx.saved_tensors
+        (grad_BN,), (of_values, of_weight, of_bias) = grads, ctx.needs_input_grad
+        return (
+            product(grad_BN, weight_NK.T) if of_values else None,
+            product(grad_BN.T, values_BK.T) if of_weight else None,
+            grad_BN.sum(0) if of_bias else None,
+        )
+
+
+def _is_for_onednn(values: Tensor) -> bool:
+    """Autocast chooses a type by itself; a graph for export must hold operators that ONNX knows."""
+    return (
+        values.device.type == "cpu"
+        and values.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _onednn(values: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight_NK, bias_N, "none", [], "")
+    return found
