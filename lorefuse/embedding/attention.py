@@ -74,8 +74,8 @@ def _by_products(
     if mask is not None and mask.dtype != torch.bool:
         return None
     scaling = options.get("scaling")
-    scores_BHTT = torch.matmul(query, key.transpose(2, 3))
-    scores_BHTT.mul_(query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores_BHTT = torch.matmul(scaled, key.transpose(2, 3))
     lowest, highest = torch.aminmax(scores_BHTT)
     if not -MAX_SCORE < float(lowest) <= float(highest) < MAX_SCORE:
         return None
