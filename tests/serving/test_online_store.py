@@ -101,3 +101,97 @@ def test_a_store_without_a_view_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_bytes(b"not a database, but long enough to look at" * 40)
     with pytest.raises(online_store.OnlineStoreError, match="not an online store"):
         online_store.OnlineStore(str(tmp_path / "broken.db"), "lorefuse", {"user_stats": []})
+
+
+FEATURES: dict[str, object] = {
+    "number": 0.5,
+    "nothing": None,
+    "empty": "",
+    "word": "Füße",
+    "texts": ["a", "", "b\n" * 80],
+    "vector": np.arange(40, dtype=np.float32),
+}
+KINDS = {float: "float_val", str: "string_val", list: "string_list_val", np.ndarray: "float_list_val"}
+FEW_AND_MANY = pytest.mark.parametrize("num_entities", [1, online_store.FEW, online_store.FEW + 1, 100])
+
+
+def cell(value: object) -> bytes:
+    if value is None:
+        return b""
+    kind = KINDS[type(value)]
+    return Value(**{kind: {"val": value} if kind.endswith("list_val") else value}).SerializeToString()
+
+
+def written(path: Path, rows: list[tuple[bytes, str, object]], encoding: str = "UTF-8") -> ModuleType:
+    """A store of one view, `facts`, that holds rows of (key, name, serialized value)."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute(
+            "CREATE TABLE p_facts (entity_key BLOB, feature_name TEXT, value BLOB, "
+            "PRIMARY KEY (entity_key, feature_name))"
+        )
+        connection.executemany("INSERT INTO p_facts VALUES (?, ?, ?)", rows)
+    return online_store.OnlineStore(str(path), "p", {"facts": [*FEATURES, "a,b"]})
+
+
+def entities(number: int, features: dict[str, object]) -> list[tuple[bytes, str, object]]:
+    keys = online_store.entity_keys("id", [f"u{n}" for n in range(number)])
+    return [(key, name, cell(value)) for name, value in features.items() for key in keys]
+
+
+def assert_same(found: dict[str, object], features: dict[str, object]) -> None:
+    expected = {name: value for name, value in features.items() if value is not None}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)  # type: ignore[arg-type]
+
+
+@FEW_AND_MANY
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16"])
+def test_entities_come_back(tmp_path: Path, num_entities: int, encoding: str) -> None:
+    store = written(tmp_path / "s.db", entities(num_entities, {**FEATURES, "not asked for": 2.0}), encoding)
+    assert store.joins == (encoding == "UTF-8")
+    ids = [f"u{n}" for n in reversed(range(num_entities))]
+    *found, unknown, again = store.read("id", [*ids, "nobody", ids[0]])
+    assert unknown == {}
+    for features in [*found, again]:
+        assert_same(features, FEATURES)
+
+
+@FEW_AND_MANY
+def test_values_that_look_like_what_stands_between_them_come_back(tmp_path: Path, num_entities: int) -> None:
+    separator = online_store.SEPARATOR
+    vector = np.frombuffer(separator * 2, np.float32)
+    features = {"a,b": 2.0, "number": 1.0, "vector": vector, "word": "x,y"}
+    store = written(tmp_path / "s.db", entities(num_entities, features) + entities(1, {"empty": ""}))
+    found = store.read("id", [f"u{n}" for n in range(num_entities)])
+    for number, answer in enumerate(found):
+        assert_same(answer, features | ({"empty": ""} if number == 0 else {}))
+    # One that could overlap another might be found in its place.
+    assert not any(separator.endswith(separator[:size]) for size in range(1, len(separator)))
+
+
+@FEW_AND_MANY
+@pytest.mark.parametrize(
+    "damaged", [None, "abcde", 7, b"\x35\x00", b"\x12\x05abc", Value(int64_val=3).SerializeToString()]
+)
+def test_damage_in_one_value_is_an_error(tmp_path: Path, num_entities: int, damaged: object) -> None:
+    rows = entities(num_entities, {"number": 1.0, "word": "w"})
+    rows[-1] = (*rows[-1][:2], damaged)
+    store = written(tmp_path / "s.db", rows)
+    with pytest.raises(online_store.OnlineStoreError, match=r"a value (is damaged|has the type number 4)"):
+        store.read("id", [f"u{n}" for n in range(num_entities)])
+    only = written(tmp_path / "t.db", [(rows[0][0], "word", damaged)])
+    with pytest.raises(online_store.OnlineStoreError, match=r"a value (is damaged|has the type number 4)"):
+        only.read("id", [f"u{n}" for n in range(num_entities)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 128, 129, 130, 131, 16_383, 16_384, 16_390, 2_097_152])
+def test_heads_are_what_protobuf_writes(size: int) -> None:
+    text = Value(string_val="x" * size).SerializeToString()
+    assert text == online_store._heads(len(text))[2] + b"x" * size
+    vector = np.ones(1 + size // 4, np.float32)
+    floats = Value(float_list_val=FloatList(val=vector)).SerializeToString()
+    assert floats == online_store._heads(len(floats))[1] + vector.tobytes()
+    texts = Value(string_list_val=StringList(val=["x" * size])).SerializeToString()
+    assert texts.startswith(online_store._heads(len(texts))[0])

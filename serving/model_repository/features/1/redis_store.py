@@ -14,7 +14,7 @@ import sys
 import time
 
 import redis
-from online_store import OnlineStoreError, OnlineStoreUnavailableError, entity_key, parse_value
+from online_store import OnlineStoreError, OnlineStoreUnavailableError, entity_keys, parse_value
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -96,8 +96,8 @@ class RedisStore:
         try:
             with self.connection.pipeline(transaction=False) as pipe:
                 pipe.exists(self.mark)
-                for entity_id in entity_ids:
-                    pipe.hmget(entity_key(key, entity_id) + self.suffix, self.fields)
+                for entity in entity_keys(key, entity_ids):
+                    pipe.hmget(entity + self.suffix, self.fields)
                 filled, *rows = pipe.execute()
         except redis.RedisError as error:
             self.rest_until_s = time.monotonic() + PAUSE_S
