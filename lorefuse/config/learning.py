@@ -38,6 +38,11 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the products of matrices in a step (autocast); weights and sums stay float32."
     )
+    compiled: bool = Field(
+        False,
+        description="Compile the step (torch.compile; CUDA graphs on a GPU, which was never measured). On a CPU steps "
+        "were slower.",
+    )
     seed: int = Field(0, ge=0, description="Initialisation and shuffling.")
 
 

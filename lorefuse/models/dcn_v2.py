@@ -89,8 +89,8 @@ class DCNV2(FieldRanker):
         return both_B
 
     def _crossed(self, first_BW: Tensor) -> Tensor:
-        fused = self.training and not self.cross_rank and not torch.is_autocast_enabled(first_BW.device.type)
-        if fused and len(self.crosses):
+        plain = torch.compiler.is_compiling() or torch.is_autocast_enabled(first_BW.device.type)
+        if self.training and not plain and not self.cross_rank and len(self.crosses):
             return crosses(first_BW, self.crosses)
         last_BW = first_BW
         for layer in self.crosses:

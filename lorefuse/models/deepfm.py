@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
-from lorefuse.models.kernels import sum_and_pairs
+from lorefuse.models.kernels import plain_sum_and_pairs, sum_and_pairs
 from lorefuse.models.layers import ReluDropout
 from lorefuse.models.ranker import Side
 from lorefuse.products import Dense
@@ -86,7 +86,7 @@ class DeepFM(FieldRanker):
 
     def _half(self, parts: Parts, columns: slice, numerics: slice) -> Side:
         first_B, vectors_BFD, numeric_BP = parts
-        sum_BD, self_B = _sum_and_pairs(vectors_BFD)
+        sum_BD, self_B = plain_sum_and_pairs(vectors_BFD)
         flat = vectors_BFD.flatten(1)
         linear_B = first_B + self_B
         if numeric_BP is not None:
@@ -105,7 +105,7 @@ class DeepFM(FieldRanker):
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the FM term and the MLP from whole fields: what `cross` computes from halves."""
-        _, fm_B = sum_and_pairs(fields_BFD) if self.training else _sum_and_pairs(fields_BFD)
+        _, fm_B = sum_and_pairs(fields_BFD) if self.training else plain_sum_and_pairs(fields_BFD)
         num_user, num_item = len(self.spec.user_numeric), len(self.spec.item_numeric)
         user_BP, item_BP, interest_BV = torch.split(dense_BX, [num_user, num_item, self.num_facets], dim=1)
         user_BFD, item_BFD = fields_BFD[:, : self.num_user_fields], fields_BFD[:, self.num_user_fields :]
@@ -148,9 +148,3 @@ class DeepFM(FieldRanker):
     def _interest_weight(self) -> Tensor:
         """Columns of the first layer that read the interest scalars, shape (H, V)."""
         return self.first.weight[:, -self.num_facets :]
-
-
-def _sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
-    """`kernels.sum_and_pairs` in operations that can be exported."""
-    sum_BD = vectors_BFD.sum(1)
-    return sum_BD, 0.5 * (sum_BD.square() - vectors_BFD.square().sum(1)).sum(1)

@@ -1,7 +1,9 @@
 """Operations of the training step whose gradients are written by hand: the same numbers in fewer passes over memory.
 
-Each has a plain twin in the docstring, which layers use outside of training (so that graphs can be exported) and which
-the tests hold it to. Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``W`` = 1 + D columns of a table.
+Each has a plain twin in the docstring, which the tests hold it to. Layers use the twin outside of training, so that
+graphs can be exported, and a step that torch compiles (`training.compiled`) consists of the twins.
+
+Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``W`` = 1 + D columns of a table.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def lookup(index: Tensor, table: Tensor) -> Tensor:
         index: int64, any shape.
         table: (rows, W).
     """
-    if table.device.type != "cpu":  # `index_add_` sums in no fixed order there
+    if table.device.type != "cpu" or torch.compiler.is_compiling():  # `index_add_` sums in no fixed order on a GPU
         return torch.nn.functional.embedding(index, table)
     found: Tensor = _Lookup.apply(index, table)  # type: ignore[no-untyped-call]
     return found
@@ -128,6 +130,8 @@ def lookup(index: Tensor, table: Tensor) -> Tensor:
 
 def split_first(found_BFW: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``found[..., 0].sum(1)``, (B,), and ``found[..., 1:]``, (B, F, D), contiguous."""
+    if torch.compiler.is_compiling():
+        return found_BFW[..., 0].sum(1), found_BFW[..., 1:]
     parts: tuple[Tensor, Tensor] = _SplitFirst.apply(found_BFW)  # type: ignore[no-untyped-call]
     return parts
 
@@ -137,8 +141,16 @@ def sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Factorization Machines, Rendle, ICDM 2010, lemma 3.1.
     """
+    if torch.compiler.is_compiling():
+        return plain_sum_and_pairs(vectors_BFD)
     parts: tuple[Tensor, Tensor] = _SumAndPairs.apply(vectors_BFD)  # type: ignore[no-untyped-call]
     return parts
+
+
+def plain_sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `sum_and_pairs` does, by torch's own operations."""
+    sum_BD = vectors_BFD.sum(1)
+    return sum_BD, 0.5 * (sum_BD.square() - vectors_BFD.square().sum(1)).sum(1)
 
 
 def crosses(first_BW: Tensor, layers: Iterable[nn.Module]) -> Tensor:
@@ -165,5 +177,7 @@ def relu_dropout(values: Tensor, share: float) -> Tensor:
         values: float32, any shape, contiguous.
         share: Share that is dropped, 0 to 1, rounded to 1 / 65,536.
     """
+    if torch.compiler.is_compiling():
+        return torch.nn.functional.dropout(torch.relu(values), share)
     dropped: Tensor = _ReluDropout.apply(values, share)  # type: ignore[no-untyped-call]
     return dropped

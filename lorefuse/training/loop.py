@@ -80,6 +80,8 @@ def fit(
     average = WeightAverage(ranker, config.ema_decay)
     judged = average.ranker
     generator = torch.Generator().manual_seed(config.seed)
+    if config.compiled:  # after the average has copied the ranker: what is judged is not compiled
+        ranker.compile(mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)
     shared = Shared.joined(ranker, batches)
     draw = _order(training_set, train, config, generator)
     checkpoints = None
@@ -118,6 +120,7 @@ def fit(
                 checkpoints.save(run)
     ranker.load_state_dict(run.best_weights)
     ranker.eval()
+    ranker._compiled_call_impl = None
     history = run.history
     if history.epochs[history.best_epoch - 1].get("gate_saturated", 0.0) > COLLAPSED:
         _log.warning("the fusion's gates have collapsed: more than %.0f %% are open or shut for good", 100 * COLLAPSED)

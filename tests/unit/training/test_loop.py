@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -188,6 +189,27 @@ def test_bfloat16_learns_what_float32_does(device: str, model: dict[str, str]) -
         best[precision] = trained.validation_score
     assert best["bfloat16"] != best["float32"]
     assert best["bfloat16"] == pytest.approx(best["float32"], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("cpu", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")),
+        pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(NO_GPU[0], reason=NO_GPU[1])]),
+    ],
+)
+def test_a_compiled_step_gives_the_weights_of_a_plain_one(device: str) -> None:
+    """Without dropout, whose draws differ; the ranker that comes out is no longer a compiled one."""
+    training_set, weights = make_training_set(num_rows=600), []
+    model = {"family": "wide_deep", "dropout": 0.0, "id_dropout": 0.0}
+    section = small_config().model_validate({**CONFIG.model_dump(), "model": model}).model
+    for compiled in (False, True):
+        changed = CONFIG.training.model_copy(update={"compiled": compiled, "device": device, "max_epochs": 2})
+        ranker = train(training_set, section, changed).ranker
+        assert ranker._compiled_call_impl is None
+        weights.append(ranker.cpu().state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 @pytest.mark.gpu
