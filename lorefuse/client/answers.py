@@ -95,8 +95,9 @@ def recommend_inputs(
     inputs: dict[str, NDArray[Any]] = {
         "user_id": text_array(user_id),
         "k": np.array([[min(k, np.iinfo(np.int32).max)]], dtype=np.int32),
-        "exclude_seen": np.array([[exclude_seen]], dtype=np.bool_),
     }
+    if not exclude_seen:  # what the server does where nobody says: a tensor less to carry
+        inputs["exclude_seen"] = np.array([[False]], dtype=np.bool_)
     if candidates is not None:
         if isinstance(candidates, str):
             raise UsageError("candidates must be a list of item ids.", got=repr(candidates))

@@ -36,7 +36,7 @@ class Client:
     Args:
         url: gRPC address, ``host:port``; default: `LOREFUSE_TRITON_URL`.
         timeout_s: Deadline of a call, all its retries included.
-        max_retries: Tries after the first where the server is not there or its queue is full; nothing else is retried.
+        max_retries: Tries after the first where the server is not there, or a gateway refuses; nothing else is retried.
         tls: Certificates, where the server (or a gateway before it) speaks TLS.
 
     Raises:

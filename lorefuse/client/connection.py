@@ -103,7 +103,8 @@ class Target:
 class Attempts:
     """The tries of one call: exponential backoff with jitter, on UNAVAILABLE alone, within one deadline.
 
-    UNAVAILABLE says that the request was not begun (no connection, a full queue), so a second try cannot do it twice.
+    UNAVAILABLE says that the request was not begun (no connection, a gateway that refuses), so a second try cannot do
+    it twice.
     """
 
     def __init__(self, target: Target, timeout_s: float) -> None:

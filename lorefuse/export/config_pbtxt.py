@@ -15,8 +15,8 @@ CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
 ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
 _INSTANCES, _GPU_INSTANCES = {s.DIRECT: 2}, {s.CATALOGUE_RANKER: 2}
 """Of the models that have more than one: those that carry the load."""
-_MAX_QUEUE = 512
-"""Requests that may wait for one model; more are refused at once with UNAVAILABLE."""
+_SPARE_PRIORITY = 1_000_000
+"""An instance of `direct` after the first is given one request of so many while the first is free."""
 
 
 def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: bool = False) -> Any:
@@ -39,9 +39,24 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
         return config
     if gpu:
         group.kind = pb.ModelInstanceGroup.KIND_GPU
-    # No delay: what waits while an instance is busy is batched, and a lone request is never held up.
-    config.dynamic_batching.default_queue_policy.max_queue_size = _MAX_QUEUE
+    if signature.name == s.DIRECT:
+        _prefer_first(group, config)
+    # No delay: what waits while an instance is busy is batched, and a lone request is never held up. No bound or
+    # timeout of the queue either: with one, Triton 2.51 to 2.60 lets a request that finds all instances busy sleep up
+    # to half a second, unless another comes (its batcher is not told when an instance becomes free).
+    config.dynamic_batching.SetInParent()
     return config
+
+
+def _prefer_first(group: Any, config: Any) -> None:
+    """Split a group of instances, so that a lone client always meets the same process and finds its caches warm.
+
+    Triton takes turns otherwise. It heeds priorities where it was started with ``--rate-limit=execution_count``.
+    """
+    num_spare, group.count = group.count - 1, 1
+    group.rate_limiter.priority = 1
+    spare = config.instance_group.add(count=num_spare, kind=group.kind)
+    spare.rate_limiter.priority = _SPARE_PRIORITY
 
 
 def ensemble_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from lorefuse.errors import UsageError
 
 _DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "object": "BYTES"}
-_NUMPY_DTYPES = {triton: name for name, triton in _DTYPES.items()}
+_NUMPY_DTYPES = {triton: np.dtype(name) for name, triton in _DTYPES.items()}
+_TRITON_DTYPES = {dtype: triton for triton, dtype in _NUMPY_DTYPES.items()}
+_LENGTH = struct.Struct("<I")
 
 
 def triton_dtype(name: str, dtype: np.dtype[Any]) -> str:
@@ -20,7 +23,7 @@ def triton_dtype(name: str, dtype: np.dtype[Any]) -> str:
     Raises:
         UsageError: It is none that the served models use; `name` says whose it is.
     """
-    known = _DTYPES.get(str(dtype))
+    known = _TRITON_DTYPES.get(dtype)
     if known is None:
         raise UsageError(f"{name} has a dtype that no served model takes.", expected=", ".join(_DTYPES), got=str(dtype))
     return known
@@ -43,17 +46,17 @@ def to_bytes(array: NDArray[Any]) -> bytes:
     """Return an array's content as it travels: texts, which are bytes in an object array, each behind its length."""
     if array.dtype != np.object_:
         return array.tobytes()
-    return b"".join(part for text in array.flat for part in (len(text).to_bytes(4, "little"), text))
+    return b"".join(part for text in array.flat for part in (_LENGTH.pack(len(text)), text))
 
 
 def from_bytes(data: bytes, datatype: str, shape: Sequence[int]) -> NDArray[Any]:
     """Return the array that `to_bytes` made the content of; texts as an object array of bytes."""
     if datatype != "BYTES":
         return np.frombuffer(data, _NUMPY_DTYPES[datatype]).reshape(shape)
-    texts, place = [], 0
-    while place < len(data):
-        start = place + 4
-        place = start + int.from_bytes(data[place:start], "little")
+    texts, place, size = [], 0, len(data)
+    while place < size:
+        start = place + _LENGTH.size
+        place = start + _LENGTH.unpack_from(data, place)[0]
         texts.append(data[start:place])
     array = np.empty(len(texts), dtype=np.object_)
     array[:] = texts

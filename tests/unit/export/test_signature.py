@@ -19,7 +19,7 @@ from lorefuse.export.served import (
     signatures_of,
     write_configs,
 )
-from lorefuse.export.signature import ServingSignature
+from lorefuse.export.signature import ModelSignature, ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
 from lorefuse.features.spec import FeatureSpec
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
@@ -88,6 +88,22 @@ def test_config_survives_its_text(tmp_path: Path) -> None:
     assert config.output[0].HasField("reshape")
     assert "GPU" not in (tmp_path / "config.pbtxt").read_text()
     assert "KIND_GPU" in str(model_config(SIGNATURES.ranker, [1], gpu=True))
+
+
+@pytest.mark.parametrize("signature", [SIGNATURES.ranker, SIGNATURES.catalogue_ranker, SIGNATURES.direct])
+def test_no_queue_has_a_bound_or_a_timeout(signature: ModelSignature) -> None:
+    config = model_config(signature, [1])
+    assert config.HasField("dynamic_batching")
+    # With either, Triton's batcher sleeps through the moment an instance becomes free, up to half a second.
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    assert not config.dynamic_batching.priority_levels
+
+
+def test_a_lone_client_meets_the_first_instance(tmp_path: Path) -> None:
+    write_config(tmp_path / "config.pbtxt", model_config(SIGNATURES.direct, [1]))
+    first, spare = read_config(tmp_path / "config.pbtxt").instance_group
+    assert (first.count, spare.count, first.kind) == (1, 1, spare.kind)
+    assert 0 < 1000 * first.rate_limiter.priority < spare.rate_limiter.priority
 
 
 def test_an_unchanged_config_is_not_written_again(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import os
 
 import numpy as np
 
-EMPTY = np.array(b"", dtype=np.object_)
-
 
 class Answers:
     """The catalogue of one version, as people read it.
@@ -22,13 +20,12 @@ class Answers:
     def __init__(self, folder, version):
         with open(os.path.join(folder, "answer.json"), encoding="utf-8") as stream:
             facts = json.load(stream)
-        self.item_ids = np.array([item_id.encode() for item_id in facts["item_ids"]], dtype=np.object_)
-        self.titles = np.array([title.encode() for title in facts["titles"]], dtype=np.object_)
+        self.item_ids = [item_id.encode() for item_id in facts["item_ids"]]
+        self.titles = [title.encode() for title in facts["titles"]]
         self.title_of = dict(zip(self.item_ids, self.titles, strict=True))
-        self.provenance = {
-            "model_version": version.encode(),
-            **{name: facts[name].encode() for name in ("alias", "data_cutoff", "embedding_address")},
-        }
+        texts = {"model_version": version}
+        texts |= {name: facts[name] for name in ("alias", "data_cutoff", "embedding_address")}
+        self.provenance = {name: np.array([[text.encode()]], dtype=np.object_) for name, text in texts.items()}
 
     def tensors(self, rows, scores, k, liked):
         """Return all outputs of an answer.
@@ -42,19 +39,27 @@ class Answers:
         Raises:
             IndexError: The catalogue has no such row.
         """
-        num_kept = np.minimum((rows >= 0).sum(1), k[:, 0])
-        width = max(1, int(num_kept.max(initial=0)))
-        kept = np.arange(width)[None, :] < num_kept[:, None]
-        rows = np.where(kept, rows[:, :width], 0)
+        # Lists: for the few items of an answer numpy's calls cost more than the work.
+        pairs = zip(rows[:, : k.max()].tolist(), k[:, 0].tolist(), strict=True)
+        kept = [[row for row in user_rows[:num] if row >= 0] for user_rows, num in pairs]
+        width = max(1, *map(len, kept))
+        kept_scores = np.full((len(kept), width), -np.inf, np.float32)
+        for to, user_scores, user_rows in zip(kept_scores, scores, kept, strict=True):
+            to[: len(user_rows)] = user_scores[: len(user_rows)]
         return {
-            "item_id": np.where(kept, self.item_ids[rows], EMPTY),
-            "title": np.where(kept, self.titles[rows], EMPTY),
-            "score": np.where(kept, scores[:, :width], -np.inf).astype(np.float32),
+            "item_id": _texts(self.item_ids, kept, width),
+            "title": _texts(self.titles, kept, width),
+            "score": kept_scores,
             "liked_title": self._titles(liked),
-            **{name: np.full((len(rows), 1), text, dtype=np.object_) for name, text in self.provenance.items()},
+            **{name: text if len(kept) == 1 else text.repeat(len(kept), 0) for name, text in self.provenance.items()},
         }
 
     def _titles(self, item_ids):
         """Title of each id; the id itself where the catalogue has no such item any more."""
-        titles = [[self.title_of.get(item_id, item_id) for item_id in row] for row in item_ids]
+        titles = [[self.title_of.get(item_id, item_id) for item_id in row] for row in item_ids.tolist()]
         return np.array(titles, dtype=np.object_).reshape(item_ids.shape)
+
+
+def _texts(of, kept, width):
+    """Texts of rows, each user's padded with empty ones."""
+    return np.array([[of[row] for row in rows] + [b""] * (width - len(rows)) for rows in kept], dtype=np.object_)

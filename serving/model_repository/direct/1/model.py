@@ -13,6 +13,7 @@ import triton_python_backend_utils as pb_utils
 from answers import Answers
 from graph import ORT_ERRORS, Graph
 from users import FAILURES, Users, failure
+from wishes import Inputs
 
 NAME = "recommend"
 """What errors call this model: what the caller asked."""
@@ -46,7 +47,7 @@ class TritonPythonModel:
         responses, asked = {}, {}
         for number, request in enumerate(requests):
             try:
-                asked[number] = self.users.tensors(request)
+                asked[number] = self.users.tensors(Inputs(request))
             except FAILURES as error:
                 responses[number] = failure(error, NAME)
         for number, ranked in self.graph.run(asked).items():

@@ -42,7 +42,8 @@ class Catalogue:
             seen: Item ids, newest last: where there are more than the bound, the oldest may come back.
             pool: Allow only so many of the most liked items that pass; None, or a list of candidates: no such bound.
         """
-        seen_rows = [self.row_of[item] for item in seen if item in self.row_of][-self.num_excluded :]
+        rows = map(self.row_of.get, seen)
+        seen_rows = [row for row in rows if row is not None][-self.num_excluded :]
         if candidates is None and not filters and pool is None:
             result = np.full(self.num_excluded, -1, np.int64)
             result[: len(seen_rows)] = seen_rows

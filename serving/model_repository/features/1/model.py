@@ -4,6 +4,7 @@ import os
 
 import triton_python_backend_utils as pb_utils
 from users import FAILURES, Users, failure
+from wishes import Inputs
 
 
 class TritonPythonModel:
@@ -18,7 +19,7 @@ class TritonPythonModel:
         responses = []
         for request in requests:
             try:
-                tensors = self.users.tensors(request)
+                tensors = self.users.tensors(Inputs(request))
             except FAILURES as error:
                 responses.append(failure(error, "features"))
                 continue

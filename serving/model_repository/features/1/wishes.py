@@ -17,6 +17,21 @@ class RequestError(Exception):
     """Something the caller can mend, in one line."""
 
 
+class Inputs:
+    """A request for `pb_utils.get_input_tensor_by_name`, which wraps all tensors anew at each call.
+
+    Args:
+        request: From Triton.
+    """
+
+    def __init__(self, request):
+        self._tensors = request.inputs()
+
+    def inputs(self):
+        """Return the tensors."""
+        return self._tensors
+
+
 class Wishes:
     """A checked request of B users.
 
