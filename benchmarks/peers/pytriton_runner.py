@@ -27,7 +27,7 @@ def main() -> None:
     model = SameModel(args.version_folder)
 
     @batch
-    def recommend(user_id: np.ndarray, k: np.ndarray, exclude_seen: np.ndarray) -> dict[str, np.ndarray]:
+    def recommend(user_id: np.ndarray, k: np.ndarray) -> dict[str, np.ndarray]:
         """Answer users one by one; seen items are always left out, as the client asks."""
         answers = [model.recommend(one[0].decode(), int(count[0])) for one, count in zip(user_id, k, strict=True)]
         return {name: _joined([answer[name] for answer in answers]) for name in (*OUTPUTS, "score")}
@@ -41,7 +41,6 @@ def main() -> None:
             inputs=[
                 Tensor(name="user_id", dtype=bytes, shape=(1,)),
                 Tensor(name="k", dtype=np.int32, shape=(1,)),
-                Tensor(name="exclude_seen", dtype=np.bool_, shape=(1,)),
             ],
             outputs=[
                 *(Tensor(name=name, dtype=bytes, shape=(-1,)) for name in OUTPUTS),
