@@ -102,6 +102,13 @@ class Encoder:
         def forward(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return rows, self._forward([token_ids[row] for row in rows])
 
+        if num_workers == 1:  # a thread of its own would touch fresh memory at every call
+            torch.set_num_threads(num_threads)
+            try:
+                yield from map(forward, batches)
+            finally:
+                torch.set_num_threads(num_threads_before)
+            return
         workers = ThreadPoolExecutor(
             num_workers, "lorefuse-encode", initializer=torch.set_num_threads, initargs=(num_threads // num_workers,)
         )
