@@ -30,7 +30,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         ("embedding.py", "--num-threads", "1"),
         ("embedding.py", "--num-threads", "2", "--only", "short", "long", "repeated"),
     ),
-    "training": (("training_peers.py", "--max-rows", "24576"),),
+    "training": (("training_peers.py",),),
     "tuning": (("tuning_peers.py", "--peer-trials", "6", "--rounds", "3"),),
     "join": (
         ("point_in_time.py", "--stores", "duckdb", "--repeats", "3"),
