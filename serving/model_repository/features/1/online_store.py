@@ -5,12 +5,12 @@ feature: ``entity_key`` (Feast's key, serialization version 3), ``feature_name``
 ``feast.types.Value``). Tests hold every answer of both to the SDK's.
 """
 
-import sqlite3
 import struct
-from collections.abc import Iterable
+import threading
 from functools import lru_cache
 from pathlib import Path
 
+import apsw
 import numpy as np
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -21,13 +21,10 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 STRING_TYPE = 2  # feast.types.ValueType.STRING
 PAIR = struct.Struct("<II")
 FLOAT, FLOAT_TAG, FLOATS = struct.Struct("<Bf"), 0x35, np.dtype("<f4")
-COMMA, SEPARATOR = ",", bytes.fromhex("00c5a1f1b2d3e4ff")
-"""Between the names, and between the values, of an entity. No end of SEPARATOR is a beginning of it, so one cannot
-overlap another: where there are as many parts as values, the parts are the values."""
-JOINED = f"CAST(group_concat(value, x'{SEPARATOR.hex()}') AS BLOB)"
-MMAP_BYTES = 1 << 31
-FEW = 8
-"""Up to so many entities, a plain statement for each is faster than one that joins."""
+# Nobody writes to a deployed store: no locks on the file, no looking for a journal. A connection stays in its thread,
+# so SQLite's mutexes, which it would take for every row and column, are left out; the standard library keeps them.
+PLACE = "file:{path}?mode=ro&immutable=1"
+FLAGS = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOMUTEX
 
 
 class OnlineStoreError(Exception):
@@ -63,26 +60,22 @@ class OnlineStore:
     def __init__(self, path: str, project: str, views: dict[str, list[str]]) -> None:
         if not Path(path).is_file():
             raise OnlineStoreError(f"the online store {path} is missing")
-        self.project = project
+        self.project, self.path = project, path
         self.wanted = {view: frozenset(names) for view, names in views.items()}
+        self._of_thread = threading.local()
         try:
-            # Nobody writes to a deployed store: no locks, no looking for a journal.
-            place = f"file:{path}?mode=ro&immutable=1"
-            kept = 128 * (1 + len(views))  # statements: one a view and number of entities
-            self.connection = sqlite3.connect(place, uri=True, check_same_thread=False, cached_statements=kept)
-            # Pages are read where the kernel holds them, not copied into each process: up to a fifth of the time.
-            self.connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
-            found = {name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            self.joins = self._joins_bytes()
-        except sqlite3.Error as error:
+            rows = self._connection().execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            found = {name for (name,) in rows}
+        except apsw.Error as error:
             raise OnlineStoreError(f"{path} is not an online store: {error}") from None
         missing = sorted({f"{project}_{view}" for view in views} - found)
         if missing:
             raise OnlineStoreError(f"the online store {path} lacks the tables {', '.join(missing)}")
 
     def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
+        """Close this thread's connection; those of others close with their threads."""
+        self._connection().close()
+        del self._of_thread.connection
 
     def read(self, key: str, entity_ids: list[str]) -> list[dict[str, object]]:
         """Return the features of some entities; a feature that the store does not have is absent.
@@ -99,64 +92,35 @@ class OnlineStore:
         try:
             for view in self.wanted:
                 self._read_view(view, found)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise OnlineStoreError(f"the online store could not be read: {error}") from None
+        except TypeError:
+            raise OnlineStoreError("a value is damaged: it is NULL, a text or a number") from None
         return [found[entity] for entity in keys]
 
     def _read_view(self, view: str, found: dict[bytes, dict[str, object]]) -> None:
         """Put the features of a view into `found`, under their entities' keys."""
-        wanted, unpack, parse, separator = self.wanted[view], FLOAT.unpack, parse_value, SEPARATOR
-        for entity, size, joined_names, joined in self._rows(view, list(found)):
-            names = _columns(joined_names, wanted)
-            values = () if joined is None else joined.split(separator)
-            if not len(names) == len(values) == size:
-                names, values = self._one_by_one(view, entity)
-            features = found[entity]
-            for name, value in zip(names, values):  # noqa: B905 (of one length)
-                if name is None:
-                    continue
-                # Most values are floats, and a call takes longer than this.
-                tag, parsed = unpack(value) if len(value) == 5 else (0, None)
-                if tag != FLOAT_TAG:
-                    parsed = parse(value)
-                if parsed is not None:
-                    features[name] = parsed
+        wanted, unpack, last = self.wanted[view], FLOAT.unpack, None
+        features: dict[str, object] = {}
+        marks = ", ".join(["?"] * len(found))
+        query = f'SELECT entity_key, feature_name, value FROM "{self.project}_{view}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
+        for entity, name, value in self._connection().execute(query, list(found)):
+            if entity != last:  # an entity's rows come one after the other
+                last, features = entity, found[entity]
+            if name not in wanted:
+                continue
+            if len(value) == 5 and value[0] == FLOAT_TAG:  # most are floats, and a call takes longer than this
+                features[name] = unpack(value)[1]
+            elif (parsed := parse_value(value)) is not None:
+                features[name] = parsed
 
-    def _rows(self, view: str, keys: list[bytes]) -> Iterable[tuple[bytes, int, str | None, bytes | None]]:
-        """Give a row an entity: key, number of values, their names joined, they themselves joined.
-
-        SQLite takes longer over a row than over what is in it, so the values of an entity come end to end in one;
-        or not at all, for `_one_by_one` to read them.
-        """
-        if not self.joins or len(keys) <= FEW:
-            return ((key, -1, None, None) for key in keys)
-        marks = ", ".join(f"?{number}" for number in range(1, len(keys) + 1))
-        query = (
-            f"SELECT entity_key, count(*), group_concat(feature_name, '{COMMA}'), {JOINED} "  # noqa: S608 (names are the export's own)
-            f'FROM "{self.project}_{view}" WHERE entity_key IN ({marks}) GROUP BY entity_key'
-        )
-        return self.connection.execute(query, keys)
-
-    def _one_by_one(self, view: str, key: bytes) -> tuple[list[str], list[bytes]]:
-        """Read the names and values of an entity that does not come joined, or has SEPARATOR or damage in it."""
-        query = f'SELECT feature_name, value FROM "{self.project}_{view}" WHERE entity_key = ?'  # noqa: S608 (as above)
-        wanted = self.wanted[view]
-        cells = [cell for cell in self.connection.execute(query, [key]) if cell[0] in wanted]
-        if not all(isinstance(value, bytes) for _, value in cells):
-            raise OnlineStoreError("a value is damaged: it is NULL, a text or a number")
-        return [name for name, _ in cells], [value for _, value in cells]
-
-    def _joins_bytes(self) -> bool:
-        """Whether this SQLite joins bytes as they are; old ones end at a zero, and a store in UTF-16 recodes them."""
-        query = f"SELECT {JOINED} FROM (SELECT x'00ffd8' AS value UNION ALL SELECT x'00')"  # noqa: S608
-        return self.connection.execute(query).fetchone() == (b"\x00\xff\xd8" + SEPARATOR + b"\x00",)
-
-
-@lru_cache(maxsize=1024)
-def _columns(joined_names: str | None, wanted: frozenset[str]) -> list[str | None]:
-    """Names of an entity's features, which nearly all entities share; None for one that nobody asks for."""
-    names = [] if joined_names is None else joined_names.split(COMMA)
-    return [name if name in wanted else None for name in names]
+    def _connection(self) -> apsw.Connection:
+        """Return this thread's connection."""
+        try:
+            return self._of_thread.connection
+        except AttributeError:
+            self._of_thread.connection = apsw.Connection(PLACE.format(path=self.path), flags=FLAGS)
+            return self._of_thread.connection
 
 
 def entity_key(name: str, value: str) -> bytes:
