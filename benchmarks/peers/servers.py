@@ -12,8 +12,10 @@ import sysconfig
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from lorefuse.client import Client
 from lorefuse.contract import Tensor
@@ -129,8 +131,14 @@ def _server(python_path: Path, name: str, arguments: list[str], url: str, scratc
             time.sleep(0.3)
         yield
     finally:
+        started: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(process.pid).children(recursive=True)  # pytriton may leave its Triton running
         process.terminate()
         process.wait(30)
+        for child in started:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def _answers(url: str) -> bool:
