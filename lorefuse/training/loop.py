@@ -66,7 +66,7 @@ def fit(
         DivergedError: The loss is not finite.
         ArtifactError: A checkpoint belongs to another ranker, or not all processes see it.
 
-    The same seed, data and number of threads give the same weights, bit for bit.
+    The same seed, data and number of threads give the same weights, bit for bit, on CPUs of one kind.
     """
     device = _device(config.device)
     torch.set_num_threads(config.num_threads)
