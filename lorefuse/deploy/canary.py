@@ -5,8 +5,10 @@ A dead Python stub leaves Triton's readiness true; only an inference tells.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +66,35 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
     return report
 
 
-def probe(url: str, versions: Collection[int]) -> float:
-    """Ask `recommend` once; it must answer with one of these versions.
+def probe(url: str, versions: Collection[int], num_at_once: int = 1) -> None:
+    """Ask `recommend`, once and then several times at once; each answer must come from one of these versions.
 
-    Returns:
-        The milliseconds it took.
+    Args:
+        url: gRPC address of Triton.
+        versions: Those that may answer.
+        num_at_once: Requests at the same time. A single one always meets the same instance of a model; the others
+            are given work only while that one is busy, and may be dead.
 
     Raises:
-        DeployError: It does not answer, or with another version.
+        DeployError: One is not answered, or by another version.
     """
-    start_s = time.perf_counter()
-    got = Control(url).infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
-    elapsed_ms = (time.perf_counter() - start_s) * 1000
-    version = got[s.MODEL_VERSION][0, 0].decode()
-    if version not in {str(number) for number in versions}:
-        raise DeployError(
-            f"{s.RECOMMEND} answers with another version.", expected=" or ".join(map(str, versions)), got=version
-        )
-    return elapsed_ms
+    control = Control(url)
+    together = threading.Barrier(num_at_once)
+
+    def ask(number: int) -> None:
+        if number:
+            together.wait(PROBE_TIMEOUT_S)
+        got = control.infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
+        version = got[s.MODEL_VERSION][0, 0].decode()
+        if version not in {str(known) for known in versions}:
+            raise DeployError(
+                f"{s.RECOMMEND} answers with another version.", expected=" or ".join(map(str, versions)), got=version
+            )
+
+    ask(0)
+    if num_at_once > 1:
+        with ThreadPoolExecutor(num_at_once) as pool:
+            list(pool.map(ask, range(1, num_at_once + 1)))
 
 
 def median_latency_ms(control: Control, front: str) -> float:

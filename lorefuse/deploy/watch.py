@@ -12,8 +12,8 @@ from lorefuse.export import served as r
 from lorefuse.export.router import read_trial
 
 MISSES_BEFORE_RESTART = 2
-NUM_PROBES = 4
-"""Questions a look: the instances of a model take turns, and one of them may be dead."""
+NUM_PROBES = 8
+"""Questions at once in a look: an instance that is given work only while another is busy may be dead."""
 _log = logging.getLogger(__name__)
 
 
@@ -69,6 +69,5 @@ class Watchdog:
         if active is None:
             return
         trial = read_trial(self.server.repository_path)
-        for _ in range(NUM_PROBES):
-            probe(self.server.url, [active] if trial is None else [active, trial.canary])
+        probe(self.server.url, [active] if trial is None else [active, trial.canary], NUM_PROBES)
         verify_ready(self.server.url, self.server.repository_path, active, front=None)

@@ -62,7 +62,10 @@ def stubs(supervisor: Supervisor, name: str) -> list[int]:
     return [stub.pid for stub in process.children(recursive=True) if f"/{name}/" in " ".join(stub.cmdline())]
 
 
-@pytest.mark.parametrize("fault", ["triton killed", "triton hung", "features stub killed", "one direct stub killed"])
+@pytest.mark.parametrize(
+    "fault",
+    ["triton killed", "triton hung", "features stub killed", "first direct stub killed", "last direct stub killed"],
+)
 def test_a_server_that_stops_answering_is_brought_back(
     serving: tuple[Reconciler, str, str], harness: Harness, fault: str
 ) -> None:
@@ -74,7 +77,8 @@ def test_a_server_that_stops_answering_is_brought_back(
     before = watchdog.num_restarts
     if fault.endswith("stub killed"):
         pids = stubs(supervisor, fault.split()[-3])
-        for pid in pids[:1] if fault.startswith("one") else pids:
+        chosen = {"first": pids[:1], "last": pids[-1:]}
+        for pid in chosen.get(fault.split()[0], pids):
             os.kill(pid, signal.SIGKILL)
     else:
         process.send_signal(signal.SIGKILL if fault == "triton killed" else signal.SIGSTOP)

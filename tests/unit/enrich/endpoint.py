@@ -103,10 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
             mishap = server.script.pop(0) if server.script else ""
         try:
             time.sleep(server.wait_s)
-            self._answer(chat, mishap)
         finally:
-            with server.lock:
+            with server.lock:  # before the answer leaves, which may bring the next request at once
                 server.under_way -= 1
+        self._answer(chat, mishap)
 
     def _answer(self, chat: dict[str, Any], mishap: int | str) -> None:
         if self.path != "/v1/chat/completions":
