@@ -46,8 +46,8 @@ def product(values_BK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) 
     """Return ``values @ weight.T + bias``, (B, N), without a gradient.
 
     Args:
-        values_BK: Any strides, so a transposed view costs no copy.
-        weight_NK: The same.
+        values_BK: float32; oneDNN's operator copies a transposed view of them.
+        weight_NK: float32; a transposed view costs no copy.
         bias_N: Added to every row; null: nothing is.
     """
     size = values_BK.shape[0] * weight_NK.numel()

@@ -5,7 +5,6 @@ A dead Python stub leaves Triton's readiness true; only an inference tells.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -66,24 +65,21 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
     return report
 
 
-def probe(url: str, versions: Collection[int], num_at_once: int = 1) -> None:
+def probe(url: str, versions: Collection[int], num_at_once: int) -> None:
     """Ask `recommend`, once and then several times at once; each answer must come from one of these versions.
 
     Args:
         url: gRPC address of Triton.
         versions: Those that may answer.
-        num_at_once: Requests at the same time. A single one always meets the same instance of a model; the others
-            are given work only while that one is busy, and may be dead.
+        num_at_once: Requests at the same time, after a single one. That one always meets the same instance of a
+            model; the others are given work only while it is busy, and may be dead.
 
     Raises:
         DeployError: One is not answered, or by another version.
     """
     control = Control(url)
-    together = threading.Barrier(num_at_once)
 
-    def ask(number: int) -> None:
-        if number:
-            together.wait(PROBE_TIMEOUT_S)
+    def ask(_: int) -> None:
         got = control.infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
         version = got[s.MODEL_VERSION][0, 0].decode()
         if version not in {str(known) for known in versions}:
@@ -92,9 +88,8 @@ def probe(url: str, versions: Collection[int], num_at_once: int = 1) -> None:
             )
 
     ask(0)
-    if num_at_once > 1:
-        with ThreadPoolExecutor(num_at_once) as pool:
-            list(pool.map(ask, range(1, num_at_once + 1)))
+    with ThreadPoolExecutor(num_at_once) as pool:
+        list(pool.map(ask, range(num_at_once)))  # raises what one of them raised
 
 
 def median_latency_ms(control: Control, front: str) -> float:

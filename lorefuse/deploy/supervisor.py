@@ -217,7 +217,8 @@ class Supervisor:
             "--disable-auto-complete-config",
             *(f"--{name}-address={HOST}" for name in ("http", "grpc", "metrics")),
             *(f"--{name}-port={port}" for name, port in asdict(self.ports).items()),
-            *("--allow-gpu-metrics=false", "--rate-limit=execution_count"),  # the latter: `_prefer_first` in export
+            "--allow-gpu-metrics=false",
+            "--rate-limit=execution_count",  # makes Triton heed `config_pbtxt._prefer_first`
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
             # A version that no longer loads must not keep the next one from being deployed; `status` tells.
             "--exit-on-error=false",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +10,9 @@ from types import ModuleType
 import pytest
 
 from tests.pipelines.shop import PROJECT_PATH
+from tests.unit.report.browser import opened, without_chromium
 
 BENCHMARKS_PATH = PROJECT_PATH / "benchmarks"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STAGE = """
 from verdict import give
 print("a table of its own")
@@ -71,23 +70,13 @@ def test_all_stages_end_in_one_table_and_a_broken_one_is_named(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
+@without_chromium
 def test_a_browser_draws_the_page(bench: ModuleType, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
     with pytest.raises(SystemExit):
         bench.main()
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto((tmp_path / "out" / "bench.html").as_uri())
-        page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
-        traces = page.evaluate("document.querySelectorAll('.plot .trace').length")
-        words = page.inner_text("main")
-        browser.close()
-    assert complaints == []
+    with opened(tmp_path / "out" / "bench.html") as found:
+        traces = found.page.evaluate("document.querySelectorAll('.plot .trace').length")
+        words = found.page.inner_text("main")
+    assert found.complaints == []
     assert traces == 4  # reached, not reached, no goal, goals
     assert "2 of 3 goals reached" in words

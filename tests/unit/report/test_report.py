@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,7 @@ from lorefuse.report.build import build_report
 from lorefuse.report.evaluation import by_arm, verdict_lines, verdict_text
 from lorefuse.report.figures import build_figures, metric_title
 from tests.unit.registry import samples
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.unit.report.browser import opened, without_chromium
 
 
 @pytest.fixture
@@ -151,33 +149,20 @@ def test_importing_the_room_pulls_in_nothing_heavy() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
+@without_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_draws_every_plot_without_errors_or_requests(
     inputs: dict[str, Path], tmp_path: Path, scheme: str
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
     facts, _ = _build(inputs, tmp_path / "out")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    complaints: list[str] = []
-    requests: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})  # type: ignore[arg-type]
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(Path(facts["path"]).as_uri())
-        page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
-        drawn = page.evaluate(
+    with opened(Path(facts["path"]), scheme) as found:
+        drawn = found.page.evaluate(
             "[...document.querySelectorAll('[data-figure]')].map(p => "
             "[p.dataset.figure, p.querySelectorAll('.trace, .bars .point').length, p.getBoundingClientRect().width])"
         )
-        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        browser.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+        overflow = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert found.complaints == []
+    assert [url for url in found.requests if not url.startswith(("file:", "data:"))] == []
     assert len(drawn) == facts["num_figures"]
     assert all(traces > 0 and width > 200 for _, traces, width in drawn), json.dumps(drawn)
     assert overflow <= 0

@@ -61,7 +61,7 @@ def test_frozen_input_costs_no_product(calls: list[tuple[int, ...]]) -> None:
     assert calls == [(ROWS, WIDTH), (COLUMNS, ROWS)]
 
 
-def test_transposed_views_are_taken_as_they_are(calls: list[tuple[int, ...]]) -> None:
+def test_transposed_views_are_multiplied_too(calls: list[tuple[int, ...]]) -> None:
     values, weight = torch.randn(WIDTH, ROWS).T, torch.randn(WIDTH, COLUMNS).T
     torch.testing.assert_close(product(values, weight), values @ weight.T, rtol=1e-4, atol=1e-4)
     assert calls
