@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from multiprocessing.shared_memory import SharedMemory
@@ -19,6 +20,7 @@ from lorefuse.errors import UsageError
 from lorefuse.export.wire import triton_dtype
 
 _ALIGNMENT = 64
+_RELEASE_S = 0.005
 
 
 class SharedBatch:
@@ -60,8 +62,14 @@ class SharedBatch:
         """Take the region back from the server and free it."""
         from tritonclient.utils import InferenceServerException
 
+        # Triton only marks a region that a request still holds, which an answered one does for some milliseconds.
+        deadline_s = time.monotonic() + self._target.timeout_s
         with contextlib.suppress(InferenceServerException):
-            self._triton.unregister_system_shared_memory(self._name, client_timeout=self._target.timeout_s)
+            while time.monotonic() < deadline_s:
+                self._triton.unregister_system_shared_memory(self._name, client_timeout=self._target.timeout_s)
+                if self._name not in self._triton.get_system_shared_memory_status().regions:
+                    break
+                time.sleep(_RELEASE_S)
         self._free()
 
     def score(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
