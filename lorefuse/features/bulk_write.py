@@ -81,14 +81,16 @@ def _into_sqlite(store: Any, config: RepoConfig, view: FeatureView, table: pa.Ta
     (join_key,) = view.join_keys
     # A B-tree that is filled in order is written once, and compactly.
     keys = pa.array(entity_keys(join_key, table[join_key].combine_chunks()), pa.binary())
-    ordered = table.append_column(_KEY, keys).take(pc.sort_indices(keys))
+    parts = _in_order(table.append_column(_KEY, keys), pc.sort_indices(keys))
     connection = store._get_conn(config)
     with connection:
-        connection.executemany(statement, chain.from_iterable(_entities(part, view) for part in _batches(ordered)))
+        connection.executemany(statement, chain.from_iterable(_entities(part, view) for part in parts))
 
 
-def _batches(table: pa.Table) -> Iterator[pa.Table]:
-    return (table.slice(start, _ROWS_A_BATCH) for start in range(0, table.num_rows, _ROWS_A_BATCH))
+def _in_order(table: pa.Table, order: pa.Array) -> Iterator[pa.Table]:
+    """Give the rows a batch at a time; vectors of all rows side by side once more would be another table."""
+    whole = table.combine_chunks()
+    return (whole.take(order.slice(start, _ROWS_A_BATCH)) for start in range(0, len(order), _ROWS_A_BATCH))
 
 
 def _entities(table: pa.Table, view: FeatureView) -> Iterator[tuple[Any, ...]]:

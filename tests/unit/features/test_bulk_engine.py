@@ -70,6 +70,24 @@ def test_of_several_rows_of_a_key_the_latest_counts(tmp_path: Path) -> None:
     assert cells(ours) == cells(feasts)
 
 
+def test_of_rows_of_one_moment_the_one_that_feast_takes_counts(tmp_path: Path) -> None:
+    rows = table(pa.array(["a", "a", "b", "b", "a"]), [MOMENTS_US[0]] * 5)
+    many = pa.concat_tables([rows] * 40)
+    ours, feasts = both(tmp_path, {"rows": many, "created": ""})
+    assert cells(ours) == cells(feasts)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("number", pa.int64()), ("vector", pa.list_(pa.float32(), 2)), ("it's", pa.large_string())]
+)
+def test_sources_of_other_types_give_what_feast_gives(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    rows = table(pa.array(IDS), MOMENTS_US)
+    values = {"number": [2**53 + 1, None, 3, 4, 5], "vector": [[1, 2], None, [3, 4], [5, 6], [7, 8]]}
+    column = pa.array(values.get(name, ["a", None, "b", "", "c"]), kind)
+    ours, feasts = both(tmp_path, {"rows": rows.set_column(rows.schema.get_field_index(name), name, column)})
+    assert cells(ours) == cells(feasts)
+
+
 @pytest.mark.parametrize(("arrow", "key_type"), [(pa.int64(), ValueType.INT64), (pa.int32(), ValueType.INT32)])
 def test_whole_numbers_are_keys_too(
     tmp_path: Path, arrow: pa.DataType, key_type: ValueType, written: list[bool]
