@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from protocol import TEST, VALIDATION, Job, Rows, Timed, Work, serve, timed
 
+from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import DCNV2Config, DeepFMConfig, DINConfig, ModelConfig, PipelineConfig, TrainingConfig
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.spec import CategoricalField, FeatureSpec
@@ -117,6 +118,7 @@ class LorefuseRunner:
 
     def epoch(self, work: Work) -> Timed:
         """Run one epoch of the loop: shuffling, gathering, weight average; `work` changes nothing."""
+        keep_freed_memory()  # as `fit` does
         torch.set_num_threads(self.job.num_threads)
         if self._state is None:
             ranker = build_ranker(self.model_config(), self.training_set.spec, seed=0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.load import load_model
 from lorefuse.embedding.source import EncoderSource, resolve
@@ -97,12 +98,13 @@ class Encoder:
         num_threads_before = torch.get_num_threads()
         num_threads = self.config.num_threads or num_threads_before
         on_cpu = self.model.device.type == "cpu"
+        keep_freed_memory()
         num_workers = min(num_threads, len(batches)) if on_cpu else 1
 
         def forward(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return rows, self._forward([token_ids[row] for row in rows])
 
-        if num_workers == 1:  # a thread of its own would touch fresh memory at every call
+        if num_workers == 1:
             torch.set_num_threads(num_threads)
             try:
                 yield from map(forward, batches)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import KnowledgeConfig
 from lorefuse.knowledge.translation import RotatE, TransE, Translation, TransR
 from lorefuse.knowledge.triples import IndexedTriples, hold_out
@@ -196,6 +197,7 @@ def _reproducible(seed: int, num_threads: int) -> Iterator[None]:
 
     A sum split over other threads differs in its last bits, so the number of threads is fixed and not the machine's.
     """
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:

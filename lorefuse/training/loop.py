@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import TrainingConfig
 from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError, DivergedError
@@ -69,6 +70,7 @@ def fit(
     The same seed, data and number of threads give the same weights, bit for bit, on CPUs of one kind.
     """
     device = _device(config.device)
+    keep_freed_memory()
     torch.set_num_threads(config.num_threads)
     batches = Batches(training_set, device)
     train, validation = (
