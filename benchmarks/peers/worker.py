@@ -40,9 +40,9 @@ class Worker:
         self.name = name
         self._scratch = tempfile.TemporaryDirectory()
         self._errors = (Path(self._scratch.name) / "errors.log").open("w+", encoding="utf-8")
+        # How threads wait is left to each library's own default, which its users have: epochs never run side by side.
         environment = {
-            **os.environ,
-            "OMP_WAIT_POLICY": "PASSIVE",
+            **{name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"},
             "OMP_NUM_THREADS": str(job.num_threads),
             "PYTHONPATH": os.pathsep.join([str(FOLDER.parents[1]), str(FOLDER)]) if name == OURS else str(FOLDER),
             "LOREFUSE_AS_SHIPPED": "1" if as_shipped else "0",

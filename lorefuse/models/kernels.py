@@ -80,11 +80,12 @@ class _Crosses(torch.autograd.Function):
         depth = len(ctx.saved_tensors) // 3
         lasts, gates, weights = (ctx.saved_tensors[n * depth : (n + 1) * depth] for n in range(3))
         first_BW, grad_BW = lasts[0], grads[0]
-        grad_first_BW = torch.zeros_like(first_BW)
+        grad_first_BW = grad_BW * gates[-1]
         found: list[Tensor] = []
         for last_BW, gate_BW, weight in zip(*map(reversed, (lasts, gates, weights)), strict=True):
             grad_gate_BW = grad_BW * first_BW
-            grad_first_BW.addcmul_(grad_BW, gate_BW)
+            if found:
+                grad_first_BW.addcmul_(grad_BW, gate_BW)
             found = [product(grad_gate_BW.T, last_BW.T), grad_gate_BW.sum(0), *found]
             grad_BW = product(grad_gate_BW, weight.T).add_(grad_BW)
         return grad_first_BW.add_(grad_BW), *found
