@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.models.draws import whole_batch
-from lorefuse.products import product
+from lorefuse.products import product, sum_of_outer
 
 _LEVELS = 1 << 16
 """Random numbers of dropout have 16 bits, so its share is rounded to 1 / 65,536."""
@@ -86,7 +86,7 @@ class _Crosses(torch.autograd.Function):
             grad_gate_BW = grad_BW * first_BW
             if found:
                 grad_first_BW.addcmul_(grad_BW, gate_BW)
-            found = [product(grad_gate_BW.T, last_BW.T), grad_gate_BW.sum(0), *found]
+            found = [sum_of_outer(grad_gate_BW, last_BW), grad_gate_BW.sum(0), *found]
             grad_BW = product(grad_gate_BW, weight.T).add_(grad_BW)
         return grad_first_BW.add_(grad_BW), *found
 

@@ -15,8 +15,9 @@ ROWS, WIDTH, COLUMNS = 300, 130, 70
 
 @pytest.fixture(autouse=True)
 def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take oneDNN on every CPU, also where it is not the faster one."""
+    """Take oneDNN on every CPU, also where it is not the faster one, by one thread."""
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert ROWS * WIDTH * COLUMNS > products.MIN_MULTIPLICATIONS
 
 
@@ -54,6 +55,17 @@ def test_layer_and_its_gradients_are_torchs(shape: tuple[int, ...], calls: list[
     for mine, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     assert calls == [(ROWS, WIDTH), (ROWS, COLUMNS), (COLUMNS, ROWS)]  # forward, of the input, of the weight
+
+
+def test_weight_gradient_by_several_threads_copies_nothing(
+    calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grad, values = torch.randn(ROWS, COLUMNS), torch.randn(ROWS, WIDTH)
+    alone = products.sum_of_outer(grad, values)
+    assert calls == [(COLUMNS, ROWS)]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.testing.assert_close(products.sum_of_outer(grad, values), alone, rtol=1e-4, atol=1e-4)
+    assert calls == [(COLUMNS, ROWS)]
 
 
 def test_frozen_input_costs_no_product(calls: list[tuple[int, ...]]) -> None:

@@ -46,14 +46,12 @@ def test_by_hand() -> None:
     assert np.isnan(auc(np.ones(3), np.arange(3.0)))
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[int, int, int, int]]) -> None:
     label, score, weight, _ = _arrays(rows)
     np.testing.assert_allclose(auc(label, score, weight), _naive_auc(label, score, weight), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_gauc_is_the_weighted_mean_of_the_users_aucs(rows: list[tuple[int, int, int, int]]) -> None:
     label, score, _, user = _arrays(rows)
@@ -66,7 +64,6 @@ def test_gauc_is_the_weighted_mean_of_the_users_aucs(rows: list[tuple[int, int, 
     np.testing.assert_allclose(gauc(label, score, weight, user), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(ROWS, st.sampled_from(sorted(METRICS)))
 def test_a_weight_of_two_is_a_row_that_stands_twice(rows: list[tuple[int, int, int, int]], name: str) -> None:
     label, score, weight, user = _arrays(rows)
@@ -77,7 +74,7 @@ def test_a_weight_of_two_is_a_row_that_stands_twice(rows: list[tuple[int, int, i
         np.testing.assert_allclose(weighted, function(label[twice], score[twice], None, user[twice]), atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS, st.sampled_from(["auc_all", "gauc_warm", "logloss_cold", "rmse_all"]))
 def test_a_model_against_itself_gains_nothing(rows: list[tuple[int, int, int, int]], metric: str) -> None:
     label, score, _, user = _arrays(rows)
