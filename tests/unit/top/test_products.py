@@ -57,15 +57,16 @@ def test_layer_and_its_gradients_are_torchs(shape: tuple[int, ...], calls: list[
     assert calls == [(ROWS, WIDTH), (ROWS, COLUMNS), (COLUMNS, ROWS)]  # forward, of the input, of the weight
 
 
-def test_weight_gradient_by_several_threads_copies_nothing(
+def test_narrow_weight_gradient_by_several_threads_copies_nothing(
     calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grad, values = torch.randn(ROWS, COLUMNS), torch.randn(ROWS, WIDTH)
     alone = products.sum_of_outer(grad, values)
     assert calls == [(COLUMNS, ROWS)]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    torch.testing.assert_close(products.sum_of_outer(grad, values), alone, rtol=1e-4, atol=1e-4)
-    assert calls == [(COLUMNS, ROWS)]
+    for num_threads, num_calls in ((2, 2), (3, 2)):  # 130 columns are narrow for three threads, not for two
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=num_threads: number)
+        torch.testing.assert_close(products.sum_of_outer(grad, values), alone, rtol=1e-4, atol=1e-4)
+        assert len(calls) == num_calls
 
 
 def test_frozen_input_costs_no_product(calls: list[tuple[int, ...]]) -> None:
