@@ -57,7 +57,7 @@ class EmbeddingConfig(Section):
     pooling: Literal["mean", "cls", "last_token"] = Field("mean", description="Token vectors → text vector.")
     append_eos: bool = Field(False, description="End each text with the end token that last_token pooling reads.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut here.")
-    tokens_per_batch: int = Field(1024, ge=64, description="Padded tokens encoded at a time.")
+    tokens_per_batch: int = Field(4096, ge=64, description="Tokens encoded at a time, padding included.")
     dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="Arithmetic of the encoder; auto: what is fastest here and keeps float32's neighbours."
     )

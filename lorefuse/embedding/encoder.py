@@ -57,8 +57,8 @@ class Encoder:
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Encode texts to vectors, shape (n, dim), float32, in the order given.
 
-        Texts are sorted by length and packed under a budget of padded tokens. On a CPU each thread takes whole
-        batches for itself: threads that share one batch wait for each other at every layer.
+        Texts are sorted by length and packed under a budget of tokens, padding included where there is any. On a CPU
+        each thread takes whole batches for itself: threads that share one batch wait for each other at every layer.
         """
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         if not texts:
@@ -66,7 +66,7 @@ class Encoder:
         token_ids = self.tokenize(texts)
         lengths = np.fromiter((len(ids) for ids in token_ids), dtype=np.int64, count=len(texts))
         self.num_tokens += int(lengths.sum())
-        batches = pack(lengths, self.config.tokens_per_batch)
+        batches = self._pack(lengths)
         results = self._run(token_ids, batches)
         for rows, pooled in track(results, "Encoding texts", total=len(batches)):
             vectors[rows] = pooled
@@ -89,6 +89,15 @@ class Encoder:
             token_ids = [ids if ids and ids[-1] == end_id else [*ids, end_id] for ids in token_ids]
         # A tokenizer without special tokens gives nothing for an empty text: one padding token stands in.
         return [ids or [self._pad_id] for ids in token_ids]
+
+    def _pack(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        import torch
+
+        from lorefuse.embedding.rows import pack_rows, takes_rows
+
+        if takes_rows(self.model):
+            return pack_rows(lengths, self.config.tokens_per_batch, self.config.num_threads or torch.get_num_threads())
+        return pack(lengths, self.config.tokens_per_batch)
 
     def _run(
         self, token_ids: list[list[int]], batches: list[NDArray[np.int64]]
@@ -125,7 +134,12 @@ class Encoder:
         import torch
 
         from lorefuse.embedding.pooling import pool
+        from lorefuse.embedding.rows import encode_rows, takes_rows
 
+        pooled: NDArray[np.float32]
+        if takes_rows(self.model):
+            pooled = encode_rows(self.model, token_ids, self.config.pooling, self.config.normalize).numpy()
+            return pooled
         tokens, mask = self.pad(token_ids)
         with torch.inference_mode():
             tokens_BT = torch.from_numpy(tokens).to(self.model.device)
@@ -134,7 +148,7 @@ class Encoder:
             attention_mask = None if mask.all() else mask_BT
             hidden_BTH = self.model(input_ids=tokens_BT, attention_mask=attention_mask).last_hidden_state
             pooled_BH = pool(hidden_BTH, mask_BT, self.config.pooling, self.config.normalize)
-            pooled: NDArray[np.float32] = pooled_BH.cpu().numpy()
+            pooled = pooled_BH.cpu().numpy()
         return pooled
 
     def pad(self, token_ids: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -193,8 +207,8 @@ def load_encoder(config: EmbeddingConfig, *, plain: bool = False) -> Encoder:
 
     Args:
         config: Which one, and how.
-        plain: With torch's own layers, for what reads them (an export); otherwise layers of `packed`, if they are
-            faster here.
+        plain: With torch's own layers, for what reads them (an export); otherwise texts in `rows`, if the model can,
+            and layers of `packed`, if they are faster here.
 
     Raises:
         ConfigError: No such encoder, device or kind of model.
@@ -215,6 +229,7 @@ def _limits(encoder: Encoder) -> tuple[int, int]:
 @functools.lru_cache(maxsize=1)
 def _load_once(source: EncoderSource, dtype: str, device: str, plain: bool) -> tuple[Any, Any]:
     from lorefuse.embedding.packed import pack_linear
+    from lorefuse.embedding.rows import lay_in_rows
 
     model, tokenizer = load_model(source, dtype, device)
-    return model if plain else pack_linear(model), tokenizer
+    return model if plain else pack_linear(lay_in_rows(model)), tokenizer

@@ -1,5 +1,5 @@
-"""Tiny encoders with random weights, made on the spot: a BERT, a Llama and a GPT-2 without a padding token, and a
-Qwen2 whose tokenizer pads and cuts on the left."""
+"""Tiny encoders with random weights, made on the spot: a BERT, a RoBERTa, a Llama and a GPT-2 without a padding
+token, and a Qwen2 whose tokenizer pads and cuts on the left."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def save_encoder(folder_path: Path, kind: str) -> Path:
     options: dict[str, str] = {"unk_token": "[UNK]"}
     torch.manual_seed(0)
     size = len(vocabulary)
-    if kind == "bert":
+    if kind in ("bert", "roberta"):
         tokenizer.post_processor = TemplateProcessing(
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
         )
         tokenizer.enable_padding(length=128)  # as all-MiniLM-L6-v2's file has it: it must not matter
         tokenizer.enable_truncation(max_length=12)
         options |= {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-        config = transformers.BertConfig(vocab_size=size, max_position_embeddings=64, **SIZES)
-        model = transformers.BertModel(config)
+        shape = {"vocab_size": size, "max_position_embeddings": 64, "pad_token_id": 0, **SIZES}
+        if kind == "bert":
+            model = transformers.BertModel(transformers.BertConfig(**shape))
+        else:
+            model = transformers.RobertaModel(transformers.RobertaConfig(**shape, type_vocab_size=1))
     elif kind == "llama":
         options |= {"eos_token": "[SEP]"}
         model = transformers.LlamaModel(transformers.LlamaConfig(vocab_size=size, max_position_embeddings=64, **SIZES))
@@ -80,5 +83,5 @@ def _spread(model: torch.nn.Module) -> None:
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root_path = tmp_path_factory.mktemp("encoders")
-    made = {kind: save_encoder(root_path / f"tiny-{kind}", kind) for kind in ("bert", "llama", "gpt2")}
+    made = {kind: save_encoder(root_path / f"tiny-{kind}", kind) for kind in ("bert", "roberta", "llama", "gpt2")}
     return made | {"qwen2": save_qwen2(root_path / "tiny-qwen2")}
