@@ -10,6 +10,7 @@ Suffixes: ``N`` tokens of all texts, ``G`` texts of a run times heads, ``T`` tok
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -83,21 +84,22 @@ class RowAttention(nn.Module):
 def attend(query_GTD: Tensor, key_GTD: Tensor, value_GTD: Tensor, scaling: float) -> Tensor:
     """Return softmax(query key' scaling) value, (G, T, D): two products, one exponential over all scores, one sum.
 
-    No maximum is taken off before the exponential; where a sum shows that one was needed, softmax is done over.
+    No maximum is taken off before the exponential; where a sum shows that one was needed, softmax is done over. Scores
+    come in powers of two, whose exponential is the cheaper one.
     """
     if query_GTD.shape[1] > LONGEST:
         return nn.functional.scaled_dot_product_attention(query_GTD, key_GTD, value_GTD, scale=scaling)
     nothing = query_GTD.new_zeros(1)
 
-    def scores() -> Tensor:
-        return torch.baddbmm(nothing, query_GTD, key_GTD.transpose(1, 2), beta=0, alpha=scaling)
+    def scores(factor: float) -> Tensor:
+        return torch.baddbmm(nothing, query_GTD, key_GTD.transpose(1, 2), beta=0, alpha=factor)
 
-    weights_GTT = scores().exp_()
+    weights_GTT = scores(scaling / math.log(2)).exp2_()
     total_GT1 = weights_GTT.sum(-1, keepdim=True)
     least, largest = torch.aminmax(total_GT1)
     if float(least) > LEAST_TOTAL and float(largest) < LARGEST_TOTAL:
         return torch.bmm(weights_GTT, value_GTD).div_(total_GT1)
-    return torch.bmm(scores().softmax(-1), value_GTD)
+    return torch.bmm(scores(scaling).softmax(-1), value_GTD)
 
 
 def lay_in_rows(model: Any) -> Any:
