@@ -5,7 +5,9 @@ import traceback
 
 import triton_python_backend_utils as pb_utils
 from answers import Answers
+from byte_texts import install
 
+install(pb_utils)
 FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a fault of ours would raise: callers get one line, the log gets the trace."""
 

@@ -11,10 +11,12 @@ import os
 
 import triton_python_backend_utils as pb_utils
 from answers import Answers
+from byte_texts import install
 from graph import ORT_ERRORS, Graph
 from users import FAILURES, Users, failure
 from wishes import Inputs
 
+install(pb_utils)
 NAME = "recommend"
 """What errors call this model: what the caller asked."""
 

@@ -115,10 +115,12 @@ class Users:
         """Catalogue rows + 1 of the recent liked items, oldest first, padded with 0 on the left."""
         length = self.facts["history_length"]
         result = np.zeros((len(found), length), dtype=np.int64)
+        if not length:
+            return result
         for row, features in zip(result, found, strict=True):
             # An item that has left the catalogue keeps its place as padding.
             liked = [self.catalogue.row_of.get(item, -1) + 1 for item in features.get("recent_liked", ())][-length:]
-            if length and liked:
+            if liked:
                 row[-len(liked) :] = liked
         return result
 
