@@ -27,21 +27,21 @@ Command = tuple[str, ...]
 STAGES: dict[str, tuple[Command, ...]] = {
     "recommend": (("serving_peers.py",),),
     "embedding": (
-        ("embedding.py", "--num-threads", "1"),
-        ("embedding.py", "--num-threads", "2", "--only", "short", "long", "repeated"),
+        ("embedding.py", "--num-threads", "1", "--rounds", "3"),
+        ("embedding.py", "--num-threads", "2", "--rounds", "2", "--only", "short", "long"),
     ),
-    "training": (("training_peers.py",),),
-    "tuning": (("tuning_peers.py", "--peer-trials", "6", "--rounds", "3"),),
+    "training": (("training_peers.py", "--repeats", "3"),),
+    "tuning": (("tuning_peers.py", "--peer-trials", "6", "--rounds", "2"),),
     "join": (
         ("point_in_time.py", "--stores", "duckdb", "--repeats", "3"),
         # Feast's file store gave no answer for a million rows in five CPU minutes.
         ("point_in_time.py", "--stores", "file", "--rows", "100000", "--repeats", "3"),
     ),
-    "materialise": (("materialize.py", "--repeats", "2"),),
+    "materialise": (("materialize.py",),),
     "online": (("online_features.py",),),
-    "pipeline": (("pipeline.py", "--repeats", "4"),),
-    "large": (("serving_large.py",),),
+    "pipeline": (("pipeline.py", "--repeats", "2"),),
     "growth": (("growth.py",),),
+    "large": (("serving_large.py", "--seconds", "2"),),
 }
 QUICK: dict[str, tuple[Command, ...]] = {
     "embedding": (("embedding.py", "--num-threads", "1", "--rounds", "2", "--only", "short", "second"),),
@@ -69,18 +69,19 @@ def main() -> None:
     verdicts_path = given.out / "verdicts.jsonl"
     verdicts_path.unlink(missing_ok=True)
     start_s, load, troubles = time.perf_counter(), os.getloadavg()[0], []
-    for stage in STAGES:
-        if stage not in given.only:
-            continue
+    took: dict[str, float] = {}
+    for stage in (name for name in STAGES if name in given.only):
+        stage_s = time.perf_counter()
         for number, command in enumerate((QUICK.get(stage) if given.quick else None) or STAGES[stage]):
             troubles += run(command, given.out / f"{stage}_{number}.txt", verdicts_path)
+        took[stage] = (time.perf_counter() - stage_s) / 60
     minutes = (time.perf_counter() - start_s) / 60
     machine = (
         f"{machine_name()}, {len(os.sched_getaffinity(0))} cores, load {load:.1f} before, "
         f"{os.getloadavg()[0]:.1f} after, {minutes:.0f} minutes" + (", quick" if given.quick else "")
     )
     verdicts = read(verdicts_path)
-    print(f"\n{table(verdicts)}\n\n{machine}")
+    print(f"\n{table(verdicts)}\n\n{machine}: " + ", ".join(f"{name} {spent:.0f}" for name, spent in took.items()))
     for trouble in troubles:
         print(trouble)
     print(write_page(verdicts, machine, troubles, given.out))
