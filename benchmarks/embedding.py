@@ -193,7 +193,8 @@ def movielens_texts() -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             ingest(DataConfig(source=MovieLensSource(graph=False)), Path(folder))
             dataset = Dataset.open(folder)
-            return item_texts(dataset.items(), dataset.roles.item_text, EmbeddingConfig().prompt)
+            texts = item_texts(dataset.items(), dataset.roles.item_text, EmbeddingConfig().prompt)
+            return [text for text in texts if text]  # one film has none: a vector of zeros for us, any for others
     except LorefuseError as error:
         print(f"MovieLens items: SKIPPED, {error}")
         return []

@@ -53,6 +53,11 @@ class ServingConfig(Section):
         ge=1,
         description="Somebody unknown gets the best k of this many times k popular items; null: of all items.",
     )
+    dynamic_batching: bool | None = Field(
+        None,
+        description="Answer waiting requests together on a CPU: more under full load, and later ones too; null: where "
+        "one graph ranks all items.",
+    )
     embed: bool = Field(
         False, description="Carry the text encoder (minilm: 90 MB a version), so that new items are scored from words."
     )

@@ -19,13 +19,14 @@ _SPARE_PRIORITY = 1_000_000
 """An instance of `direct` after the first is given one request of so many while the first is free."""
 
 
-def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: bool = False) -> Any:
+def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: bool = False, batches: bool = True) -> Any:
     """Return Triton's ModelConfig of an ONNX or Python model.
 
     Args:
         signature: Its tensors.
         versions: Versions served side by side.
         gpu: Ask for instances on GPUs (ONNX models alone); plain configs load on any machine.
+        batches: Let `direct` answer together what waits. Without it each request is answered as soon as it is ready.
     """
     from tritonclient.grpc import model_config_pb2 as pb
 
@@ -44,7 +45,8 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     # No delay: what waits while an instance is busy is batched, and a lone request is never held up. No bound or
     # timeout of the queue either: with one, Triton 2.51 to 2.60 lets a request that finds all instances busy sleep up
     # to half a second, unless another comes (its batcher is not told when an instance becomes free).
-    config.dynamic_batching.SetInParent()
+    if batches or signature.name != s.DIRECT:
+        config.dynamic_batching.SetInParent()
     return config
 
 

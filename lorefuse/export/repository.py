@@ -35,7 +35,7 @@ from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.retrieve import write_retrieve
-from lorefuse.export.served import PART_MODELS
+from lorefuse.export.served import FEATURES_FILE, PART_MODELS
 from lorefuse.export.signature import num_excluded
 from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.features import online
@@ -132,7 +132,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
     config, vocabularies = bundle.config(), bundle.read_json("vocabularies.json")
     views = bundle.read_json("views.json")["views"]
     item_ids, _ = bundle.catalogue()
-    defaults = facts["user_without_history"]
+    defaults, batching = facts["user_without_history"], config.serving.dynamic_batching
     content = {
         "project": online.store_project(store_file.parent),
         "online_store": store_file.name,
@@ -149,8 +149,9 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "num_liked": config.features.history_length,
         "max_k": config.serving.max_k,
         "retrieves": bundle.retrieves,
+        "dynamic_batching": not bundle.retrieves if batching is None else batching,
     }
-    write_json(path / "features.json", content)
+    write_json(path / FEATURES_FILE, content)
     if any(facet.name == c.CONTEXT_TEXT for facet in spec.interest):
         _write_context(bundle, path)
 

@@ -7,6 +7,7 @@ the same tensors whatever the model is.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from lorefuse.export.config_pbtxt import (
 from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import FeatureSpec
 
+FEATURES_FILE = "features.json"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)
 """Models that a version may have; of the second and the third it has one."""
 
@@ -57,6 +59,7 @@ def write_configs(repository_path: Path, versions: Sequence[int], like: int) -> 
         ArtifactError: The folder of `like` does not say what its tensors are.
     """
     differing = {number: differing_parts(repository_path, like, number) for number in versions}
+    batches = _batches(repository_path, like)
     for signature in signatures_of(repository_path, like).models:
         if signature.name not in PART_MODELS:
             continue
@@ -69,7 +72,7 @@ def write_configs(repository_path: Path, versions: Sequence[int], like: int) -> 
         if not fitting:
             (folder_path / CONFIG_FILE).unlink(missing_ok=True)
             continue
-        write_config(folder_path / CONFIG_FILE, model_config(signature, fitting))
+        write_config(folder_path / CONFIG_FILE, model_config(signature, fitting, batches=batches))
         if signature.name in ONNX_MODELS:
             write_config(folder_path / GPU_CONFIG_FILE, model_config(signature, fitting, gpu=True))
 
@@ -88,6 +91,13 @@ def loaded_versions(repository_path: Path) -> list[int]:
 def retrieves(repository_path: Path, version: int) -> bool:
     """Tell whether a version retrieves, then ranks; else one graph ranks its whole catalogue."""
     return (repository_path / s.RETRIEVE / str(version)).is_dir()
+
+
+def _batches(repository_path: Path, version: int) -> bool:
+    """Tell whether requests that wait for a version are answered together; of an older release's version they are."""
+    path = repository_path / s.DIRECT / str(version) / FEATURES_FILE
+    facts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return bool(facts.get("dynamic_batching", True))
 
 
 def write_active(repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:

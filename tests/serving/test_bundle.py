@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -85,6 +86,8 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
     assert build_repository(bundles[0], world.store_path, repository_path, 3)["reused"]
     assert not build_repository(bundles[1], world.store_path, repository_path, 3)["reused"]
     assert active_version(repository_path) is None
+    facts = json.loads((repository_path / "direct" / "3" / "features.json").read_text())
+    assert facts["dynamic_batching"], "of one graph"
     files = sorted(str(path.relative_to(repository_path)) for path in repository_path.rglob("*") if path.is_file())
     assert files == [
         "answer/3/__pycache__",

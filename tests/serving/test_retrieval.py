@@ -23,6 +23,7 @@ from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import Bundle
+from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
 from lorefuse.export.repository import build_repository
 from lorefuse.export.retrieval import hold_recall
 from lorefuse.export.wire import text_array
@@ -208,6 +209,8 @@ def test_finding_some_answers_with_the_best_of_the_nearest(
     report = deploy(bundle.path, world.store_path, 3, supervisor=supervisor)
     assert report["side_by_side"]
     assert report["max_score_difference"] <= 1e-5
+    served = read_config(supervisor.repository_path / "direct" / CONFIG_FILE)
+    assert not served.HasField("dynamic_batching"), "its requests share nothing, and would wait for each other"
     with Client(supervisor.url) as client:
         got = asked(client)
     # Where few items may be shown all are ranked: these answers are the exact ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_no_queue_has_a_bound_or_a_timeout(signature: ModelSignature) -> None:
     assert not config.dynamic_batching.priority_levels
 
 
+def test_direct_alone_can_do_without_batches() -> None:
+    for signature in SIGNATURES.models:
+        config = model_config(signature, [1], batches=False)
+        assert config.HasField("dynamic_batching") == (signature.name in ("ranker", "catalogue_ranker"))
+
+
 def test_a_lone_client_meets_the_first_instance(tmp_path: Path) -> None:
     write_config(tmp_path / "config.pbtxt", model_config(SIGNATURES.direct, [1]))
     first, spare = read_config(tmp_path / "config.pbtxt").instance_group
@@ -173,6 +180,17 @@ def test_a_part_that_only_a_version_with_other_tensors_has_is_not_configured(tmp
         assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
         for name in configured_parts(tmp_path):
             assert list(read_config(tmp_path / name / "config.pbtxt").version_policy.specific.versions)
+
+
+def test_a_version_says_whether_waiting_requests_are_answered_together(tmp_path: Path) -> None:
+    """One of before says nothing, and is batched as it was."""
+    for number, facts in ((1, {"dynamic_batching": False}), (2, {"dynamic_batching": True}), (3, {})):
+        write_version(tmp_path, number, SPEC)
+        (tmp_path / "direct" / str(number) / "features.json").write_text(json.dumps(facts))
+    for like in (1, 2, 3):
+        write_configs(tmp_path, [1, 2, 3], like)
+        assert read_config(tmp_path / "direct" / "config.pbtxt").HasField("dynamic_batching") == (like != 1)
+        assert read_config(tmp_path / "ranker" / "config.pbtxt").HasField("dynamic_batching")
 
 
 def write_version(path: Path, number: int, spec: FeatureSpec, missing: str = "") -> None:
