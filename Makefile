@@ -62,7 +62,7 @@ format: setup-dev ## Rewrite files as `make lint` wants them
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup-dev demo ## Every stage beside what one would pick instead: one table (three hours; BENCH=--quick: one)
+bench: setup-dev demo ## Every stage beside what one would pick instead: one table (50 minutes; BENCH=--quick: 20)
 	@$(BIN)/python benchmarks/bench.py $(BENCH)
 
 scale: setup-dev ## 25 million interactions through the data steps, each under 4,000 MB (some ten minutes)
