@@ -56,7 +56,7 @@ def write_configs(repository_path: Path, versions: Sequence[int], like: int) -> 
     it loses its config: load what `configured_parts` names and nothing else.
 
     Raises:
-        ArtifactError: The folder of `like` does not say what its tensors are.
+        ArtifactError: The folder of `like` does not say what its tensors are, or is damaged.
     """
     differing = {number: differing_parts(repository_path, like, number) for number in versions}
     batches = _batches(repository_path, like)
@@ -96,7 +96,10 @@ def retrieves(repository_path: Path, version: int) -> bool:
 def _batches(repository_path: Path, version: int) -> bool:
     """Tell whether requests that wait for a version are answered together; of an older release's version they are."""
     path = repository_path / s.DIRECT / str(version) / FEATURES_FILE
-    facts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    try:
+        facts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be read.", got=str(error), fix="deploy again: lorefuse run") from None
     return bool(facts.get("dynamic_batching", True))
 
 
