@@ -17,7 +17,7 @@ from lorefuse.models.ranker import Ranker
 
 TOLERANCE = 1e-5
 """Largest difference of a score, absolute for probabilities, relative to the score for values above 1."""
-TOP = 10
+TOP, NUM_USERS = 10, 8
 
 
 def check_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -36,6 +36,31 @@ def check_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]])
     difference = score_difference(expected, got)
     _hold("ranker", difference)
     return {"num_reference_rows": len(expected), "max_score_difference": difference}
+
+
+@torch.no_grad()
+def check_candidate_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Compare the candidate ranker's graph with torch: each of the reference rows' users with all of their items.
+
+    Returns:
+        max_candidate_difference.
+
+    Raises:
+        ArtifactError: They differ by more than `TOLERANCE`.
+    """
+    users = [name.value for name in ranker.user_inputs]
+    num_users = min(NUM_USERS, len(inputs[users[0]]))
+    rows = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    got = open_session(path).run(
+        [Tensor.SCORE.value], {name: array[:num_users] if name in users else array for name, array in inputs.items()}
+    )[0]
+    repeated = [
+        {name: rows[name][user : user + 1].expand_as(rows[name]) for name in users} for user in range(num_users)
+    ]
+    expected = np.stack([ranker.to_score(ranker(**{**rows, **one})).numpy() for one in repeated])
+    difference = score_difference(expected, got)
+    _hold("candidate ranker", difference)
+    return {"max_candidate_difference": difference}
 
 
 @torch.no_grad()

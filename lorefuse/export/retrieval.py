@@ -62,7 +62,7 @@ def export_retrieval(training_set: TrainingSet, config: PipelineConfig, out_path
     recommender = TwoTower(config.retrieval.two_tower, seed)
     recommender.fit(judged.train, judged.side, ndcg_of(validation, config.retrieval.k, max_users))
     arrays = TowerArrays.of(recommender, training_set)
-    index = build_index(arrays.item_vectors, section.num_lists, seed)
+    index = build_index(arrays.item_vectors, section.num_lists, seed, min_recall=section.min_recall)
     users = np.flatnonzero(np.diff(judged.warm.indptr) + np.diff(judged.cold.indptr))
     users = users[:: -(-len(users) // section.num_judged)]
     vectors = recommender.user_vectors(users, judged.history)

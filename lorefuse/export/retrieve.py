@@ -12,7 +12,7 @@ from lorefuse.export.templates import copy_template, link_or_copy
 
 LIKED_ROWS = "liked_rows"
 """Name in the reference file: catalogue rows of what the reference users like, newest first, -1 is padding."""
-_LINKED = (*b.RETRIEVAL_FILES[:2], b.TABLES_FILE, b.RANKER_FILE)
+_LINKED = (*b.RETRIEVAL_FILES[:2], b.TABLES_FILE)
 
 
 def write_retrieve(bundle: Bundle, path: Path) -> None:
@@ -23,7 +23,8 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
         path: Empty folder.
     """
     copy_template(s.RETRIEVE, path)
-    for name in _LINKED:
+    graph = b.CANDIDATE_RANKER_FILE if b.CANDIDATE_RANKER_FILE in bundle.sha256 else b.RANKER_FILE
+    for name in (*_LINKED, graph):
         link_or_copy(bundle.path / name, path / name)
     item_ids, _ = bundle.catalogue()
     facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k, "item_ids": item_ids}

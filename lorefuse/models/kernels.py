@@ -151,7 +151,8 @@ def sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
 def plain_sum_and_pairs(vectors_BFD: Tensor) -> tuple[Tensor, Tensor]:
     """Return what `sum_and_pairs` does, by torch's own operations."""
     sum_BD = vectors_BFD.sum(1)
-    return sum_BD, 0.5 * (sum_BD.square() - vectors_BFD.square().sum(1)).sum(1)
+    # One sum over all squares: onnxruntime takes ten times as long for one over a dimension in the middle.
+    return sum_BD, 0.5 * (sum_BD.square().sum(1) - vectors_BFD.flatten(1).square().sum(1))
 
 
 def crosses(first_BW: Tensor, layers: Iterable[nn.Module]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from lorefuse.export.repository import build_repository
 from lorefuse.export.retrieval import hold_recall
 from lorefuse.export.wire import text_array
 from lorefuse.models.ranker import Ranker
-from lorefuse.retrieval.index import load_index
+from lorefuse.retrieval.index import load_index, search
 from lorefuse.retrieval.vectors import TowerArrays, unit
 from tests.serving.synthetic import World, make_bundle
 
@@ -143,6 +144,33 @@ def test_much_may_be_excluded_and_the_number_found_stays(bundle: Bundle, retriev
     assert retriever.find(vector, -2 - few).tolist() == few.tolist()
     assert retriever.find(vector, np.array([-2 - NUM_ITEMS, -1])).tolist() == []
     assert len(retriever.find(vector, np.full(5, -1))) == NUM_RETRIEVED
+
+
+@pytest.mark.parametrize("num_excluded", [0, 1, 30, NUM_RETRIEVED // 2, NUM_RETRIEVED // 2 + 1, NUM_ITEMS - 10])
+def test_what_runs_in_triton_finds_what_the_export_does(bundle: Bundle, retriever: Any, num_excluded: int) -> None:
+    """Few that may not be shown are fetched and thrown away; many are skipped within the search."""
+    rng, vector = np.random.default_rng(num_excluded), unit(TowerArrays.load(bundle.path).item_vectors[7:8])[0]
+    codes = np.append(rng.choice(NUM_ITEMS, num_excluded, replace=False), [-1, NUM_ITEMS, -1])
+    excluded = np.isin(np.arange(NUM_ITEMS), codes)
+    wanted = search(load_index(bundle.path), vector, excluded, NUM_RETRIEVED, 64)
+    assert retriever.find(vector, np.append(codes, codes[:3])).tolist() == wanted.tolist()  # some of them twice
+
+
+def test_a_version_of_an_older_release_ranks_by_the_graph_it_has(
+    bundle: Bundle, retriever: Any, template: ModuleType, large: World, world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "old"
+    shutil.copytree(bundle.path, path)
+    (path / "candidate_ranker.onnx").unlink()
+    content = bundle.read_json("bundle.json")
+    del content["sha256"]["candidate_ranker.onnx"]
+    write_json(path / "bundle.json", content)
+    build_repository(path, world.store_path, tmp_path / "repository", 1)
+    old = template.Retriever(str(tmp_path / "repository" / "retrieve" / "1"))
+    reference = bundle.arrays("reference_catalogue.safetensors")
+    liked = np.full((len(reference["user_fields"]), 1), b"", dtype=object)
+    for got, wanted in zip(*(one.rank({**reference, "liked_item_id": liked}) for one in (old, retriever)), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_equal_scores_come_in_the_catalogues_order(bundle: Bundle, retriever: Any, monkeypatch: Any) -> None:

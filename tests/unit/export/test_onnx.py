@@ -10,8 +10,14 @@ import pytest
 import torch
 
 from lorefuse.errors import ArtifactError
-from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker, open_session
-from lorefuse.export.parity import check_catalogue_ranker, check_ranker, score_difference
+from lorefuse.export.onnx import (
+    CatalogueGraph,
+    export_candidate_ranker,
+    export_catalogue_ranker,
+    export_ranker,
+    open_session,
+)
+from lorefuse.export.parity import check_candidate_ranker, check_catalogue_ranker, check_ranker, score_difference
 from lorefuse.models.deepfm import DeepFM
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, shaken, user_inputs
 
@@ -95,6 +101,26 @@ def test_catalogue_ranker_agrees_with_brute_force(model: DeepFM, tmp_path: Path)
     assert report["max_catalogue_difference"] <= 1e-5
     with pytest.raises(ArtifactError, match="differs from torch"):
         check_catalogue_ranker(tmp_path / "c.onnx", shaken(SPEC, embedding_dim=8), items, arrays)
+
+
+@pytest.mark.parametrize(("num_users", "num_candidates"), [(1, 1), (1, 500), (2, 2), (5, 3)])
+def test_candidates_score_as_rows_of_one_user_each(
+    model: DeepFM, tmp_path: Path, num_users: int, num_candidates: int
+) -> None:
+    path = tmp_path / "candidates.onnx"
+    export_candidate_ranker(model, {**user_inputs(2), **item_inputs(2)}, path)
+    users, items = user_inputs(num_users, seed=7), item_inputs(num_candidates, seed=8)
+    arrays = {name: value.numpy() for name, value in {**users, **items}.items()}
+    (scores,) = open_session(path).run(None, arrays)
+    repeated = {name: value.repeat_interleave(num_candidates, 0) for name, value in users.items()}
+    with torch.no_grad():
+        rows = {name: value.repeat(num_users, 1) for name, value in items.items()}
+        expected = model.to_score(model(**repeated, **rows)).numpy().reshape(num_users, num_candidates)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    inputs = {name: value.numpy() for name, value in {**user_inputs(4), **item_inputs(4)}.items()}
+    assert check_candidate_ranker(path, model, inputs)["max_candidate_difference"] <= 1e-5
+    with pytest.raises(ArtifactError, match="candidate ranker differs from torch"):
+        check_candidate_ranker(path, shaken(SPEC, embedding_dim=8), inputs)
 
 
 def test_a_model_of_ids_alone_exports(tmp_path: Path) -> None:

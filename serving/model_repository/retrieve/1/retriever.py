@@ -18,6 +18,7 @@ ORT_ERRORS = tuple(
     for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
                  "RuntimeException")
 )  # fmt: skip
+NOTHING = np.zeros(0, np.int64)
 OPEN_ERRORS = (*ORT_ERRORS, OSError, RuntimeError, ValueError, LookupError)
 """What a file that is missing or not whole raises."""
 
@@ -27,7 +28,8 @@ class Retriever:
 
     Args:
         folder: Version folder; holds `retrieval.json`, `items.faiss`, `two_tower.safetensors`,
-            `item_tables.safetensors` and `ranker.onnx`.
+            `item_tables.safetensors` and `candidate_ranker.onnx`, or `ranker.onnx` where an older release made the
+            version: that one takes a user once for every item.
         row_of: Item id → row of the catalogue, where somebody has it already; else it is made of `retrieval.json`.
 
     Raises:
@@ -42,11 +44,16 @@ class Retriever:
         faiss.omp_set_num_threads(1)
         self.index = faiss.read_index(os.path.join(folder, "items.faiss"))
         self.towers = open_tables(os.path.join(folder, "two_tower.safetensors"))
+        offsets = self.towers["user_offsets"]
+        self.user_starts, self.user_sizes = offsets[:-1], np.diff(offsets)
         self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        path = os.path.join(folder, "ranker.onnx")
+        path = os.path.join(folder, "candidate_ranker.onnx")
+        self.repeats = not os.path.exists(path)
+        if self.repeats:
+            path = os.path.join(folder, "ranker.onnx")
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])
@@ -89,9 +96,8 @@ class Retriever:
     def user_vectors(self, user_fields, liked_item_ids):
         """Return vectors of unit length, float32 (B, D); liked items come newest first."""
         towers, length = self.towers, len(self.weights)
-        offsets = towers["user_offsets"]
-        known = user_fields < np.diff(offsets)
-        vectors = towers["user_table"][np.where(known, user_fields, 0) + offsets[:-1]].sum(1)
+        rows = np.where(user_fields < self.user_sizes, user_fields, 0) + self.user_starts
+        vectors = towers["user_table"][rows].sum(1)
         for vector, item_ids in zip(vectors, liked_item_ids, strict=True):
             past = np.array([self.row_of.get(item_id.decode(), -1) for item_id in item_ids[:length]], np.int64)
             weights = np.where(past >= 0, self.weights[: len(past)], 0)
@@ -109,21 +115,34 @@ class Retriever:
         """
         num_items, num_retrieved = self.index.ntotal, self.facts["num_retrieved"]
         listed, excluded = -2 - codes[codes <= -2], codes[(codes >= 0) & (codes < num_items)]
+        if not len(listed) and len(excluded) <= num_retrieved // 2 < num_retrieved < num_items - len(excluded):
+            excluded = np.unique(excluded)
+            return self._search(vector, num_items - len(excluded), excluded)
         allowed = np.full(num_items, not len(listed))
         allowed[listed[listed < num_items]] = True
         allowed[excluded] = False
         num_left = int(np.count_nonzero(allowed))
         if num_left <= num_retrieved:
             return np.flatnonzero(allowed)
-        bits = np.packbits(allowed, bitorder="little")
-        selector = faiss.IDSelectorBitmap(bits) if num_left < num_items else None
-        # Nothing is fetched to be thrown away: excluded items are skipped, and the more there are, the more cells are
-        # read.
-        probes = -(-self.facts["num_probes"] * num_items // num_left)
+        selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        return self._search(vector, num_left, NOTHING, selector)
+
+    def _search(self, vector, num_left, excluded, selector=None):
+        """Return the nearest rows that may be shown, lowest first.
+
+        Args:
+            vector: The user's.
+            num_left: How many rows may be shown: the fewer there are, the more cells are read.
+            excluded: Rows that may not, in order, where they are few: so many more are fetched and these thrown away,
+                which costs less than to ask about each row within the search.
+            selector: Skips rows within the search, where they are many.
+        """
+        num_retrieved = self.facts["num_retrieved"]
+        probes = -(-self.facts["num_probes"] * self.index.ntotal // num_left)
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.index.nlist), sel=selector)
-            _, found = self.index.search(vector[None], num_retrieved, params=parameters)
-            rows = found[0][found[0] >= 0]
+            _, found = self.index.search(vector[None], num_retrieved + len(excluded), params=parameters)
+            rows = _without(found[0], excluded)[:num_retrieved]
             if len(rows) == num_retrieved or probes >= self.index.nlist:
                 return np.sort(rows)
             probes *= 2
@@ -132,7 +151,16 @@ class Retriever:
         feed = {}
         for name in self.names:
             if name in self.items:
-                feed[name] = self.items[name][rows]
-            else:
-                feed[name] = np.repeat(tensors[name][user : user + 1], len(rows), axis=0)
+                feed[name] = self.items[name].take(rows, axis=0)
+                continue
+            one = tensors[name][user : user + 1]
+            feed[name] = np.repeat(one, len(rows), axis=0) if self.repeats else one
         return self.session.run(["score"], feed)[0].reshape(-1)
+
+
+def _without(found, excluded):
+    """Return what was found, in its order, without -1, faiss's padding, and what is excluded, which is sorted."""
+    rows = found[found >= 0]
+    if not len(excluded):
+        return rows
+    return rows[excluded.take(np.searchsorted(excluded, rows), mode="clip") != rows]

@@ -20,5 +20,8 @@ def open_tables(path):
         start, end = entry["data_offsets"]
         dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
         empty = start == end
-        result[name] = np.zeros(shape, dtype) if empty else np.memmap(path, dtype, "r", 8 + length + start, shape)
+        # Plain arrays over the map: each step with a memmap itself calls back into Python.
+        result[name] = (
+            np.zeros(shape, dtype) if empty else np.asarray(np.memmap(path, dtype, "r", 8 + length + start, shape))
+        )
     return result
