@@ -1,6 +1,7 @@
 """DeepFM, written in halves so that a whole catalogue is scored against a user in one product.
 
-Suffixes: ``B`` rows, ``N`` catalogue, ``F`` fields, ``D`` id dim, ``H`` first hidden width, ``V`` interest facets.
+Suffixes: ``B`` rows, ``N`` catalogue, ``R`` pairs of both, ``F`` fields, ``D`` id dim, ``H`` first hidden width,
+``V`` interest facets.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
 from lorefuse.models.kernels import plain_sum_and_pairs, sum_and_pairs
-from lorefuse.models.layers import ReluDropout
+from lorefuse.models.layers import ReluDropout, weighted_sum
 from lorefuse.models.ranker import Side
 from lorefuse.products import Dense
 
@@ -91,7 +92,7 @@ class DeepFM(FieldRanker):
         linear_B = first_B + self_B
         if numeric_BP is not None:
             flat = torch.cat([flat, numeric_BP], dim=1)
-            linear_B = linear_B + numeric_BP @ self.numeric_weight[numerics]
+            linear_B = linear_B + weighted_sum(numeric_BP, self.numeric_weight[numerics])
         return {"linear": linear_B, "sum": sum_BD, "hidden": flat @ self.first.weight[:, columns].T}
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -123,26 +124,27 @@ class DeepFM(FieldRanker):
         if self.num_facets:
             interest_BV = self.interest(user, item)
             hidden_BH = hidden_BH + interest_BV @ self._interest_weight.T
-            logits_B = logits_B + interest_BV @ self.numeric_weight[-self.num_facets :]
+            logits_B = logits_B + weighted_sum(interest_BV, self.numeric_weight[-self.num_facets :])
         deep_B: Tensor = self.rest(hidden_BH).squeeze(1)
         return logits_B + deep_B
 
     def cross_all(self, user: Side, item: Side) -> Tensor:
         """Score every pair: logits (B, N)."""
         fm_BN = user["sum"] @ item["sum"].T
-        # Constants join a half before it is as large as B × N.
+        # Constants join a half before it is as large as B × N; and pairs are rows, for which onnxruntime adds what
+        # stands beside a product, and what follows it, within the product.
         hidden_BNH = (user["hidden"] + self.first.bias).unsqueeze(1) + item["hidden"].unsqueeze(0)
-        logits_BN = user["linear"].unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN + self.bias
+        logits_BN = (user["linear"] + self.bias).unsqueeze(1) + item["linear"].unsqueeze(0) + fm_BN
+        hidden_RH = hidden_BNH.flatten(0, 1)
         if self.num_facets:
             pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
             scalars = [block @ item[facet.against.value].T for facet, block in pairs]
-            interest_BNV = self.interest_scaler(torch.stack(scalars, dim=2))
-            hidden_BNH = hidden_BNH + interest_BNV @ self._interest_weight.T
-            # As a matrix of one column: onnxruntime multiplies with a plain vector row by row.
-            linear_BN1 = interest_BNV @ self.numeric_weight[-self.num_facets :].unsqueeze(1)
-            logits_BN = logits_BN + linear_BN1.squeeze(2)
-        deep_BN: Tensor = self.rest(hidden_BNH).squeeze(2)
-        return logits_BN + deep_BN
+            interest_RV = self.interest_scaler.scaled_lines(torch.stack(scalars, dim=1)).transpose(1, 2).flatten(0, 1)
+            hidden_RH = torch.addmm(hidden_RH, interest_RV, self._interest_weight.T)
+            linear_R = weighted_sum(interest_RV, self.numeric_weight[-self.num_facets :])
+            logits_BN = logits_BN + linear_R.view_as(logits_BN)
+        deep_R1: Tensor = self.rest(hidden_RH)
+        return logits_BN + deep_R1.view_as(logits_BN)
 
     @property
     def _interest_weight(self) -> Tensor:

@@ -20,7 +20,7 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.fusion import make_fusion
 from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
-from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
+from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length, weighted_sum
 from lorefuse.models.ranker import Ranker, Side, as_inputs
 
 Parts = tuple[Tensor, Tensor, Tensor | None]
@@ -153,7 +153,7 @@ class FieldRanker(Ranker):
         dense = [side["numeric"] for side in (user, item) if "numeric" in side]
         if self.num_facets:
             interest_BV = self.interest(user, item)
-            linear_B = linear_B + interest_BV @ self.numeric_weight[-self.num_facets :]
+            linear_B = linear_B + weighted_sum(interest_BV, self.numeric_weight[-self.num_facets :])
             dense.append(interest_BV)
         fields_BFD = torch.cat([user["fields"], item["fields"]], dim=1)
         dense_BX = torch.cat(dense, dim=1) if dense else fields_BFD.new_zeros(fields_BFD.shape[0], 0)
@@ -249,7 +249,8 @@ class FieldRanker(Ranker):
         linear_B, vectors_BFD, numeric_BP = parts
         side = {"linear": linear_B, "fields": vectors_BFD}
         if numeric_BP is not None:
-            side |= {"linear": linear_B + numeric_BP @ self.numeric_weight[numerics], "numeric": numeric_BP}
+            own_B = weighted_sum(numeric_BP, self.numeric_weight[numerics])
+            side |= {"linear": linear_B + own_B, "numeric": numeric_BP}
         return side
 
     def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> Side:

@@ -132,6 +132,12 @@ class NumericScaler(nn.Module):
         scaled_BP: Tensor = ((values_BP - self.mean) / self.std).clamp(-MAX_SIGMAS, MAX_SIGMAS)
         return scaled_BP
 
+    def scaled_lines(self, values_BPN: Tensor) -> Tensor:
+        """Return the same where each feature is a line of N values; onnxruntime takes a sixth of the time for these."""
+        mean_P1, std_P1 = self.mean.unsqueeze(1), self.std.unsqueeze(1)
+        scaled_BPN: Tensor = ((values_BPN - mean_P1) / std_P1).clamp(-MAX_SIGMAS, MAX_SIGMAS)
+        return scaled_BPN
+
 
 class ReluDropout(nn.Module):
     """ReLU, and dropout after it in training.
@@ -161,3 +167,12 @@ def unit_length(vectors_BE: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros (an item without text, say) stays zeros."""
     unit_BE: Tensor = vectors_BE / vectors_BE.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return unit_BE
+
+
+def weighted_sum(values_BX: Tensor, weight_X: Tensor) -> Tensor:
+    """Return ``values @ weight``, (B,).
+
+    As a matrix of one column: onnxruntime multiplies with a plain vector row by row, which for 500 rows of four numbers
+    takes ten times as long.
+    """
+    return (values_BX @ weight_X.unsqueeze(1)).squeeze(1)

@@ -15,7 +15,7 @@ from lorefuse.contract import Tensor as TensorName
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.field_ranker import FieldRanker, Front
-from lorefuse.models.layers import NumericScaler
+from lorefuse.models.layers import NumericScaler, weighted_sum
 from lorefuse.models.ranker import Side
 
 
@@ -58,7 +58,8 @@ class LogisticRegression(FieldRanker):
         vectors = [vector for vector in (item_text, item_graph) if vector is not None]
         if vectors:
             knowledge_BE = torch.cat(vectors, dim=1)
-            side["linear"] = side["linear"] + self.knowledge_scaler(knowledge_BE) @ self.knowledge_weight
+            own_B = weighted_sum(self.knowledge_scaler(knowledge_BE), self.knowledge_weight)
+            side["linear"] = side["linear"] + own_B
         return side
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:

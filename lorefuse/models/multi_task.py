@@ -15,7 +15,7 @@ from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.experts import TRUNKS
 from lorefuse.models.field_ranker import FieldRanker, Front
-from lorefuse.models.layers import NumericScaler, mlp
+from lorefuse.models.layers import NumericScaler, mlp, weighted_sum
 from lorefuse.models.ranker import Side
 
 MAIN = "label"
@@ -85,7 +85,8 @@ class MultiTask(FieldRanker):
         """Return what the label's head adds to the linear part, (B,)."""
         linear_B = user["linear"] + item["linear"] + self.bias
         if self.num_facets:
-            linear_B = linear_B + dense_BX[:, -self.num_facets :] @ self.numeric_weight[-self.num_facets :]
+            own_B = weighted_sum(dense_BX[:, -self.num_facets :], self.numeric_weight[-self.num_facets :])
+            linear_B = linear_B + own_B
         return self._task_logits(linear_B, fields_BFD, dense_BX)[:, 0] - linear_B
 
     def row_loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
