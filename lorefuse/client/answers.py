@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.errors import UsageError
-from lorefuse.export.wire import text_array, text_row
+from lorefuse.export.wire import Content, content_of, content_of_texts, split_texts
 
 Filters = Mapping[str, str | Sequence[str]] | Sequence[str]
 """Column → value or alternatives; or texts such as ``"genres=War"`` and ``"genres!=Horror"``."""
+PROVENANCE = ("model_version", "data_cutoff", "alias", "embedding_address")
+_MAX_INT32 = 2**31 - 1
 USER_TENSORS = ("user_fields", "user_numeric", "user_interest", "user_history")
 
 
@@ -82,7 +85,7 @@ def recommend_inputs(
     filters: Filters | None,
     context: Mapping[str, str] | None,
     context_vector: Sequence[float] | NDArray[Any] | None = None,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Content]:
     """Return the tensors of one `recommend` request.
 
     Raises:
@@ -92,26 +95,27 @@ def recommend_inputs(
         raise UsageError("The user id is empty.", expected="a user_id of the dataset, or any new one")
     if k < 1:
         raise UsageError("k must be at least 1.", got=str(k))
-    inputs: dict[str, NDArray[Any]] = {
-        "user_id": text_array(user_id),
-        "k": np.array([[min(k, np.iinfo(np.int32).max)]], dtype=np.int32),
+    inputs = {
+        "user_id": content_of_texts([user_id]),
+        "k": Content("INT32", (1, 1), struct.pack("<i", min(k, _MAX_INT32))),
     }
     if not exclude_seen:  # what the server does where nobody says: a tensor less to carry
-        inputs["exclude_seen"] = np.array([[False]], dtype=np.bool_)
+        inputs["exclude_seen"] = Content("BOOL", (1, 1), b"\0")
     if candidates is not None:
         if isinstance(candidates, str):
             raise UsageError("candidates must be a list of item ids.", got=repr(candidates))
-        inputs["candidates"] = text_row(candidates)
+        inputs["candidates"] = content_of_texts(candidates)
     if filters:
-        inputs["filters"] = text_row(_conditions(filters))
+        inputs["filters"] = content_of_texts(_conditions(filters))
     if context:
-        inputs["context"] = text_row([f"{column}={value}" for column, value in context.items()])
+        inputs["context"] = content_of_texts([f"{column}={value}" for column, value in context.items()])
     if context_vector is not None:
-        inputs["context_vector"] = np.asarray(context_vector, dtype=np.float32).reshape(1, -1)
+        vector = np.asarray(context_vector, dtype=np.float32).reshape(1, -1)
+        inputs["context_vector"] = content_of("context_vector", vector)
     return inputs
 
 
-def new_item_inputs(text: str, user_id: str | None) -> dict[str, NDArray[Any]]:
+def new_item_inputs(text: str, user_id: str | None) -> dict[str, Content]:
     """Return the tensors of one `embed` request.
 
     Raises:
@@ -119,17 +123,19 @@ def new_item_inputs(text: str, user_id: str | None) -> dict[str, NDArray[Any]]:
     """
     if not text.strip():
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
-    return {"text": text_array(text)} | ({"user_id": text_array(user_id)} if user_id else {})
+    return {"text": content_of_texts([text])} | ({"user_id": content_of_texts([user_id])} if user_id else {})
 
 
-def recommendation(got: Mapping[str, NDArray[Any]]) -> Recommendation:
-    """Read the answer of `recommend` for its first user."""
-    rows = zip(got["item_id"][0], got["title"][0], got["score"][0], strict=True)
+def recommendation(contents: Mapping[str, bytes]) -> Recommendation:
+    """Read the answer of `recommend` for one user from its outputs as they travelled: an array each would cost more."""
+    scores = np.frombuffer(contents["score"], np.float32).tolist()
+    rows = zip(split_texts(contents["item_id"]), split_texts(contents["title"]), scores, strict=True)
     return Recommendation(
         # An empty id is padding.
-        items=[ScoredItem(item.decode(), title.decode(), float(score)) for item, title, score in rows if item],
-        liked_titles=[title.decode() for title in got["liked_title"][0] if title],
-        **_provenance(got),
+        items=[ScoredItem(item.decode(), title.decode(), score) for item, title, score in rows if item],
+        liked_titles=[title.decode() for title in split_texts(contents["liked_title"]) if title],
+        # A server of an older release knows fewer of them.
+        **{name: split_texts(contents[name])[0].decode() for name in PROVENANCE if name in contents},
     )
 
 

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
-from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, exception_of, outputs_of, request_of
+from lorefuse.client.connection import (
+    EMBED,
+    RANKER,
+    RECOMMEND,
+    Target,
+    Tls,
+    contents_of,
+    exception_of,
+    outputs_of,
+    request_of,
+)
+from lorefuse.export.wire import Content, content_of
 
 
 class AsyncClient:
@@ -40,7 +51,7 @@ class AsyncClient:
         from tritonclient.grpc import service_pb2_grpc
 
         self._target = Target.of(url, timeout_s, max_retries, tls)
-        self._channel = self._target.channel(grpc.aio)
+        self._channel, self._failure = self._target.channel(grpc.aio), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def __aenter__(self) -> AsyncClient:
@@ -69,13 +80,15 @@ class AsyncClient:
     ) -> Recommendation:
         """Return the k best items for a user; arguments and errors as `Client.recommend`."""
         inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
-        return answers.recommendation(await self._infer(RECOMMEND, inputs, timeout_s))
+        return answers.recommendation(contents_of(await self._ask(RECOMMEND, inputs, timeout_s)))
 
     async def score_text(
         self, text: str, user_id: str | None = None, *, timeout_s: float | None = None
     ) -> NewItemScore:
         """Score an item that nobody has seen from its words; arguments and errors as `Client.score_text`."""
-        return answers.new_item_score(await self._infer(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+        return answers.new_item_score(
+            outputs_of(await self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+        )
 
     async def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors; arguments and errors as `Client.score`."""
@@ -85,12 +98,14 @@ class AsyncClient:
     async def _infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], timeout_s: float | None
     ) -> dict[str, NDArray[Any]]:
-        import grpc
+        tensors = {name: content_of(name, array) for name, array in inputs.items()}
+        return outputs_of(await self._ask(model, tensors, timeout_s))
 
-        request, attempts = request_of(model, inputs), self._target.attempts(timeout_s)
+    async def _ask(self, model: str, tensors: Mapping[str, Content], timeout_s: float | None) -> Any:
+        request, attempts = request_of(model, tensors), self._target.attempts(timeout_s)
         while True:
             try:
-                return outputs_of(await self._stub.ModelInfer(request, timeout=attempts.left_s))
-            except grpc.RpcError as error:
+                return await self._stub.ModelInfer(request, timeout=attempts.left_s)
+            except self._failure as error:
                 pause_s = attempts.pause_s(exception_of(error), model)
             await asyncio.sleep(pause_s)

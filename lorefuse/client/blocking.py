@@ -21,12 +21,13 @@ from lorefuse.client.connection import (
     RECOMMEND,
     Target,
     Tls,
+    contents_of,
     exception_of,
     outputs_of,
     request_of,
 )
 from lorefuse.client.shared import SharedBatch
-from lorefuse.export.wire import text_array
+from lorefuse.export.wire import Content, content_of, text_array
 from lorefuse.settings import settings
 
 
@@ -50,7 +51,7 @@ class Client:
         from tritonclient.grpc import service_pb2_grpc
 
         self._target = Target.of(url, timeout_s, max_retries, tls)
-        self._channel = self._target.channel(grpc)
+        self._channel, self._failure = self._target.channel(grpc), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     @property
@@ -110,7 +111,7 @@ class Client:
             UnreachableError: The server is not there, did not answer in time, or has no model.
         """
         inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
-        return answers.recommendation(self._infer(RECOMMEND, inputs, timeout_s))
+        return answers.recommendation(contents_of(self._ask(RECOMMEND, inputs, timeout_s)))
 
     def score_text(self, text: str, user_id: str | None = None, *, timeout_s: float | None = None) -> NewItemScore:
         """Score an item that nobody has seen from its words alone; needs a version made with `serving.embed: true`.
@@ -124,7 +125,7 @@ class Client:
             UsageError: The text is empty or too long.
             UnreachableError: The server is not there, did not answer in time, or its version carries no encoder.
         """
-        return answers.new_item_score(self._infer(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+        return answers.new_item_score(outputs_of(self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s)))
 
     def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors.
@@ -163,13 +164,15 @@ class Client:
     def _infer(
         self, model: str, inputs: Mapping[str, NDArray[Any]], timeout_s: float | None
     ) -> dict[str, NDArray[Any]]:
-        import grpc
+        tensors = {name: content_of(name, array) for name, array in inputs.items()}
+        return outputs_of(self._ask(model, tensors, timeout_s))
 
-        request, attempts = request_of(model, inputs), self._target.attempts(timeout_s)
+    def _ask(self, model: str, tensors: Mapping[str, Content], timeout_s: float | None) -> Any:
+        request, attempts = request_of(model, tensors), self._target.attempts(timeout_s)
         while True:
             try:
-                return outputs_of(self._stub.ModelInfer(request, timeout=attempts.left_s))
-            except grpc.RpcError as error:
+                return self._stub.ModelInfer(request, timeout=attempts.left_s)
+            except self._failure as error:
                 pause_s = attempts.pause_s(exception_of(error), model)
             time.sleep(pause_s)
 

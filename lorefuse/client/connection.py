@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lorefuse.errors import UnreachableError, UsageError
-from lorefuse.export.wire import from_bytes, to_bytes, triton_dtype
+from lorefuse.export.wire import Content, from_bytes
 from lorefuse.settings import settings
 
 RANKER, FEATURES, RECOMMEND, EMBED = "ranker", "features", "recommend", "embed"
@@ -134,25 +135,40 @@ class Attempts:
         return pause_s
 
 
-def request_of(model: str, inputs: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the message that asks a model; built here, it takes half the time of tritonclient's objects.
+def request_of(model: str, tensors: Mapping[str, Content]) -> Any:
+    """Return the message that asks a model; built here, it takes a quarter of the time of tritonclient's objects."""
+    head = _head(model, tuple((name, datatype, shape) for name, (datatype, shape, _) in tensors.items()))
+    request = _request_type().FromString(head)
+    request.raw_input_contents.extend([data for _, _, data in tensors.values()])
+    return request
 
-    Raises:
-        UsageError: An array has a dtype that no served model takes.
-    """
+
+@functools.lru_cache(maxsize=256)
+def _head(model: str, tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """Return a request without contents: most requests of a caller are alike in all else."""
+    request = _request_type()(model_name=model)
+    for name, datatype, shape in tensors:
+        request.inputs.add(name=str(name), datatype=datatype, shape=shape)
+    head: bytes = request.SerializeToString()
+    return head
+
+
+@functools.cache
+def _request_type() -> Any:
     from tritonclient.grpc import service_pb2
 
-    request = service_pb2.ModelInferRequest(model_name=model)
-    for name, array in inputs.items():
-        request.inputs.add(name=str(name), datatype=triton_dtype(name, array.dtype), shape=array.shape)
-        request.raw_input_contents.append(to_bytes(array))
-    return request
+    return service_pb2.ModelInferRequest
 
 
 def outputs_of(response: Any) -> dict[str, NDArray[Any]]:
     """Return all outputs of an answer by name; texts as object arrays of bytes."""
     pairs = zip(response.outputs, response.raw_output_contents, strict=True)
     return {output.name: from_bytes(data, output.datatype, output.shape) for output, data in pairs}
+
+
+def contents_of(response: Any) -> dict[str, bytes]:
+    """Return the outputs of an answer as they travelled, by name."""
+    return {o.name: data for o, data in zip(response.outputs, response.raw_output_contents, strict=True)}
 
 
 def exception_of(error: Any) -> Any:
