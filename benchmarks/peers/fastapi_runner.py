@@ -1,5 +1,8 @@
 """FastAPI around the served model, as one would write it without Lorefuse: `GET /recommend/<user>?k=10`.
 
+What answers is `by_hand`, which shares the model with ours and no code, or, to tell the server's share from the
+model's, the torch module or our own graph in ours.
+
 FastAPI, uvicorn, torch, Feast and onnxruntime are the ones of the product's lock (MLflow and Feast bring the first
 two), so this peer needs no environment of its own. uvicorn runs with uvloop and httptools; the handler is a plain
 function, as FastAPI's documentation advises for code that blocks, and runs in its thread pool.
@@ -10,10 +13,12 @@ function, as FastAPI's documentation advises for code that blocks, and runs in i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from by_hand import ByHand
 from same_model import SameModel, as_json
 
 
@@ -77,19 +82,26 @@ def main() -> None:
     parser.add_argument("--version-folder", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--score", choices=["torch", "onnxruntime"], required=True)
+    parser.add_argument("--score", choices=["by_hand", "torch", "graph"], required=True)
     parser.add_argument("--features", choices=["feast", "reader"], required=True)
     args = parser.parse_args()
-    model = TorchModel(args.version_folder, args.bundle) if args.score == "torch" else SameModel(args.version_folder)
-    if args.features == "feast":
-        model.users.store = FeastFeatures(args.store, model.users.facts["views"])
+    answer = _answer(args)
     app = FastAPI()
 
     @app.get("/recommend/{user_id}")
     def recommend(user_id: str, k: int = 10) -> dict[str, Any]:
-        return as_json(model.recommend(user_id, k))
+        return answer(user_id, k)
 
     uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
+
+
+def _answer(args: argparse.Namespace) -> Callable[[str, int], dict[str, Any]]:
+    if args.score == "by_hand":
+        return ByHand(args.version_folder, args.bundle, args.store).recommend
+    model = TorchModel(args.version_folder, args.bundle) if args.score == "torch" else SameModel(args.version_folder)
+    if args.features == "feast":
+        model.users.store = FeastFeatures(args.store, model.users.facts["views"])
+    return lambda user_id, k: as_json(model.recommend(user_id, k))
 
 
 if __name__ == "__main__":
