@@ -13,18 +13,9 @@ from typing import Any
 import numpy as np
 
 
-class _Tensor:
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-
-    def as_numpy(self) -> np.ndarray:
-        return self._array
-
-
 def _stand_in_for_tritons_module() -> None:
-    """Let the version's own files be imported: a request is a dict of arrays here."""
+    """Let the version's own files be imported."""
     module = types.ModuleType("triton_python_backend_utils")
-    module.get_input_tensor_by_name = lambda request, name: _Tensor(request[name]) if name in request else None
     module.TritonModelException = RuntimeError
     sys.modules[module.__name__] = module
 
@@ -57,8 +48,8 @@ class SameModel:
 
     def recommend(self, user_id: str, k: int) -> dict[str, np.ndarray]:
         """Return all outputs for one user."""
-        request = {"user_id": np.array([[user_id.encode()]], object), "k": np.array([[k]], np.int32)}
-        tensors = self.users.tensors(request)
+        inputs = {"user_id": np.array([[user_id.encode()]], object), "k": np.array([[k]], np.int32)}
+        tensors = self.users.tensors(inputs)
         rows, scores = self.rank(tensors, k)
         return self.answers.tensors(rows, scores, tensors["k"], tensors["liked_item_id"])
 

@@ -14,7 +14,7 @@ from answers import Answers
 from byte_texts import install
 from graph import ORT_ERRORS, Graph
 from users import FAILURES, Users, failure
-from wishes import Inputs
+from wishes import inputs_of
 
 install(pb_utils)
 NAME = "recommend"
@@ -49,7 +49,7 @@ class TritonPythonModel:
         responses, asked = {}, {}
         for number, request in enumerate(requests):
             try:
-                asked[number] = self.users.tensors(Inputs(request))
+                asked[number] = self.users.tensors(inputs_of(request))
             except FAILURES as error:
                 responses[number] = failure(error, NAME)
         for number, ranked in self.graph.run(asked).items():

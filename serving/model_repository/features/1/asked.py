@@ -3,7 +3,6 @@
 import os
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 from wishes import RequestError
 
 CONTEXT_FACET, CONTEXT_FILE = "context_text", "context.npz"
@@ -45,20 +44,19 @@ class Asked:
         return (reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
-def asked_vectors(request, asked, num_users):
+def asked_vectors(inputs, asked):
     """Return the blocks of what a request asks, float32 (B, E); None where it asks nothing.
 
     Args:
-        request: From Triton.
+        inputs: Name → array, as `wishes.inputs_of`.
         asked: The version's map; None where its model reads no such text.
-        num_users: B.
 
     Raises:
         RequestError: The vector is none of this model's, or the model reads none.
     """
-    tensor = pb_utils.get_input_tensor_by_name(request, CONTEXT_NAME)
-    if tensor is None:
+    vectors = inputs.get(CONTEXT_NAME)
+    if vectors is None:
         return None
     if asked is None:
         raise RequestError(f"this model reads no {CONTEXT_NAME}; train one with data.source.context_text")
-    return asked.blocks(tensor.as_numpy().reshape(num_users, -1))
+    return asked.blocks(vectors)

@@ -4,7 +4,7 @@ import os
 
 import triton_python_backend_utils as pb_utils
 from users import FAILURES, Users, failure
-from wishes import Inputs
+from wishes import inputs_of
 
 
 class TritonPythonModel:
@@ -19,7 +19,7 @@ class TritonPythonModel:
         responses = []
         for request in requests:
             try:
-                tensors = self.users.tensors(Inputs(request))
+                tensors = self.users.tensors(inputs_of(request))
             except FAILURES as error:
                 responses.append(failure(error, "features"))
                 continue

@@ -60,15 +60,17 @@ class OnlineStore:
     def __init__(self, path: str, project: str, views: dict[str, list[str]]) -> None:
         if not Path(path).is_file():
             raise OnlineStoreError(f"the online store {path} is missing")
-        self.project, self.path = project, path
-        self.wanted = {view: frozenset(names) for view, names in views.items()}
+        self.path = path
+        self.tables = [f"{project}_{view}" for view in views]
+        self.wanted = [frozenset(names) for names in views.values()]
+        self._query_of_one = self._query(1)
         self._of_thread = threading.local()
         try:
             rows = self._connection().execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             found = {name for (name,) in rows}
         except apsw.Error as error:
             raise OnlineStoreError(f"{path} is not an online store: {error}") from None
-        missing = sorted({f"{project}_{view}" for view in views} - found)
+        missing = sorted(set(self.tables) - found)
         if missing:
             raise OnlineStoreError(f"the online store {path} lacks the tables {', '.join(missing)}")
 
@@ -90,29 +92,35 @@ class OnlineStore:
         keys = entity_keys(key, entity_ids)
         found: dict[bytes, dict[str, object]] = {entity: {} for entity in keys}
         try:
-            for view in self.wanted:
-                self._read_view(view, found)
+            self._read(found)
         except apsw.Error as error:
             raise OnlineStoreError(f"the online store could not be read: {error}") from None
         except TypeError:
             raise OnlineStoreError("a value is damaged: it is NULL, a text or a number") from None
         return [found[entity] for entity in keys]
 
-    def _read_view(self, view: str, found: dict[bytes, dict[str, object]]) -> None:
-        """Put the features of a view into `found`, under their entities' keys."""
-        wanted, unpack, last = self.wanted[view], FLOAT.unpack, None
+    def _read(self, found: dict[bytes, dict[str, object]]) -> None:
+        """Put the features of all views into `found`, under their entities' keys."""
+        wanted, unpack, last = self.wanted, FLOAT.unpack, None
         features: dict[str, object] = {}
-        marks = ", ".join(["?"] * len(found))
-        query = f'SELECT entity_key, feature_name, value FROM "{self.project}_{view}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
-        for entity, name, value in self._connection().execute(query, list(found)):
+        query = self._query_of_one if len(found) == 1 else self._query(len(found))
+        for view, entity, name, value in self._connection().execute(query, tuple(found)):
             if entity != last:  # an entity's rows come one after the other
                 last, features = entity, found[entity]
-            if name not in wanted:
+            if name not in wanted[view]:
                 continue
             if len(value) == 5 and value[0] == FLOAT_TAG:  # most are floats, and a call takes longer than this
                 features[name] = unpack(value)[1]
             elif (parsed := parse_value(value)) is not None:
                 features[name] = parsed
+
+    def _query(self, num_entities: int) -> str:
+        """Return one statement for all views: a statement each takes a third more for a lone entity."""
+        marks = ", ".join(f"?{number + 1}" for number in range(num_entities))
+        return " UNION ALL ".join(
+            f'SELECT {number}, entity_key, feature_name, value FROM "{table}" WHERE entity_key IN ({marks})'  # noqa: S608 (names are the export's own)
+            for number, table in enumerate(self.tables)
+        )
 
     def _connection(self) -> apsw.Connection:
         """Return this thread's connection."""

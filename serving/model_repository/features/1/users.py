@@ -53,23 +53,26 @@ class Users:
         """Close the store."""
         self.store.close()
 
-    def tensors(self, request):
+    def tensors(self, inputs):
         """Return the tensors of a request's users, those of width 0 left out.
+
+        Args:
+            inputs: Name → array, as `wishes.inputs_of`.
 
         Raises:
             RequestError: The request is none that can be answered.
             OnlineStoreError: The store does not answer, or holds what it should not.
         """
-        wishes = Wishes(request, self.facts["max_k"])
+        wishes = Wishes(inputs, self.facts["max_k"])
         self._check_context(wishes.context)
-        found = self._with_context(request, self.store.read("user_id", wishes.user_ids))
+        found = self._with_context(inputs, self.store.read("user_id", wishes.user_ids))
         tensors = {
             "user_fields": self._fields(wishes, found),
             "user_numeric": self._numeric(found),
             "user_interest": self._interest(found),
             "user_history": self._history(found),
             "exclude_rows": self._exclude_rows(wishes, found),
-            "k": wishes.k[:, None],
+            "k": np.array(wishes.k, np.int32)[:, None],
             "liked_item_id": self._liked(found),
         }
         return {name: array for name, array in tensors.items() if array.shape[1]}
@@ -103,9 +106,9 @@ class Users:
                 start += dim
         return result
 
-    def _with_context(self, request, found):
+    def _with_context(self, inputs, found):
         """What was asked stands beside what the store knows; and whoever asks is not shown what most like."""
-        vectors = asked_vectors(request, self.asked, len(found))
+        vectors = asked_vectors(inputs, self.asked)
         if vectors is None:
             return found
         pairs = zip(found, vectors, strict=True)

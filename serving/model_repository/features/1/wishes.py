@@ -3,9 +3,6 @@
 Every text input is (B, width); an empty text is padding, so that users with lists of different lengths share a batch.
 """
 
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
 DEFAULT_K = 10
 MAX_TEXT_BYTES = 1024
 """Longest id, filter or context entry."""
@@ -17,62 +14,52 @@ class RequestError(Exception):
     """Something the caller can mend, in one line."""
 
 
-class Inputs:
-    """A request for `pb_utils.get_input_tensor_by_name`, which wraps all tensors anew at each call.
-
-    Args:
-        request: From Triton.
-    """
-
-    def __init__(self, request):
-        self._tensors = request.inputs()
-
-    def inputs(self):
-        """Return the tensors."""
-        return self._tensors
+def inputs_of(request):
+    """Return name → array of the inputs that a request brings: Triton's own look-up wraps all of them at each call."""
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
 class Wishes:
     """A checked request of B users.
 
     Args:
-        request: From Triton, which has checked names, dtypes and ranks against the config.
+        inputs: Name → array, as `inputs_of`; Triton has checked names, dtypes and ranks against the config.
         max_k: Most items a request may ask for.
 
     Attributes:
         user_ids: B texts, none empty.
-        k: int32 (B,).
-        exclude_seen: bool (B,).
+        k: B numbers.
+        exclude_seen: B times True or False.
         candidates: B lists of item ids without padding; None where every item may be returned.
         filters: B lists of ``column=value`` or ``column!=value``.
         context: B dicts of column → value.
     """
 
-    def __init__(self, request, max_k):
-        self.user_ids = [row[0] for row in texts(request, "user_id", 1)]
+    def __init__(self, inputs, max_k):
+        self.user_ids = [row[0] for row in texts(inputs, "user_id", 1)]
         num_users = len(self.user_ids)
         if not all(self.user_ids):
             raise RequestError("user_id is empty")
-        self.k = self._k(request, max_k, num_users)
-        exclude = pb_utils.get_input_tensor_by_name(request, "exclude_seen")
-        self.exclude_seen = np.ones(num_users, bool) if exclude is None else exclude.as_numpy().reshape(-1)
-        self.candidates = _padded(request, "candidates", MAX_CANDIDATES, num_users, None)
-        self.filters = _padded(request, "filters", MAX_FILTERS, num_users, [])
+        self.k = self._k(inputs, max_k, num_users)
+        exclude = inputs.get("exclude_seen")
+        self.exclude_seen = [True] * num_users if exclude is None else exclude[:, 0].tolist()
+        self.candidates = _padded(inputs, "candidates", MAX_CANDIDATES, num_users, None)
+        self.filters = _padded(inputs, "filters", MAX_FILTERS, num_users, [])
         self.context = [
             dict(split(entry, "context") for entry in entries)
-            for entries in _padded(request, "context", MAX_CONTEXT, num_users, [])
+            for entries in _padded(inputs, "context", MAX_CONTEXT, num_users, [])
         ]
 
     @staticmethod
-    def _k(request, max_k, num_users):
-        tensor = pb_utils.get_input_tensor_by_name(request, "k")
-        if tensor is None:
-            return np.full(num_users, min(DEFAULT_K, max_k), np.int32)
-        k = tensor.as_numpy().reshape(-1)
-        bad = k[(k < 1) | (k > max_k)]
-        if len(bad):
-            raise RequestError(f"k must lie between 1 and {max_k}; got {bad[0]}")
-        return k.astype(np.int32)
+    def _k(inputs, max_k, num_users):
+        k = inputs.get("k")
+        if k is None:
+            return [min(DEFAULT_K, max_k)] * num_users
+        k = k[:, 0].tolist()
+        for one in k:
+            if not 1 <= one <= max_k:
+                raise RequestError(f"k must lie between 1 and {max_k}; got {one}")
+        return k
 
 
 def split(entry, name):
@@ -88,15 +75,14 @@ def shown(text):
     return ascii(text[:60])
 
 
-def texts(request, name, max_width):
+def texts(inputs, name, max_width):
     """Return a text input as B lists of str; None where the request leaves it out."""
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    if tensor is None:
+    array = inputs.get(name)
+    if array is None:
         return None
-    array = tensor.as_numpy()
     if array.shape[1] > max_width:
         raise RequestError(f"{name} has {array.shape[1]:,} columns; at most {max_width:,} are allowed")
-    return [[_decoded(value, name) for value in row] for row in array]
+    return [[_decoded(value, name) for value in row] for row in array.tolist()]
 
 
 def _decoded(value, name):
@@ -108,6 +94,6 @@ def _decoded(value, name):
         raise RequestError(f"{name} is not UTF-8 text") from None
 
 
-def _padded(request, name, max_width, num_users, absent):
-    rows = texts(request, name, max_width)
+def _padded(inputs, name, max_width, num_users, absent):
+    rows = texts(inputs, name, max_width)
     return [absent] * num_users if rows is None else [[entry for entry in row if entry] for row in rows]
