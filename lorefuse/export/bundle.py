@@ -15,7 +15,7 @@
     metrics.json                      test metrics with controls
     ranker.onnx catalogue_ranker.onnx   the latter only where one graph ranks the whole catalogue, else:
     two_tower.safetensors items.faiss retrieval.json   what finds the items to rank; see `export.retrieval`
-    candidate_ranker.onnx   with those: scores the items that were found for a user
+    item_side.onnx candidate_ranker.onnx   with those: score the items that were found for a user
     encoder.onnx tokenizer.json encoder.json   only with `serving.embed`: words → vector
     bundle.json                       sha256 of every file, data cutoff, parity
 """
@@ -40,7 +40,7 @@ BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.js
 TABLES_FILE = "item_tables.safetensors"
 REFERENCE_FILE, CATALOGUE_REFERENCE_FILE = "reference.safetensors", "reference_catalogue.safetensors"
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
-CANDIDATE_RANKER_FILE = "candidate_ranker.onnx"
+ITEM_SIDE_GRAPH_FILE, CANDIDATE_RANKER_FILE = CANDIDATE_FILES = ("item_side.onnx", "candidate_ranker.onnx")
 """Of versions that retrieve; those of older releases have none, and are served by `RANKER_FILE`."""
 RETRIEVAL_FILE = "retrieval.json"
 RETRIEVAL_FILES = ("two_tower.safetensors", "items.faiss", RETRIEVAL_FILE)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lorefuse.config import PipelineConfig, ServingConfig
 from lorefuse.contract import USER_TENSORS, Split, Tensor
 from lorefuse.export import bundle as b
-from lorefuse.export.onnx import CatalogueGraph, export_candidate_ranker, export_catalogue_ranker, export_ranker
-from lorefuse.export.parity import check_candidate_ranker, check_catalogue_ranker, check_ranker
+from lorefuse.export.candidates import export_candidates
+from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
+from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker
 from lorefuse.export.signature import num_excluded
 from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.training_set import TrainingSet
@@ -45,8 +46,9 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     if past_one_graph(serving, num_items):
         export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
         report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
-        export_candidate_ranker(ranker, _tensors(inputs), out_path / b.CANDIDATE_RANKER_FILE)
-        report |= check_candidate_ranker(out_path / b.CANDIDATE_RANKER_FILE, ranker, inputs)
+        side_path, candidates_path = (out_path / name for name in b.CANDIDATE_FILES)
+        export_candidates(ranker, _tensors(inputs), side_path, candidates_path)
+        report |= check_candidates(side_path, candidates_path, ranker, inputs)
         _write_ranker_reference(ranker, inputs, out_path)
         return report | _export_retrieval(training_set, config, ranker, catalogue, users, out_path)
     graph = CatalogueGraph(ranker, catalogue, min(serving.max_k, num_items)).eval()

@@ -1,6 +1,6 @@
-"""Rankers as ONNX graphs: one that scores rows, one that scores candidates, one that ranks the whole catalogue.
+"""Rankers as ONNX graphs: one that scores rows, one that ranks the whole catalogue for a user.
 
-Suffixes: ``B`` rows or users, ``M`` candidates, ``N`` catalogue, ``S`` excluded rows, ``K`` returned.
+Suffixes: ``B`` rows or users, ``N`` catalogue, ``S`` excluded rows, ``K`` returned.
 """
 
 from __future__ import annotations
@@ -36,27 +36,6 @@ class RankerGraph(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Score rows, shape (B,)."""
         return self.ranker.to_score(self.ranker(**dict(zip(self.input_names, inputs, strict=True))))
-
-
-class CandidateGraph(nn.Module):
-    """Positional inputs in the order of `input_names`, B users and M items → score of every pair (B, M).
-
-    What depends on the user alone is computed once for all candidates.
-    """
-
-    def __init__(self, ranker: Ranker) -> None:
-        super().__init__()
-        self.ranker = ranker
-        self.user_names = [name.value for name in ranker.user_inputs]
-        self.item_names = [name.value for name in ranker.item_inputs]
-        self.input_names = [*self.user_names, *self.item_names]
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Score pairs, shape (B, M)."""
-        given = dict(zip(self.input_names, inputs, strict=True))
-        user = self.ranker.encode_user(**{name: given[name] for name in self.user_names})
-        item = self.ranker.encode_item(**{name: given[name] for name in self.item_names})
-        return self.ranker.to_score(self.ranker.cross_all(user, item))
 
 
 class CatalogueGraph(nn.Module):
@@ -115,16 +94,6 @@ def export_ranker(ranker: Ranker, example: Mapping[str, Tensor], path: Path) -> 
     """
     graph = RankerGraph(ranker).eval()
     export_module(graph, example, graph.input_names, ["score"], path)
-
-
-def export_candidate_ranker(ranker: Ranker, example: Mapping[str, Tensor], path: Path) -> None:
-    """Write what scores M items for each of B users; `example` as for `export_ranker`."""
-    graph = CandidateGraph(ranker).eval()
-    candidates = torch.export.Dim("candidates", min=1, max=MAX_ROWS)
-    # As many of both would be taken for the same dimension.
-    rows = {n: value[:2] if n in graph.user_names else torch.cat([value] * 2)[:3] for n, value in example.items()}
-    lengths = dict.fromkeys(graph.item_names, candidates)
-    export_module(graph, rows, graph.input_names, ["score"], path, lengths=lengths)
 
 
 def export_catalogue_ranker(graph: CatalogueGraph, example: Mapping[str, Tensor], path: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import Tensor
 from lorefuse.errors import ArtifactError
+from lorefuse.export.candidates import ITEM_SIDE
 from lorefuse.export.onnx import open_session
 from lorefuse.models.ranker import Ranker
 
@@ -39,8 +40,10 @@ def check_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]])
 
 
 @torch.no_grad()
-def check_candidate_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Compare the candidate ranker's graph with torch: each of the reference rows' users with all of their items.
+def check_candidates(
+    side_path: Path, ranker_path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Compare what scores candidates with torch: each of the reference rows' users with all of their items.
 
     Returns:
         max_candidate_difference.
@@ -48,12 +51,12 @@ def check_candidate_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDAr
     Raises:
         ArtifactError: They differ by more than `TOLERANCE`.
     """
-    users = [name.value for name in ranker.user_inputs]
+    users, items = ([name.value for name in names] for names in (ranker.user_inputs, ranker.item_inputs))
     num_users = min(NUM_USERS, len(inputs[users[0]]))
+    (side,) = open_session(side_path).run(None, {name: inputs[name] for name in items})
+    asked = {name: inputs[name][:num_users] for name in users}
+    got = open_session(ranker_path).run([Tensor.SCORE.value], {**asked, ITEM_SIDE: side})[0]
     rows = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    got = open_session(path).run(
-        [Tensor.SCORE.value], {name: array[:num_users] if name in users else array for name, array in inputs.items()}
-    )[0]
     repeated = [
         {name: rows[name][user : user + 1].expand_as(rows[name]) for name in users} for user in range(num_users)
     ]

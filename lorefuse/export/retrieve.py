@@ -12,7 +12,7 @@ from lorefuse.export.templates import copy_template, link_or_copy
 
 LIKED_ROWS = "liked_rows"
 """Name in the reference file: catalogue rows of what the reference users like, newest first, -1 is padding."""
-_LINKED = (*b.RETRIEVAL_FILES[:2], b.TABLES_FILE)
+_LINKED = b.RETRIEVAL_FILES[:2]
 
 
 def write_retrieve(bundle: Bundle, path: Path) -> None:
@@ -23,9 +23,13 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
         path: Empty folder.
     """
     copy_template(s.RETRIEVE, path)
-    graph = b.CANDIDATE_RANKER_FILE if b.CANDIDATE_RANKER_FILE in bundle.sha256 else b.RANKER_FILE
-    for name in (*_LINKED, graph):
+    whole = b.CANDIDATE_RANKER_FILE in bundle.sha256
+    for name in (*_LINKED, *((b.CANDIDATE_RANKER_FILE,) if whole else (b.RANKER_FILE, b.TABLES_FILE))):
         link_or_copy(bundle.path / name, path / name)
+    if whole:
+        from lorefuse.export.candidates import ITEM_SIDE_FILE, write_item_side
+
+        write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
     item_ids, _ = bundle.catalogue()
     facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k, "item_ids": item_ids}
     write_json(path / b.RETRIEVAL_FILE, facts)

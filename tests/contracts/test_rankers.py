@@ -23,14 +23,14 @@ from lorefuse.config import (
     WideDeepConfig,
 )
 from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split
+from lorefuse.export.candidates import export_candidates
 from lorefuse.export.onnx import (
     CatalogueGraph,
-    export_candidate_ranker,
     export_catalogue_ranker,
     export_ranker,
     open_session,
 )
-from lorefuse.export.parity import check_candidate_ranker
+from lorefuse.export.parity import check_candidates
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet
@@ -175,8 +175,9 @@ def test_exported_graphs_agree_with_torch(name: str, tmp_path: Path) -> None:
     (score,) = open_session(tmp_path / "ranker.onnx").run(None, {key: value.numpy() for key, value in inputs.items()})
     with torch.no_grad():
         np.testing.assert_allclose(score, ranker.to_score(ranker(**inputs)).numpy(), atol=1e-5)
-    export_candidate_ranker(ranker, inputs, tmp_path / "candidates.onnx")
-    check_candidate_ranker(tmp_path / "candidates.onnx", ranker, {key: value.numpy() for key, value in inputs.items()})
+    paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
+    export_candidates(ranker, inputs, *paths)
+    check_candidates(*paths, ranker, {key: value.numpy() for key, value in inputs.items()})
     tables = {tensor.value: getattr(training_set, tensor.value) for tensor in ITEM_TENSORS}
     tables["item_numeric"] = training_set.item_numeric_now
     catalogue = {key: torch.from_numpy(np.ascontiguousarray(table)) for key, table in tables.items()}

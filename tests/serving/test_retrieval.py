@@ -161,9 +161,10 @@ def test_a_version_of_an_older_release_ranks_by_the_graph_it_has(
 ) -> None:
     path = tmp_path / "old"
     shutil.copytree(bundle.path, path)
-    (path / "candidate_ranker.onnx").unlink()
     content = bundle.read_json("bundle.json")
-    del content["sha256"]["candidate_ranker.onnx"]
+    for name in ("item_side.onnx", "candidate_ranker.onnx"):
+        (path / name).unlink()
+        del content["sha256"][name]
     write_json(path / "bundle.json", content)
     build_repository(path, world.store_path, tmp_path / "repository", 1)
     old = template.Retriever(str(tmp_path / "repository" / "retrieve" / "1"))
@@ -171,6 +172,17 @@ def test_a_version_of_an_older_release_ranks_by_the_graph_it_has(
     liked = np.full((len(reference["user_fields"]), 1), b"", dtype=object)
     for got, wanted in zip(*(one.rank({**reference, "liked_item_id": liked}) for one in (old, retriever)), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["item_side.npy", "candidate_ranker.onnx", "items.faiss", "two_tower.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"cut short"])
+def test_what_is_damaged_is_told_from_a_fault(
+    retriever: Any, template: ModuleType, large: World, tmp_path: Path, name: str, content: bytes
+) -> None:
+    shutil.copytree(large.path / "repository" / "retrieve" / "1", tmp_path / "1")
+    (tmp_path / "1" / name).write_bytes(content)
+    with pytest.raises(template.OPEN_ERRORS):
+        template.Retriever(str(tmp_path / "1"))
 
 
 def test_equal_scores_come_in_the_catalogues_order(bundle: Bundle, retriever: Any, monkeypatch: Any) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from lorefuse.errors import ArtifactError
+from lorefuse.export import candidates
+from lorefuse.export.candidates import export_candidates, write_item_side
 from lorefuse.export.onnx import (
     CatalogueGraph,
-    export_candidate_ranker,
     export_catalogue_ranker,
     export_ranker,
     open_session,
 )
-from lorefuse.export.parity import check_candidate_ranker, check_catalogue_ranker, check_ranker, score_difference
+from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker, score_difference
 from lorefuse.models.deepfm import DeepFM
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, shaken, user_inputs
 
@@ -107,20 +108,38 @@ def test_catalogue_ranker_agrees_with_brute_force(model: DeepFM, tmp_path: Path)
 def test_candidates_score_as_rows_of_one_user_each(
     model: DeepFM, tmp_path: Path, num_users: int, num_candidates: int
 ) -> None:
-    path = tmp_path / "candidates.onnx"
-    export_candidate_ranker(model, {**user_inputs(2), **item_inputs(2)}, path)
+    paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
+    export_candidates(model, {**user_inputs(2), **item_inputs(2)}, *paths)
     users, items = user_inputs(num_users, seed=7), item_inputs(num_candidates, seed=8)
-    arrays = {name: value.numpy() for name, value in {**users, **items}.items()}
-    (scores,) = open_session(path).run(None, arrays)
+    write_item_side(paths[0], {name: value.numpy() for name, value in items.items()}, tmp_path / "side.npy")
+    side = np.load(tmp_path / "side.npy", mmap_mode="r")
+    (scores,) = open_session(paths[1]).run(
+        None, {**{name: value.numpy() for name, value in users.items()}, "item_side": side}
+    )
     repeated = {name: value.repeat_interleave(num_candidates, 0) for name, value in users.items()}
     with torch.no_grad():
         rows = {name: value.repeat(num_users, 1) for name, value in items.items()}
         expected = model.to_score(model(**repeated, **rows)).numpy().reshape(num_users, num_candidates)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     inputs = {name: value.numpy() for name, value in {**user_inputs(4), **item_inputs(4)}.items()}
-    assert check_candidate_ranker(path, model, inputs)["max_candidate_difference"] <= 1e-5
+    assert check_candidates(*paths, model, inputs)["max_candidate_difference"] <= 1e-5
+    other = shaken(SPEC)
+    with torch.no_grad():
+        other.bias.add_(1.0)
     with pytest.raises(ArtifactError, match="candidate ranker differs from torch"):
-        check_candidate_ranker(path, shaken(SPEC, embedding_dim=8), inputs)
+        check_candidates(*paths, other, inputs)
+
+
+def test_a_table_is_written_in_parts(model: DeepFM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
+    export_candidates(model, {**user_inputs(2), **item_inputs(2)}, *paths)
+    tables = {name: value.numpy() for name, value in item_inputs(23, seed=8).items()}
+    write_item_side(paths[0], tables, tmp_path / "whole.npy")
+    monkeypatch.setattr(candidates, "_ITEMS_PER_RUN", 10)
+    write_item_side(paths[0], tables, tmp_path / "parts.npy")
+    whole, parts = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "parts"))
+    assert (whole.shape[0], whole.dtype) == (23, np.float32)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
 def test_a_model_of_ids_alone_exports(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ ORT_ERRORS = tuple(
                  "RuntimeException")
 )  # fmt: skip
 NOTHING = np.zeros(0, np.int64)
-OPEN_ERRORS = (*ORT_ERRORS, OSError, RuntimeError, ValueError, LookupError)
+OPEN_ERRORS = (*ORT_ERRORS, OSError, EOFError, RuntimeError, ValueError, LookupError)
 """What a file that is missing or not whole raises."""
 
 
@@ -28,8 +28,8 @@ class Retriever:
 
     Args:
         folder: Version folder; holds `retrieval.json`, `items.faiss`, `two_tower.safetensors`,
-            `item_tables.safetensors` and `candidate_ranker.onnx`, or `ranker.onnx` where an older release made the
-            version: that one takes a user once for every item.
+            `item_side.npy` and `candidate_ranker.onnx`; where an older release made the version, in place of these two
+            `item_tables.safetensors` and `ranker.onnx`, which takes a user once for every item.
         row_of: Item id → row of the catalogue, where somebody has it already; else it is made of `retrieval.json`.
 
     Raises:
@@ -46,14 +46,16 @@ class Retriever:
         self.towers = open_tables(os.path.join(folder, "two_tower.safetensors"))
         offsets = self.towers["user_offsets"]
         self.user_starts, self.user_sizes = offsets[:-1], np.diff(offsets)
-        self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        path = os.path.join(folder, "candidate_ranker.onnx")
+        path, side_path = (os.path.join(folder, name) for name in ("candidate_ranker.onnx", "item_side.npy"))
         self.repeats = not os.path.exists(path)
         if self.repeats:
             path = os.path.join(folder, "ranker.onnx")
+            self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
+        else:
+            self.items = {"item_side": np.asarray(np.load(side_path, mmap_mode="r"))}
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])

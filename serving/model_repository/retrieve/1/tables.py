@@ -1,7 +1,7 @@
 """Reads safetensors files without their package: a length, a JSON header, and the arrays as they lie in memory."""
 
 import json
-import struct
+import os
 
 import numpy as np
 
@@ -9,9 +9,17 @@ DTYPES = {"F32": "<f4", "I64": "<i8", "I32": "<i4"}
 
 
 def open_tables(path):
-    """Return name → array, mapped from the file: what nobody reads is never loaded, and processes share the rest."""
+    """Return name → array, mapped from the file: what nobody reads is never loaded, and processes share the rest.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is not whole.
+    """
     with open(path, "rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+        head = stream.read(8)
+        length = int.from_bytes(head, "little")
+        if not len(head) == 8 <= 8 + length <= os.path.getsize(path):
+            raise ValueError("the file is cut short")
         header = json.loads(stream.read(length))
     result = {}
     for name, entry in header.items():

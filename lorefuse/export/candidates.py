@@ -1,0 +1,113 @@
+"""What ranks the items that were found for a user, as two ONNX graphs around one table.
+
+The half of a score that an item gives on its own is computed once, when a version is put into a model repository, and
+lies there as a row of numbers per item; a request reads the rows of its candidates and computes the rest.
+
+Suffixes: ``B`` users, ``M`` items, ``W`` numbers of an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lorefuse.export.onnx import MAX_ROWS, export_module, open_session
+from lorefuse.models.ranker import Ranker
+
+ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
+"""Name of the table, float32 (N, W), and its file in a version folder."""
+_ITEMS_PER_RUN = 16384
+
+
+class ItemSideGraph(nn.Module):
+    """Item tensors (M rows) → all that `Ranker.encode_item` returns, side by side, (M, W)."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+        self.input_names = [name.value for name in ranker.item_inputs]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Encode items, shape (M, W)."""
+        side = self.ranker.encode_item(**dict(zip(self.input_names, inputs, strict=True)))
+        return torch.cat([value.reshape(value.shape[0], -1) for value in side.values()], dim=1)
+
+
+class CandidateGraph(nn.Module):
+    """User tensors of B users, then rows of the table (M, W) → score of every pair (B, M).
+
+    Args:
+        ranker: The ranker, in evaluation mode.
+        example: Item tensors of a row or more, by name: they say which numbers of a table's row are what.
+    """
+
+    def __init__(self, ranker: Ranker, example: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.ranker = ranker
+        with torch.no_grad():
+            side = ranker.encode_item(**{name.value: example[name.value] for name in ranker.item_inputs})
+        self.shapes = {name: tuple(value.shape[1:]) for name, value in side.items()}
+        self.widths = [int(np.prod(shape, dtype=int)) for shape in self.shapes.values()]
+        self.user_names = [name.value for name in ranker.user_inputs]
+        self.input_names = [*self.user_names, ITEM_SIDE]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Score pairs, shape (B, M)."""
+        *users, side_MW = inputs
+        parts = torch.split(side_MW, self.widths, dim=1)
+        item = {
+            name: part.reshape(part.shape[0], *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+        user = self.ranker.encode_user(**dict(zip(self.user_names, users, strict=True)))
+        return self.ranker.to_score(self.ranker.cross_all(user, item))
+
+
+def export_candidates(ranker: Ranker, example: Mapping[str, Tensor], side_path: Path, ranker_path: Path) -> None:
+    """Write both graphs.
+
+    Args:
+        ranker: The ranker.
+        example: Its inputs for two rows or more, keyed by name.
+        side_path: File for what makes the table.
+        ranker_path: File for what scores candidates.
+    """
+    items = ItemSideGraph(ranker).eval()
+    export_module(items, example, items.input_names, [ITEM_SIDE], side_path)
+    graph = CandidateGraph(ranker, example).eval()
+    with torch.no_grad():
+        side = items(*(example[name] for name in items.input_names))
+    # As many items as users would be taken for the same dimension.
+    rows = {**{name: example[name][:2] for name in graph.user_names}, ITEM_SIDE: torch.cat([side, side])[:3]}
+    lengths = {ITEM_SIDE: torch.export.Dim("candidates", min=1, max=MAX_ROWS)}
+    export_module(graph, rows, graph.input_names, ["score"], ranker_path, lengths=lengths)
+
+
+def write_item_side(graph_path: Path, tables: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the table of all items, float32 (N, W), as an .npy file; it is never in memory as a whole.
+
+    Args:
+        graph_path: What `export_candidates` wrote to make it.
+        tables: Item tensors of the whole catalogue, by name.
+        path: File to write.
+
+    Raises:
+        ArtifactError: The graph is not whole.
+    """
+    session, num_items = open_session(graph_path), len(next(iter(tables.values())))
+    names = [tensor.name for tensor in session.get_inputs()]
+    table: NDArray[np.float32] | None = None
+    for start in range(0, num_items, _ITEMS_PER_RUN):
+        rows = slice(start, start + _ITEMS_PER_RUN)
+        side = session.run([ITEM_SIDE], {name: tables[name][rows] for name in names})[0]
+        if table is None:
+            table = np.lib.format.open_memmap(path, "w+", np.float32, (num_items, side.shape[1]))
+        table[rows] = side
+    if table is not None:
+        cast("np.memmap[Any, Any]", table).flush()
