@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
-from tables import open_tables
+from tables import open_tables, plain
 
 ORT_ERRORS = tuple(
     getattr(ort_state, name)
@@ -55,7 +55,7 @@ class Retriever:
             path = os.path.join(folder, "ranker.onnx")
             self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
         else:
-            self.items = {"item_side": np.asarray(np.load(side_path, mmap_mode="r"))}
+            self.items = {"item_side": plain(np.load(side_path, mmap_mode="r"))}
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])

@@ -5,11 +5,12 @@ import os
 
 import numpy as np
 
+PAGE_BYTES = 4096
 DTYPES = {"F32": "<f4", "I64": "<i8", "I32": "<i4"}
 
 
 def open_tables(path):
-    """Return name → array, mapped from the file: what nobody reads is never loaded, and processes share the rest.
+    """Return name → array, mapped from the file, so that processes share it.
 
     Raises:
         OSError: There is no such file.
@@ -28,8 +29,18 @@ def open_tables(path):
         start, end = entry["data_offsets"]
         dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
         empty = start == end
-        # Plain arrays over the map: each step with a memmap itself calls back into Python.
         result[name] = (
-            np.zeros(shape, dtype) if empty else np.asarray(np.memmap(path, dtype, "r", 8 + length + start, shape))
+            np.zeros(shape, dtype) if empty else plain(np.memmap(path, dtype, "r", 8 + length + start, shape))
         )
     return result
+
+
+def plain(table):
+    """Return an array over a map, each page of it looked at once.
+
+    The first look at a page costs as much as scoring the item that lies there, and requests look at hundreds in no
+    order. A plain array, since each step with numpy's own kind for maps calls back into Python.
+    """
+    array = np.asarray(table)
+    array.reshape(-1).view(np.uint8)[::PAGE_BYTES].max(initial=0)
+    return array
