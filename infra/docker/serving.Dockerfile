@@ -27,5 +27,6 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     python3 -c 'import apsw, faiss, google.protobuf.message_factory, numpy, onnxruntime, redis, tokenizers; \
       assert numpy.__version__ < "2", numpy.__version__'
 ENV PYTHONDONTWRITEBYTECODE=1 \
-    OMP_NUM_THREADS=1
+    OMP_NUM_THREADS=1 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 USER 10001:10001

@@ -137,6 +137,8 @@ def _environment(python_path: Path, library_paths: list[Path]) -> dict[str, str]
         # The stub takes its environment from the python3 it finds first.
         "PATH": f"{python_path.parent}:{os.environ.get('PATH', '')}",
         "OMP_NUM_THREADS": "1",
+        # Large pages, where the system gives them to who asks: a search among a million vectors reads thousands.
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
         # The feature model knows no profile: it is told where Redis is.
         **({VARIABLES["online_store_url"]: settings().online_store_url} if settings().online_store_url else {}),
     }
