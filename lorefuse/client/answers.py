@@ -97,7 +97,7 @@ def recommend_inputs(
         raise UsageError("k must be at least 1.", got=str(k))
     inputs = {
         "user_id": content_of_texts([user_id]),
-        "k": Content("INT32", (1, 1), struct.pack("<i", min(k, _MAX_INT32))),
+        "k": Content("INT32", (1, 1), struct.pack("<i", int(min(k, _MAX_INT32)))),
     }
     if not exclude_seen:  # what the server does where nobody says: a tensor less to carry
         inputs["exclude_seen"] = Content("BOOL", (1, 1), b"\0")

@@ -4,7 +4,7 @@
 
     ranker/            config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors, feature_spec.json}
     catalogue_ranker/  config.pbtxt configs/gpu.pbtxt <version>/{model.onnx, reference.safetensors}
-    retrieve/          config.pbtxt <version>/{model.py, items.faiss, …}: in its place, past one graph
+    retrieve/          config.pbtxt <version>/{model.py, items.faiss, item_side.npy, …}: in its place, past one graph
     features/          config.pbtxt <version>/{model.py, online_store.py, features.json, online_store.db or store.json}
     answer/            config.pbtxt <version>/{model.py, answer.json}
     direct/            config.pbtxt <version>/{what the three before hold}

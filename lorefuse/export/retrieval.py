@@ -5,6 +5,7 @@ A bundle of this kind carries, in place of `catalogue_ranker.onnx`::
     two_tower.safetensors   both towers as arrays, with the vectors of all items
     items.faiss             the index of those vectors
     retrieval.json          how it is searched, and how much of the exact answer it finds
+    item_side.onnx candidate_ranker.onnx   what scores the items that were found; see `candidates`
 
 Suffixes: ``N`` items, ``U`` users, ``L`` history length, ``K`` returned.
 """

@@ -45,7 +45,8 @@ def style(figure: Figure, *, height: int) -> None:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        # Eight pixels above, however tall the plot is.
+        legend={"orientation": "h", "y": 1 + 8 / height, "yanchor": "bottom", "x": 0},
         hoverlabel={"namelength": -1},
     )
     figure.update_xaxes(automargin=True, zeroline=False, showline=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,20 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import serialize_byte_tensor as tritons
 
-PATH = Path(__file__).parents[2] / "serving" / "model_repository" / "answer" / "1" / "byte_texts.py"
+from tests.module_file import served_module
 
-
-def load() -> ModuleType:
-    """The module as the stub would find it."""
-    spec = importlib.util.spec_from_file_location("byte_texts", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-byte_texts = load()
+byte_texts = served_module("answer", "byte_texts")
 
 
 @given(rows=st.lists(st.binary(max_size=40), min_size=1, max_size=12), num_rows=st.integers(1, 3))

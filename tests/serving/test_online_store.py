@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,20 +16,12 @@ from feast.protos.feast.types.Value_pb2 import FloatList, StringList, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-MODULE_PATH = Path(__file__).parents[2] / "serving" / "model_repository" / "features" / "1" / "online_store.py"
+from tests.module_file import served_module
+
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("served_online_store", MODULE_PATH)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-online_store = load()
+online_store = served_module("features", "online_store")
 
 
 @given(texts)

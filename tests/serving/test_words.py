@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -11,19 +9,14 @@ import pytest
 from sklearn.utils import murmurhash3_32
 
 from lorefuse.embedding.words import hashed_words
+from tests.module_file import served_module
 
-PATH = Path(__file__).parents[2] / "serving" / "model_repository" / "embed" / "1" / "words.py"
 TEXTS = ["OPI Nail Lacquer, 0.5 oz", "Crème brûlée ÉTÉ", "日本語のテキスト", "a a a b", "?!", ""]
 
 
 @pytest.fixture(scope="module")
 def served() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("served_words", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return served_module("embed", "words")
 
 
 @pytest.mark.parametrize("dim", [1, 37, 512])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 import sys
@@ -25,10 +24,11 @@ from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.store import apply_and_materialize, ensure_filled, online_features, open_store, point_in_time
 from lorefuse.settings import settings
 from lorefuse.stores import redis_client
+from tests.module_file import SERVED_PATH, module_of
 from tests.stores.servers import PASSWORD, Server
 from tests.unit.features.world import World, make_world
 
-READER_PATH = Path(__file__).parents[2] / "serving" / "model_repository" / "features" / "1"
+READER_PATH = SERVED_PATH / "features" / "1"
 USERS = ["u0", "u1", "u7", "nobody", "ünïcode 🎬"]
 
 
@@ -37,12 +37,7 @@ def reader() -> Iterator[ModuleType]:
     """redis_store.py, imported as Triton's stub does: beside online_store.py, with nothing of ours."""
     sys.path.insert(0, str(READER_PATH))
     try:
-        spec = importlib.util.spec_from_file_location("redis_store", READER_PATH / "redis_store.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        yield module_of(READER_PATH / "redis_store.py")
     finally:
         sys.path.remove(str(READER_PATH))
         for name in ("online_store", "redis_store"):
