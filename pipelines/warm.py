@@ -18,7 +18,8 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-PRELOADED = ["torch", "feast", "kfp.dsl.executor_main"]
+PRELOADED = ["torch", "feast", "kfp.dsl.executor_main", "sklearn.linear_model", "torch._dynamo", "optuna"]
+"""What several tasks import; the last but one comes with the first optimizer."""
 _RUNTIME = {"_KFP_RUNTIME": "true"}
 """Tells kfp that it is in a task, so that it leaves out its compiler."""
 _NUM_WORDS = 8
