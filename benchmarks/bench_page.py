@@ -71,5 +71,7 @@ def ratio_plot(verdicts: list[Verdict]) -> Figure:
         figure.add_trace(go.Scatter(x=list(goals), y=list(names), mode="markers", name="goal", marker=marker))
     figure.add_vline(x=1, line={"dash": "dash", "color": GREY})
     figure.update_xaxes(type="log", dtick="D2")
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1])
+    # Left to itself the axis keeps a twentieth of its length free at both ends.
+    rows = list(dict.fromkeys(labels[::-1]))
+    figure.update_yaxes(categoryorder="array", categoryarray=rows, range=[-0.7, len(rows) - 0.3])
     return figure
