@@ -22,9 +22,9 @@ from lorefuse.contract import Tensor
 from lorefuse.deploy.deploy import DEPLOYED_FILE
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.onnx import open_session
 from lorefuse.export.repository import MODEL_FILE, REFERENCE_FILE
 from lorefuse.export.served import retrieves
+from lorefuse.export.session import open_session
 from lorefuse.export.signature import CATALOGUE_RANKER, DIRECT, FEATURES
 from peers.environment import FOLDER, PeerUnavailableError, peer_python
 from peers.load import Call

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse.client.connection import outputs_of
 from lorefuse.errors import UsageError
 from lorefuse.export.wire import Content, content_of, content_of_texts, split_texts
 
@@ -126,8 +127,9 @@ def new_item_inputs(text: str, user_id: str | None) -> dict[str, Content]:
     return {"text": content_of_texts([text])} | ({"user_id": content_of_texts([user_id])} if user_id else {})
 
 
-def recommendation(contents: Mapping[str, bytes]) -> Recommendation:
+def recommendation(response: Any) -> Recommendation:
     """Read the answer of `recommend` for one user from its outputs as they travelled: an array each would cost more."""
+    contents = {o.name: data for o, data in zip(response.outputs, response.raw_output_contents, strict=True)}
     scores = np.frombuffer(contents["score"], np.float32).tolist()
     rows = zip(split_texts(contents["item_id"]), split_texts(contents["title"]), scores, strict=True)
     return Recommendation(
@@ -139,8 +141,9 @@ def recommendation(contents: Mapping[str, bytes]) -> Recommendation:
     )
 
 
-def new_item_score(got: Mapping[str, NDArray[Any]]) -> NewItemScore:
+def new_item_score(response: Any) -> NewItemScore:
     """Read the answer of `embed` for its first text."""
+    got = outputs_of(response)
     return NewItemScore(score=float(got["score"][0, 0]), vector=got["vector"][0], **_provenance(got))
 
 

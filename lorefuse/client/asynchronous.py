@@ -12,17 +12,7 @@ from numpy.typing import NDArray
 
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
-from lorefuse.client.connection import (
-    EMBED,
-    RANKER,
-    RECOMMEND,
-    Target,
-    Tls,
-    contents_of,
-    exception_of,
-    outputs_of,
-    request_of,
-)
+from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, exception_of, outputs_of, request_of
 from lorefuse.export.wire import Content, content_of
 
 
@@ -80,15 +70,13 @@ class AsyncClient:
     ) -> Recommendation:
         """Return the k best items for a user; arguments and errors as `Client.recommend`."""
         inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
-        return answers.recommendation(contents_of(await self._ask(RECOMMEND, inputs, timeout_s)))
+        return answers.recommendation(await self._ask(RECOMMEND, inputs, timeout_s))
 
     async def score_text(
         self, text: str, user_id: str | None = None, *, timeout_s: float | None = None
     ) -> NewItemScore:
         """Score an item that nobody has seen from its words; arguments and errors as `Client.score_text`."""
-        return answers.new_item_score(
-            outputs_of(await self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
-        )
+        return answers.new_item_score(await self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
 
     async def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors; arguments and errors as `Client.score`."""

@@ -21,7 +21,6 @@ from lorefuse.client.connection import (
     RECOMMEND,
     Target,
     Tls,
-    contents_of,
     exception_of,
     outputs_of,
     request_of,
@@ -111,7 +110,7 @@ class Client:
             UnreachableError: The server is not there, did not answer in time, or has no model.
         """
         inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
-        return answers.recommendation(contents_of(self._ask(RECOMMEND, inputs, timeout_s)))
+        return answers.recommendation(self._ask(RECOMMEND, inputs, timeout_s))
 
     def score_text(self, text: str, user_id: str | None = None, *, timeout_s: float | None = None) -> NewItemScore:
         """Score an item that nobody has seen from its words alone; needs a version made with `serving.embed: true`.
@@ -125,7 +124,7 @@ class Client:
             UsageError: The text is empty or too long.
             UnreachableError: The server is not there, did not answer in time, or its version carries no encoder.
         """
-        return answers.new_item_score(outputs_of(self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s)))
+        return answers.new_item_score(self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
 
     def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors.

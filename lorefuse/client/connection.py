@@ -166,11 +166,6 @@ def outputs_of(response: Any) -> dict[str, NDArray[Any]]:
     return {output.name: from_bytes(data, output.datatype, output.shape) for output, data in pairs}
 
 
-def contents_of(response: Any) -> dict[str, bytes]:
-    """Return the outputs of an answer as they travelled, by name."""
-    return {o.name: data for o, data in zip(response.outputs, response.raw_output_contents, strict=True)}
-
-
 def exception_of(error: Any) -> Any:
     """Return gRPC's error as tritonclient's."""
     from tritonclient.utils import InferenceServerException

@@ -11,7 +11,7 @@ from lorefuse.atomic import sha256_file
 from lorefuse.contract import Alias
 from lorefuse.errors import UsageError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
-from lorefuse.export.onnx import open_session
+from lorefuse.export.session import open_session
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.registry.run import DATASET_TAG

@@ -1,4 +1,4 @@
-"""What ranks the items that were found for a user, as two ONNX graphs around one table.
+"""What ranks the items that were found for a user, as two ONNX graphs around one table; `retrieve` writes the table.
 
 The half of a score that an item gives on its own is computed once, when a version is put into a model repository, and
 lies there as a row of numbers per item; a request reads the rows of its candidates and computes the rest.
@@ -10,19 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lorefuse.export.onnx import MAX_ROWS, export_module, open_session
+from lorefuse.export.onnx import MAX_ROWS, export_module
+from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.models.ranker import Ranker
-
-ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
-"""Name of the table, float32 (N, W), and its file in a version folder."""
-_ITEMS_PER_RUN = 16384
 
 
 class ItemSideGraph(nn.Module):
@@ -87,27 +82,3 @@ def export_candidates(ranker: Ranker, example: Mapping[str, Tensor], side_path: 
     rows = {**{name: example[name][:2] for name in graph.user_names}, ITEM_SIDE: torch.cat([side, side])[:3]}
     lengths = {ITEM_SIDE: torch.export.Dim("candidates", min=1, max=MAX_ROWS)}
     export_module(graph, rows, graph.input_names, ["score"], ranker_path, lengths=lengths)
-
-
-def write_item_side(graph_path: Path, tables: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write the table of all items, float32 (N, W), as an .npy file; it is never in memory as a whole.
-
-    Args:
-        graph_path: What `export_candidates` wrote to make it.
-        tables: Item tensors of the whole catalogue, by name.
-        path: File to write.
-
-    Raises:
-        ArtifactError: The graph is not whole.
-    """
-    session, num_items = open_session(graph_path), len(next(iter(tables.values())))
-    names = [tensor.name for tensor in session.get_inputs()]
-    table: NDArray[np.float32] | None = None
-    for start in range(0, num_items, _ITEMS_PER_RUN):
-        rows = slice(start, start + _ITEMS_PER_RUN)
-        side = session.run([ITEM_SIDE], {name: tables[name][rows] for name in names})[0]
-        if table is None:
-            table = np.lib.format.open_memmap(path, "w+", np.float32, (num_items, side.shape[1]))
-        table[rows] = side
-    if table is not None:
-        cast("np.memmap[Any, Any]", table).flush()

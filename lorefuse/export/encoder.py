@@ -102,7 +102,7 @@ def _write_graph(encoder: Encoder, path: Path) -> None:
 def _check(encoder: Encoder, path: Path) -> None:
     import numpy as np
 
-    from lorefuse.export.onnx import open_session
+    from lorefuse.export.session import open_session
 
     session = open_session(path)
     for texts in ([_CHECKED[0]], list(_CHECKED)):

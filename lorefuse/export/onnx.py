@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.contract import Tensor as TensorName
-from lorefuse.errors import ArtifactError, LorefuseError
+from lorefuse.errors import LorefuseError
 from lorefuse.models.ranker import Ranker
 
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"
@@ -174,21 +174,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def open_session(path: Path) -> Any:
-    """Open an ONNX file with onnxruntime on one thread.
-
-    Raises:
-        ArtifactError: The file is missing, truncated or no ONNX model.
-    """
-    import onnxruntime
-
-    state = onnxruntime.capi.onnxruntime_pybind11_state
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile, state.RuntimeException) as error:
-        raise ArtifactError(f"{path} is no whole ONNX model.", got=str(error)[:300], fix="export it again") from None

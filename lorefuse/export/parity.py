@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import Tensor
 from lorefuse.errors import ArtifactError
-from lorefuse.export.candidates import ITEM_SIDE
-from lorefuse.export.onnx import open_session
+from lorefuse.export.retrieve import ITEM_SIDE
+from lorefuse.export.session import open_session
 from lorefuse.models.ranker import Ranker
 
 TOLERANCE = 1e-5

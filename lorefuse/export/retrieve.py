@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
+from lorefuse.export.session import open_session
 from lorefuse.export.templates import copy_template, link_or_copy
 
 LIKED_ROWS = "liked_rows"
 """Name in the reference file: catalogue rows of what the reference users like, newest first, -1 is padding."""
+ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
+"""What items add to scores on their own, float32 (N, W): name of the table, and its file in a version folder."""
 _LINKED = b.RETRIEVAL_FILES[:2]
+_ITEMS_PER_RUN = 16384
 
 
 def write_retrieve(bundle: Bundle, path: Path) -> None:
@@ -27,9 +36,28 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
     for name in (*_LINKED, *((b.CANDIDATE_RANKER_FILE,) if whole else (b.RANKER_FILE, b.TABLES_FILE))):
         link_or_copy(bundle.path / name, path / name)
     if whole:
-        from lorefuse.export.candidates import ITEM_SIDE_FILE, write_item_side
-
         write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
     item_ids, _ = bundle.catalogue()
     facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k, "item_ids": item_ids}
     write_json(path / b.RETRIEVAL_FILE, facts)
+
+
+def write_item_side(graph_path: Path, tables: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the table of all items as an .npy file; it is never in memory as a whole.
+
+    Args:
+        graph_path: What `candidates.export_candidates` wrote to make it.
+        tables: Item tensors of the whole catalogue, by name.
+        path: File to write.
+
+    Raises:
+        ArtifactError: The graph is not whole.
+    """
+    session, num_items = open_session(graph_path), len(next(iter(tables.values())))
+    names = [tensor.name for tensor in session.get_inputs()]
+    width = session.get_outputs()[0].shape[1]
+    table = np.lib.format.open_memmap(path, "w+", np.float32, (num_items, width))
+    for start in range(0, num_items, _ITEMS_PER_RUN):
+        rows = slice(start, start + _ITEMS_PER_RUN)
+        (table[rows],) = session.run([ITEM_SIDE], {name: tables[name][rows] for name in names})
+    table.flush()

@@ -93,7 +93,7 @@ def split_texts(data: bytes) -> list[bytes]:
     """Return the texts of a tensor's content, each of which stands behind its length."""
     texts, place, size, length_at = [], 0, len(data), _LENGTH.unpack_from
     while place < size:
-        start = place + 4
+        start = place + _LENGTH.size
         place = start + length_at(data, place)[0]
         texts.append(data[start:place])
     return texts
@@ -102,8 +102,3 @@ def split_texts(data: bytes) -> list[bytes]:
 def text_array(value: str) -> NDArray[Any]:
     """Return one text as Triton takes it: an object array of UTF-8 bytes, (1, 1)."""
     return np.array([[value.encode()]], dtype=np.object_)
-
-
-def text_row(values: Sequence[str]) -> NDArray[Any]:
-    """Return the texts of one user, (1, n); no texts are one empty text, which the served models take for padding."""
-    return np.array([[value.encode() for value in values] or [b""]], dtype=np.object_)

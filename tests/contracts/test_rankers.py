@@ -28,9 +28,9 @@ from lorefuse.export.onnx import (
     CatalogueGraph,
     export_catalogue_ranker,
     export_ranker,
-    open_session,
 )
 from lorefuse.export.parity import check_candidates
+from lorefuse.export.session import open_session
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet

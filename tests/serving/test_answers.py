@@ -17,10 +17,11 @@ from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
-from lorefuse.export.wire import text_array, text_row
+from lorefuse.export.wire import text_array
 from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.store import online_features
 from lorefuse.models.ranker import Ranker
+from tests.serving.rows import text_row
 from tests.serving.synthetic import NUM_ITEMS, NUM_USERS, World
 
 

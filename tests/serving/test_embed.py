@@ -24,12 +24,12 @@ from lorefuse.embedding.reduce import Reducer
 from lorefuse.embedding.space import space_of
 from lorefuse.errors import DeployError, UsageError
 from lorefuse.export.served import companions
-from lorefuse.export.wire import text_row
 from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
+from tests.serving.rows import text_row
 from tests.serving.synthetic import FULL_DIM, TEXT_DIM, World, make_bundle, make_ranker
 from tests.unit.embedding.conftest import save_encoder
 

@@ -14,8 +14,8 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, UsageError
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.wire import text_row
 from lorefuse.features.store import online_features
+from tests.serving.rows import text_row
 from tests.serving.synthetic import NUM_ITEMS, World
 
 

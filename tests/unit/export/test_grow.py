@@ -18,7 +18,7 @@ from lorefuse.embedding.space import space_of
 from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.bundle import TABLES_FILE, Bundle
 from lorefuse.export.grow import grow_bundle
-from lorefuse.export.onnx import open_session
+from lorefuse.export.session import open_session
 from lorefuse.models.build import load_ranker
 from lorefuse.retrieval.index import load_index
 from lorefuse.retrieval.vectors import TowerArrays, unit

@@ -10,15 +10,11 @@ import pytest
 import torch
 
 from lorefuse.errors import ArtifactError
-from lorefuse.export import candidates
-from lorefuse.export.candidates import export_candidates, write_item_side
-from lorefuse.export.onnx import (
-    CatalogueGraph,
-    export_catalogue_ranker,
-    export_ranker,
-    open_session,
-)
+from lorefuse.export import retrieve
+from lorefuse.export.candidates import export_candidates
+from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
 from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker, score_difference
+from lorefuse.export.session import open_session
 from lorefuse.models.deepfm import DeepFM
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, shaken, user_inputs
 
@@ -111,7 +107,7 @@ def test_candidates_score_as_rows_of_one_user_each(
     paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
     export_candidates(model, {**user_inputs(2), **item_inputs(2)}, *paths)
     users, items = user_inputs(num_users, seed=7), item_inputs(num_candidates, seed=8)
-    write_item_side(paths[0], {name: value.numpy() for name, value in items.items()}, tmp_path / "side.npy")
+    retrieve.write_item_side(paths[0], {name: value.numpy() for name, value in items.items()}, tmp_path / "side.npy")
     side = np.load(tmp_path / "side.npy", mmap_mode="r")
     (scores,) = open_session(paths[1]).run(
         None, {**{name: value.numpy() for name, value in users.items()}, "item_side": side}
@@ -134,9 +130,9 @@ def test_a_table_is_written_in_parts(model: DeepFM, tmp_path: Path, monkeypatch:
     paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
     export_candidates(model, {**user_inputs(2), **item_inputs(2)}, *paths)
     tables = {name: value.numpy() for name, value in item_inputs(23, seed=8).items()}
-    write_item_side(paths[0], tables, tmp_path / "whole.npy")
-    monkeypatch.setattr(candidates, "_ITEMS_PER_RUN", 10)
-    write_item_side(paths[0], tables, tmp_path / "parts.npy")
+    retrieve.write_item_side(paths[0], tables, tmp_path / "whole.npy")
+    monkeypatch.setattr(retrieve, "_ITEMS_PER_RUN", 10)
+    retrieve.write_item_side(paths[0], tables, tmp_path / "parts.npy")
     whole, parts = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "parts"))
     assert (whole.shape[0], whole.dtype) == (23, np.float32)
     np.testing.assert_allclose(parts, whole, atol=1e-6)

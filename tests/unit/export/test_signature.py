@@ -213,6 +213,10 @@ def test_wire_refuses_what_no_model_takes() -> None:
         to_infer_input("score", np.zeros((1, 1)))
 
 
-def test_the_client_is_light() -> None:
-    code = "import sys, lorefuse.client; print([m for m in ('torch', 'pandas', 'mlflow', 'grpc') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("lorefuse.client", ("torch", "pandas", "mlflow", "grpc")), ("lorefuse.export.repository", ("torch", "onnx"))],
+)
+def test_what_asks_and_what_deploys_is_light(module: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
