@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from typing import Any
 @contextmanager
 def atomic_folder(target_path: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `target_path`; on success it replaces the target, else it is removed.
+
+    Several writers may finish at once: each puts a whole folder there, the last one stays.
 
     Args:
         target_path: Where the finished folder shall stand. An existing folder there is replaced.
@@ -27,20 +30,36 @@ def atomic_folder(target_path: Path) -> Iterator[Path]:
     draft_path = Path(tempfile.mkdtemp(prefix=f".{target_path.name}.", suffix=".partial", dir=target_path.parent))
     try:
         yield draft_path
-        old_path = draft_path.with_suffix(".old")
-        if target_path.exists():
-            target_path.rename(old_path)
-        draft_path.rename(target_path)
-        shutil.rmtree(old_path, ignore_errors=True)
+        _put_in_place(draft_path, target_path)
     finally:
         shutil.rmtree(draft_path, ignore_errors=True)
 
 
+def _put_in_place(draft_path: Path, target_path: Path) -> None:
+    """Rename a finished folder to its target; what stands there, ours or another writer's, goes only after that."""
+    old_paths: list[Path] = []
+    while True:
+        try:
+            draft_path.rename(target_path)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # a folder with content, or a file
+                raise
+        with suppress(FileNotFoundError):  # another writer has just moved it
+            old_paths.append(target_path.rename(draft_path.with_suffix(f".{len(old_paths)}.old")))
+    for old_path in old_paths:
+        shutil.rmtree(old_path, ignore_errors=True)
+
+
 @contextmanager
 def atomic_file(target_path: Path) -> Iterator[Path]:
-    """Yield a file path beside `target_path`; on success it replaces the target, else it is removed."""
+    """Yield a file path beside `target_path`; on success it replaces the target, else it is removed.
+
+    Threads, processes and containers may write the same file at once: each has its own draft, the last one stays.
+    """
     target_path.parent.mkdir(parents=True, exist_ok=True)
-    draft_path = target_path.parent / f".{target_path.name}.{os.getpid()}.partial"
+    # neither a process id (threads share it, and every container has a 1) nor mkstemp (0600 for whoever reads it)
+    draft_path = target_path.parent / f".{target_path.name}.{secrets.token_hex(8)}.partial"
     try:
         yield draft_path
         draft_path.replace(target_path)
