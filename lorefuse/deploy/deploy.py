@@ -65,15 +65,18 @@ def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Super
         load_companions(supervisor, previous or version)
         drop_trial(supervisor)
     side_by_side = previous not in (None, version) and rollout.fits_beside()
+    unchanged = built["reused"] and previous == version
     try:
-        if built["reused"] and previous == version:
+        if unchanged:
             report, side_by_side = _verify_or_restart(supervisor, version), True
         elif rollout.fits_beside():
             report = _bring_up(rollout, previous)
         else:
             report = rollout.replace()
     except LorefuseError as error:
-        still = f"version {previous} still answers" if previous not in (None, version) else "nothing is served"
+        still = "nothing is served"
+        if previous is not None and not unchanged and r.active_version(repository_path) == previous:
+            still = f"version {previous} still answers" + (", as it was before" if previous == version else "")
         raise DeployError(f"Version {version} could not be brought to serve; {still}.", got=str(error)) from error
     note_sources(supervisor, bundle_path, store_path, version)
     return _report(supervisor, version, previous, started, report, start_s, side_by_side=side_by_side)

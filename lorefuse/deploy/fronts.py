@@ -14,6 +14,7 @@ from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError
 from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
+from lorefuse.export.replaced import forget
 from lorefuse.export.router import CANARY, STABLE, remove_router
 from lorefuse.export.signature import EMBED, RANKER, RECOMMEND
 
@@ -82,7 +83,11 @@ def force(server: Server, version: int) -> None:
 
 
 def prune(repository_path: Path, loaded: list[int]) -> None:
-    """Remove versions from disk: those that are loaded stay, and the newest others up to `KEPT_VERSIONS` in all."""
+    """Remove versions from disk: those that are loaded stay, and the newest others up to `KEPT_VERSIONS` in all.
+
+    What a number held before it was replaced goes too: this is called once what answers has proved fit.
+    """
+    forget(repository_path)
     folder_path = repository_path / RECOMMEND
     there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
     spare = [number for number in there if number not in loaded]

@@ -31,6 +31,7 @@ from lorefuse.deploy.remote import Server
 from lorefuse.errors import DeployError, LorefuseError
 from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
+from lorefuse.export.replaced import bring_back
 from lorefuse.export.router import CANARY, STABLE, Trial, write_router
 from lorefuse.export.signature import DIRECT, RECOMMEND
 
@@ -158,8 +159,10 @@ class Rollout:
     def replace(self) -> dict[str, Any]:
         """Swap in a version that cannot stand beside the one that answers; nobody is answered while it loads.
 
+        Other content under the number that answers is such a version too, but for the gap: Triton loads it beside.
+
         Raises:
-            DeployError: It does not load or answers wrongly; the version before was brought back.
+            DeployError: It does not load or answers wrongly; the version before, or the content, was brought back.
         """
         configs = [self.repository_path.glob(f"*/{name}") for name in (CONFIG_FILE, GPU_CONFIG_FILE)]
         before = {path: path.read_text("utf-8") for paths in configs for path in paths}
@@ -176,10 +179,12 @@ class Rollout:
         return report
 
     def _restore(self, before: dict[Path, str], stable: int | None) -> None:
-        if stable is None or stable == self.version:
+        again = stable == self.version and bring_back(self.repository_path, self.version)
+        if stable is None or (stable == self.version and not again):
             self.withdraw(None)
             return
-        r.remove_version(self.repository_path, self.version)
+        if not again:
+            r.remove_version(self.repository_path, self.version)
         for path in set(self.repository_path.glob(f"*/{CONFIG_FILE}")) - set(before):
             path.unlink()
         for path, text in before.items():

@@ -34,10 +34,11 @@ from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.embed import carries_encoder, write_embed
+from lorefuse.export.replaced import set_aside
 from lorefuse.export.retrieve import write_retrieve
 from lorefuse.export.served import FEATURES_FILE, PART_MODELS
 from lorefuse.export.signature import num_excluded
-from lorefuse.export.templates import copy_template, link_or_copy
+from lorefuse.export.templates import copy_template, link_or_copy, templates_digest
 from lorefuse.features import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
@@ -50,6 +51,8 @@ def build_repository(
 ) -> dict[str, Any]:
     """Write one version of all models; configs are left alone, so nothing changes for a running server.
 
+    What stood under that number with other content is kept, see `replaced`, until a deployment has proved the new.
+
     Args:
         bundle_path: Model bundle.
         store_path: Feature store folder with `online_store.db`, or `store.json` where the features are in Redis.
@@ -58,7 +61,7 @@ def build_repository(
         alias: Alias in the registry that asked for this deployment; answers carry it.
 
     Returns:
-        bundle_digest, store_digest, alias and reused (True where this very version already stood there).
+        bundle_digest, store_digest, code_digest, alias and reused (True where this very version already stood there).
 
     Raises:
         ArtifactError: The bundle or the store is not whole.
@@ -68,12 +71,18 @@ def build_repository(
         raise UsageError("A model version is a positive number.", got=str(version))
     bundle = Bundle.load(bundle_path)
     store_file = online.store_file(store_path)
-    digests = {"bundle_digest": bundle.digest, "store_digest": sha256_file(store_file), "alias": str(alias)}
+    digests = {
+        "bundle_digest": bundle.digest,
+        "store_digest": sha256_file(store_file),
+        "code_digest": templates_digest(),  # an upgrade of Lorefuse reaches versions that are deployed again
+        "alias": str(alias),
+    }
     parts = [name for name in PART_MODELS if name != (s.CATALOGUE_RANKER if bundle.retrieves else s.RETRIEVE)]
     if all((repository_path / name / str(version)).is_dir() for name in (*parts, s.RECOMMEND)):
         answer = read_answer(repository_path, version)
         if {name: answer.get(name) for name in digests} == digests:
             return {**digests, "reused": True}
+    set_aside(repository_path, version)
     ranking, other = (s.RETRIEVE, s.CATALOGUE_RANKER)[:: 1 if bundle.retrieves else -1]
     shutil.rmtree(repository_path / other / str(version), ignore_errors=True)  # of another version of this number
     writers: dict[str, Callable[[Path], None]] = {

@@ -29,6 +29,8 @@ from lorefuse.features.spec import FeatureSpec
 FEATURES_FILE = "features.json"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)
 """Models that a version may have; of the second and the third it has one."""
+ALL_MODELS = (*PART_MODELS, s.RECOMMEND, s.EMBED)
+"""Models that may have a folder of a version's own."""
 
 
 def signatures_of(repository_path: Path, version: int) -> ServingSignature:
@@ -143,5 +145,5 @@ def active_version(repository_path: Path) -> int | None:
 
 def remove_version(repository_path: Path, version: int) -> None:
     """Remove one version of all models from disk."""
-    for name in (*PART_MODELS, s.RECOMMEND, s.EMBED):
+    for name in ALL_MODELS:
         shutil.rmtree(repository_path / name / str(version), ignore_errors=True)

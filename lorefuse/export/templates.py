@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.errors import UsageError
 from lorefuse.settings import settings
 
@@ -22,18 +23,31 @@ def copy_template(name: str, path: Path, *parts: str) -> None:
         UsageError: There are no `serving/` templates in the project.
     """
     for part in (*parts, name):
-        template_path = settings().project_path / "serving" / "model_repository" / part / "1"
-        files = sorted(template_path.glob("*.py"))
-        if not files:
-            raise UsageError(
-                f"There are no serving templates in {template_path}.",
-                fix="run inside a checkout, or set LOREFUSE_PROJECT",
-            )
-        for file in files:
+        for file in _files(part):
             shutil.copyfile(file, path / file.name)
     # A plain file of this name keeps Triton's Python stub, which heeds no PYTHONDONTWRITEBYTECODE, from writing
     # bytecode into the version folder: the next load would take it for a changed model.
     (path / "__pycache__").touch()
+
+
+def templates_digest() -> str:
+    """Return one hex sha256 over the code of all Python models: a version deployed with other code is deployed again.
+
+    Raises:
+        UsageError: There are no `serving/` templates in the project.
+    """
+    return sha256_json({f"{file.parents[1].name}/{file.name}": sha256_file(file) for file in _files("*")})
+
+
+def _files(name: str) -> list[Path]:
+    templates_path = settings().project_path / "serving" / "model_repository"
+    files = sorted(templates_path.glob(f"{name}/1/*.py"))
+    if not files:
+        raise UsageError(
+            f"There are no serving templates in {templates_path / name / '1'}.",
+            fix="run inside a checkout, or set LOREFUSE_PROJECT",
+        )
+    return files
 
 
 def link_or_copy(source_path: Path, target_path: Path) -> None:

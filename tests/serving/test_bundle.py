@@ -16,6 +16,7 @@ from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.build import build_ranker, load_ranker
+from lorefuse.settings import settings
 from tests.serving.synthetic import NUM_ITEMS, World, make_bundle
 
 
@@ -126,6 +127,22 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "ranker/3/model.onnx",
         "ranker/3/reference.safetensors",
     ]
+
+
+def test_other_serving_code_is_another_deployment(
+    bundles: tuple[Path, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository_path = tmp_path / "repository"
+    build_repository(bundles[0], world.store_path, repository_path, 1)
+    shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
+    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
+    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"], "the same code elsewhere"
+    with (tmp_path / "upgraded/serving/model_repository/answer/1/answers.py").open("a") as stream:
+        stream.write("# of the next release\n")
+    assert not build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
+    for name in ("answer", "direct"):
+        assert (repository_path / name / "1" / "answers.py").read_text().endswith("# of the next release\n")
+    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
 
 
 def test_nothing_is_written_from_what_is_not_whole(

@@ -23,9 +23,11 @@ from lorefuse.deploy.ports import Ports
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
+from lorefuse.export.replaced import REPLACED_FOLDER
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version, signatures_of
 from lorefuse.models.ranker import Ranker
+from lorefuse.settings import settings
 from tests.serving.synthetic import World, grow, make_bundle
 
 OTHERS = {"catalogue_ranker", "features", "ranker", "recommend"}
@@ -263,6 +265,63 @@ def test_the_number_of_another_registry_is_replaced(
     after = Client(supervisor.url).recommend("u3")
     assert after.model_version == before.model_version == "1"
     assert after != before
+
+
+def test_an_upgrade_reaches_the_version_that_answers(
+    supervisor: Supervisor,
+    bundles: tuple[Path, Path],
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    before = Client(supervisor.url).recommend("u3")
+    shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
+    with (tmp_path / "upgraded/serving/model_repository/answer/1/answers.py").open("a") as stream:
+        stream.write("open('%s', 'w').close()\n" % (tmp_path / "the new code ran"))
+    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
+    caller = Caller(supervisor.url)
+    caller.start()
+    report = deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    caller.finish()
+    assert caller.errors == [], "Triton loads the new code beside the old"
+    assert report["version"] == report["previous"] == 1
+    assert (tmp_path / "the new code ran").exists()
+    assert not (supervisor.serve_path / REPLACED_FOLDER).exists()
+    assert Client(supervisor.url).recommend("u3") == before
+
+
+@pytest.mark.parametrize("damage", ["code", "weights"])
+def test_a_bad_replacement_of_the_version_that_answers_is_taken_back(
+    supervisor: Supervisor,
+    bundles: tuple[Path, Path],
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
+    before = Client(supervisor.url).recommend("u3")
+    bundle_path = shutil.copytree(bundles[0], tmp_path / "bundle")
+    if damage == "code":
+        shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
+        with (tmp_path / "upgraded/serving/model_repository/direct/1/model.py").open("a") as stream:
+            stream.write("raise RuntimeError('a release that does not work')\n")
+        monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
+    else:
+        shutil.copyfile(bundles[1] / "catalogue_ranker.onnx", bundle_path / "catalogue_ranker.onnx")
+        reseal(bundle_path, "catalogue_ranker.onnx")
+    caller = Caller(supervisor.url)
+    caller.start()
+    with pytest.raises(DeployError, match="version 1 still answers, as it was before"):
+        deploy(bundle_path, world.store_path, 1, supervisor=supervisor)
+    caller.finish()
+    assert caller.errors == []
+    assert Client(supervisor.url).recommend("u3") == before
+    supervisor.restart()
+    assert Client(supervisor.url).recommend("u3") == before, "also from disk"
+    monkeypatch.undo()
+    assert status(supervisor)["serving"]
 
 
 def test_a_killed_server_is_started_again(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
