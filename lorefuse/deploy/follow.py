@@ -15,6 +15,7 @@ from lorefuse.deploy.deploy import note_sources
 from lorefuse.deploy.desired import Desired
 from lorefuse.deploy.fronts import drop_trial, force, restore_parts
 from lorefuse.deploy.remote import Server
+from lorefuse.deploy.renew import renew
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
@@ -125,8 +126,9 @@ class Follower:
             return
         if active == desired.version and self._digest(active) == desired.digest:
             if moved or self.state.stage != Stage.LIVE or self.state.request != desired.request:
+                news = renew(self._rollout(desired), desired) if self.state.request and not moved else ""
                 self.state.request = desired.request
-                self._live(desired.version, "it answers", self.state.previous)
+                self._live(desired.version, news or "it answers", None if news else self.state.previous)
             return
         if desired.defect or desired.bundle_path is None or desired.store_path is None:
             self._refuse(desired, Stage.REJECTED, desired.defect or "its files are not here")
