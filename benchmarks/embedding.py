@@ -1,12 +1,12 @@
-"""Texts per second of our encoder beside sentence-transformers and a plain ONNX run, on the same weights.
+"""Texts per second of our encoder beside sentence-transformers, fastembed and a plain ONNX run, on the same weights.
 
 All encode the same texts in float32 with the same number of threads. Ours is `embed_texts` into an empty cache, writing
-it included. sentence-transformers' `encode` and the ONNX run (as fastembed does it: batches in the order given, each
-padded to its longest text, onnxruntime, mean pooling) take the batch size that was best in a first round. Sides take
-turns, so that a busy machine slows all of them; the figures that count are the ratios within a round. Then ours in the
-arithmetic that `embedding.dtype: auto` chooses on the film texts, where it is not float32, beside the same peers in
-float32, and beside sentence-transformers in that arithmetic. Then the second run: 10,000 texts, all of them known, and
-100 of them changed.
+it included. sentence-transformers' `encode`, fastembed and the ONNX run (batches in the order given, each padded to its
+longest text, onnxruntime, mean pooling) take the batch size that was best in a first round; fastembed also its own, as
+its users have it. The plain run is what fastembed does, written by hand for these texts. Sides take turns, so that a
+busy machine slows all of them; the figures that count are the ratios within a round. Then ours in the arithmetic that
+`embedding.dtype: auto` chooses on the film texts, where it is not float32, beside the same peers in float32, and beside
+sentence-transformers in that arithmetic. Then the second run: 10,000 texts, all of them known, and 100 of them changed.
 
     python benchmarks/embedding.py [--num-threads 2] [--rounds 5] [--only short long]
 """
@@ -20,12 +20,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-from numpy.typing import NDArray
+from peers.encoders import Peer, Vectors, fastembed, plain_onnx, sentence_transformers, timed
 from verdict import give, spread
 
 from lorefuse.atomic import sha256_json
@@ -34,20 +33,16 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.embedding.cache import EmbeddingCache
 from lorefuse.embedding.embed import embed_texts
-from lorefuse.embedding.encoder import Encoder, load_encoder
+from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.modes import AUTO, MIN_OVERLAP, YARDSTICK, choose
 from lorefuse.embedding.prompt import item_texts
-from lorefuse.embedding.source import resolve
 from lorefuse.embedding.space import encoded_space
 from lorefuse.errors import LorefuseError
 from lorefuse.settings import settings
 
 MAX_TOKENS = 256
-BATCH_SIZES = (16, 32, 64, 128)
 MIN_COSINE = 0.9999
 GOAL, FAST_GOAL, SECOND_RUN_GOAL_S = 2.0, 4.0, 1.0
-Vectors = NDArray[np.float32]
-Side = Callable[[list[str], int], Vectors]
 
 
 def main() -> None:
@@ -73,40 +68,47 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LOREFUSE_HOME"] = folder
-        peers = {"sentence-transformers": sentence_transformers(config), "plain ONNX": plain_onnx(config, Path(folder))}
+        peers = {
+            **sentence_transformers(config, MAX_TOKENS),
+            **fastembed(config, MAX_TOKENS, Path(folder)),
+            **plain_onnx(config, Path(folder)),
+        }
         encoder = load_encoder(config)
         modes = [config]
         if (dtype := chosen(config, films)) != config.dtype:
             modes.append(config.model_copy(update={"dtype": dtype}))
-            peers[f"sentence-transformers in {dtype}"] = sentence_transformers(modes[-1])
+            peers |= sentence_transformers(config, MAX_TOKENS, dtype=dtype)
         print(f"encoder minilm, {args.num_threads} threads, {args.rounds} rounds")
         for name, texts in kinds.items():
             if texts and (not args.only or name in args.only):
                 tokens = [len(ids) for ids in encoder.tokenize(texts)]
                 print(f"{name}: {len(texts)} texts, {mean(tokens):.0f} tokens on average, {max(tokens)} at most")
                 for mode in modes:
-                    for peer, side in peers.items():
-                        if side is not None and (mode.dtype in peer or " in " not in peer):
-                            compare(name, peer, side, texts, mode, args.rounds)
+                    for peer_name, peer in peers.items():
+                        if peer.dtype in (None, mode.dtype):
+                            compare(name, peer_name, peer, texts, mode, args.rounds)
         if not args.only or "second" in args.only:
             second_run(config)
 
 
-def compare(kind: str, peer: str, side: Side, texts: list[str], config: EmbeddingConfig, rounds: int) -> None:
+def compare(kind: str, name: str, peer: Peer, texts: list[str], config: EmbeddingConfig, rounds: int) -> None:
     """Print by how much ours is faster than one peer, wall and CPU time."""
-    cold(texts[:64], config), side(texts[:64], BATCH_SIZES[0])
+    cold(texts[:64], config), peer.encode(texts[:64], peer.batch_sizes[0])
     part = texts[: max(64, len(texts) // 4)]
-    size = min(BATCH_SIZES, key=lambda size: timed(lambda: side(part, size))[0][0])
+    size = peer.batch_sizes[0]
+    if len(peer.batch_sizes) > 1:
+        size = min(peer.batch_sizes, key=lambda size: peer.encode(part, size).wall_s)
     wall, cpu, rates, cosine = [], [], [], 1.0
     for number in range(rounds):
-        results = {}
-        for who in ("ours", "peer") if number % 2 else ("peer", "ours"):
-            results[who] = timed((lambda: cold(texts, config)) if who == "ours" else (lambda: side(texts, size)))
-        (mine, our_vectors), (theirs, peer_vectors) = results["ours"], results["peer"]
-        wall.append(theirs[0] / mine[0]), cpu.append(theirs[1] / mine[1]), rates.append(len(texts) / mine[0])
-        cosine = min(cosine, float((our_vectors * peer_vectors).sum(1).min()))
+        if number % 2:
+            ours, theirs = timed(lambda: cold(texts, config)), peer.encode(texts, size)
+        else:
+            theirs, ours = peer.encode(texts, size), timed(lambda: cold(texts, config))
+        wall.append(theirs.wall_s / ours.wall_s), cpu.append(theirs.cpu_s / ours.cpu_s)
+        rates.append(len(texts) / ours.wall_s)
+        cosine = min(cosine, float((ours.vectors * theirs.vectors).sum(1).min()))
     print(
-        f"  {config.dtype}, {peer} at batch size {size}: ours is faster by {spread(wall)} (CPU time {spread(cpu)}); "
+        f"  {config.dtype}, {name} at batch size {size}: ours is faster by {spread(wall)} (CPU time {spread(cpu)}); "
         f"ours {median(rates):.0f} texts/s; smallest cosine {cosine:.6f}",
         flush=True,
     )
@@ -114,7 +116,7 @@ def compare(kind: str, peer: str, side: Side, texts: list[str], config: Embeddin
         sys.exit("embedding: the vectors differ, so the times do not compare")
     goal = GOAL if config.dtype == YARDSTICK else FAST_GOAL
     case = f"{kind} texts, {config.dtype}, {threads(config.num_threads)}"
-    give("text encoding", case, peer, wall, goal=None if " in " in peer else goal)
+    give("text encoding", case, name, wall, goal=goal if peer.dtype is None else None)
 
 
 def chosen(config: EmbeddingConfig, texts: list[str]) -> str:
@@ -136,55 +138,6 @@ def cold(texts: list[str], config: EmbeddingConfig) -> Vectors:
     """Return the vectors of texts, none of which is known."""
     shutil.rmtree(settings().cache_path, ignore_errors=True)
     return embed_texts(texts, config)[0]
-
-
-def sentence_transformers(config: EmbeddingConfig) -> Side | None:
-    """Return sentence-transformers' `encode`; None where it is not installed."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        print("sentence-transformers: SKIPPED, not installed (pip install sentence-transformers)")
-        return None
-    options = {} if config.dtype == YARDSTICK else {"model_kwargs": {"dtype": config.dtype}}
-    model = SentenceTransformer(str(resolve(config).path), device="cpu", **options)
-    model.max_seq_length = MAX_TOKENS
-
-    def encode(texts: list[str], batch_size: int) -> Vectors:
-        found: Vectors = model.encode(texts, batch_size=batch_size, show_progress_bar=False, normalize_embeddings=True)
-        return found.astype(np.float32)
-
-    return encode
-
-
-def plain_onnx(config: EmbeddingConfig, folder_path: Path) -> Side:
-    """Return an onnxruntime run over batches in the order given, each padded to its longest text."""
-    import onnxruntime
-
-    from lorefuse.export.encoder import ENCODER_FILE, export_encoder
-
-    graph_path = folder_path / "graph"
-    graph_path.mkdir()
-    export_encoder(config, graph_path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = config.num_threads
-    session = onnxruntime.InferenceSession(str(graph_path / ENCODER_FILE), options, ["CPUExecutionProvider"])
-    encoder: Encoder = load_encoder(config)
-
-    def encode(texts: list[str], batch_size: int) -> Vectors:
-        blocks = []
-        for start in range(0, len(texts), batch_size):
-            tokens, mask = encoder.pad(encoder.tokenize(texts[start : start + batch_size]))
-            blocks.append(session.run(None, {"tokens": tokens, "mask": mask})[0])
-        return np.concatenate(blocks)
-
-    return encode
-
-
-def timed(work: Callable[[], Vectors]) -> tuple[tuple[float, float], Vectors]:
-    """Return wall and CPU seconds of some work, and its result."""
-    start_s, cpu_start_s = time.perf_counter(), time.process_time()
-    result = work()
-    return (time.perf_counter() - start_s, time.process_time() - cpu_start_s), result
 
 
 def movielens_texts() -> list[str]:
@@ -216,7 +169,7 @@ def second_run(config: EmbeddingConfig, num_texts: int = 10_000, num_changed: in
     cache = EmbeddingCache(settings().cache_path / "embeddings.sqlite", sha256_json(space), space["dim"])
     cache.put(texts, np.random.default_rng(0).normal(size=(num_texts, space["dim"])).astype(np.float32))
     load_encoder(config)
-    (again_s, _), _ = timed(lambda: embed_texts(texts, config)[0])
+    again_s = timed(lambda: embed_texts(texts, config)[0]).wall_s
     changed = [f"{text}, changed" for text in texts[:num_changed]] + texts[num_changed:]
     start_s = time.perf_counter()
     report = embed_texts(changed, config)[1]
