@@ -1,12 +1,12 @@
 """Texts per second of our encoder beside sentence-transformers, fastembed and a plain ONNX run, on the same weights.
 
 All encode the same texts in float32 with the same number of threads. Ours is `embed_texts` into an empty cache, writing
-it included. sentence-transformers' `encode`, fastembed and the ONNX run (batches in the order given, each padded to its
-longest text, onnxruntime, mean pooling) take the batch size that was best in a first round; fastembed also its own, as
-its users have it. The plain run is what fastembed does, written by hand for these texts. Sides take turns, so that a
-busy machine slows all of them; the figures that count are the ratios within a round. Then ours in the arithmetic that
-`embedding.dtype: auto` chooses on the film texts, where it is not float32, beside the same peers in float32, and beside
-sentence-transformers in that arithmetic. Then the second run: 10,000 texts, all of them known, and 100 of them changed.
+it included. fastembed runs as it comes. sentence-transformers' `encode` and the ONNX run (what fastembed does, by hand:
+batches in the order given, each padded to its longest text, onnxruntime, mean pooling) take the batch size that was
+best in a first round. Sides take turns, so that a busy machine slows all of them; the figures that count are the ratios
+within a round. Then ours in the arithmetic that `embedding.dtype: auto` chooses on the film texts, where it is not
+float32, beside the same peers in float32, and beside sentence-transformers in that arithmetic. Then the second run:
+10,000 texts, all of them known, and 100 of them changed.
 
     python benchmarks/embedding.py [--num-threads 2] [--rounds 5] [--only short long]
 """

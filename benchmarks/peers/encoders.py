@@ -105,7 +105,7 @@ def plain_onnx(config: EmbeddingConfig, folder_path: Path) -> dict[str, Peer]:
 
 
 def fastembed(config: EmbeddingConfig, max_tokens: int, folder_path: Path) -> dict[str, Peer]:
-    """Return fastembed, in an environment of its own: as it comes, and with the batch size that is best."""
+    """Return fastembed as it comes, in an environment of its own; at its best batch size it is the plain run."""
     try:
         python_path = peer_python("fastembed")
     except PeerUnavailableError as error:
@@ -120,10 +120,7 @@ def fastembed(config: EmbeddingConfig, max_tokens: int, folder_path: Path) -> di
     settings = json.loads(settings_path.read_text("utf-8"))
     settings_path.write_text(json.dumps(settings | {"model_max_length": max_tokens, "max_length": max_tokens}), "utf-8")
     process = _Process(python_path, model_path, encoder.dim, config.num_threads)
-    return {
-        "fastembed": Peer(process.encode, (FASTEMBED_BATCH_SIZE,)),
-        "fastembed, best batch": Peer(process.encode),
-    }
+    return {"fastembed": Peer(process.encode, (FASTEMBED_BATCH_SIZE,))}
 
 
 def _write_hidden_graph(encoder: Encoder, path: Path) -> None:

@@ -19,10 +19,13 @@ REPLACED_FOLDER = "replaced"
 
 def set_aside(repository_path: Path, version: int) -> None:
     """Keep what a version consists of now; what was kept before is forgotten."""
+    names = [name for name in ALL_MODELS if (repository_path / name / str(version)).is_dir()]
+    if not names:
+        forget(repository_path)
+        return
     with atomic_folder(_folder(repository_path)) as draft_path:
-        for name in ALL_MODELS:
-            if (repository_path / name / str(version)).is_dir():
-                _link(repository_path / name / str(version), draft_path / name / str(version))
+        for name in names:
+            _link(repository_path / name / str(version), draft_path / name / str(version))
 
 
 def bring_back(repository_path: Path, version: int) -> bool:
