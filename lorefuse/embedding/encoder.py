@@ -18,6 +18,7 @@ from lorefuse.embedding.load import load_model
 from lorefuse.embedding.source import EncoderSource, resolve
 from lorefuse.errors import ConfigError
 from lorefuse.progress import track
+from lorefuse.threads import torch_threads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -114,11 +115,8 @@ class Encoder:
             return rows, self._forward([token_ids[row] for row in rows])
 
         if num_workers == 1:
-            torch.set_num_threads(num_threads)
-            try:
+            with torch_threads(num_threads):
                 yield from map(forward, batches)
-            finally:
-                torch.set_num_threads(num_threads_before)
             return
         workers = ThreadPoolExecutor(
             num_workers, "lorefuse-encode", initializer=torch.set_num_threads, initargs=(num_threads // num_workers,)

@@ -32,6 +32,7 @@ from lorefuse.embedding.provenance import ITEMS_FILE, REPORT_FILE
 from lorefuse.embedding.source import resolve
 from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.progress import track
+from lorefuse.threads import torch_threads
 
 _NUM_DRIFT_TEXTS = 512
 
@@ -183,14 +184,9 @@ def _torch_scope(config: EmbeddingConfig) -> Iterator[None]:
     """Seed and threads for what happens inside alone."""
     import torch
 
-    num_threads = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch_threads(config.num_threads), torch.random.fork_rng():
         torch.manual_seed(config.fine_tune.seed)
-        torch.set_num_threads(config.num_threads or num_threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(num_threads)
+        yield
 
 
 def _peak_memory_bytes(device: str) -> int:

@@ -19,6 +19,7 @@ from lorefuse.config import KnowledgeConfig
 from lorefuse.knowledge.translation import RotatE, TransE, Translation, TransR
 from lorefuse.knowledge.triples import IndexedTriples, hold_out
 from lorefuse.progress import track
+from lorefuse.threads import torch_threads
 
 FAMILIES: dict[str, type[Translation]] = {"transe": TransE, "rotate": RotatE, "kgat": TransR}
 MAX_RANKED = 500
@@ -198,11 +199,6 @@ def _reproducible(seed: int, num_threads: int) -> Iterator[None]:
     A sum split over other threads differs in its last bits, so the number of threads is fixed and not the machine's.
     """
     keep_freed_memory()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(num_threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -12,6 +12,7 @@ from lorefuse.config.retrieval import EpochsConfig
 from lorefuse.errors import DivergedError
 from lorefuse.progress import track
 from lorefuse.retrieval.tables import FieldSum
+from lorefuse.threads import torch_threads
 
 
 def train_epochs(
@@ -44,12 +45,11 @@ def train_epochs(
 
     The same seed, data and number of threads give the same weights, bit for bit.
     """
-    torch.set_num_threads(config.num_threads)
     optimizers = _optimizers(module, config.learning_rate, weight_decay)
     generator = torch.Generator().manual_seed(seed)
     epochs: list[dict[str, float]] = []
     best_score, best_epoch, best_weights = -np.inf, 0, module.state_dict()
-    with torch.random.fork_rng(devices=[]):
+    with torch_threads(config.num_threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout
         for epoch in track(range(1, config.max_epochs + 1), f"Training {type(module).__name__}"):
             train_loss = _epoch(

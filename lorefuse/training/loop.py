@@ -22,6 +22,7 @@ from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
+from lorefuse.threads import torch_threads
 from lorefuse.training.average import History, WeightAverage
 from lorefuse.training.batches import Batches, moved
 from lorefuse.training.checkpoint import Checkpoints, Progress
@@ -71,7 +72,6 @@ def fit(
     """
     device = _device(config.device)
     keep_freed_memory()
-    torch.set_num_threads(config.num_threads)
     batches = Batches(training_set, device)
     train, validation = (
         torch.from_numpy(training_set.rows_of(part)).to(device) for part in (Split.TRAIN, Split.VALIDATION)
@@ -89,7 +89,8 @@ def fit(
     checkpoints = None
     if checkpoint_path is not None and config.checkpoint_epochs:
         checkpoints = Checkpoints(checkpoint_path, ranker, average, optimizer, generator, device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    cuda = [device] if device.type == "cuda" else []
+    with torch_threads(config.num_threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)  # dropout
         run = (checkpoints.resume() if checkpoints else None) or Progress(best_weights=ranker.state_dict())
         epoch, stopped = len(run.history.epochs), False

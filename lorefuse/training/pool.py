@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from lorefuse.errors import LorefuseError
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.threads import torch_threads
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -52,10 +53,10 @@ def run_parallel(
     """
     workers = min(len(tasks), num_workers or _num_cores())
     if workers <= 1:
-        yield from map(function, tasks)
+        yield from (_on_one_thread(function, task) for task in tasks)
         return
     with nullcontext(_kept[-1]) if _kept else _executor(workers) as executor:
-        futures = [executor.submit(function, task) for task in tasks]
+        futures = [executor.submit(_on_one_thread, function, task) for task in tasks]
         try:
             for future in futures:
                 yield future.result()
@@ -68,6 +69,12 @@ def run_parallel(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _on_one_thread(function: Callable[[Task], Result], task: Task) -> Result:
+    """Training, and the scoring that follows it: the cores are for the other tasks."""
+    with torch_threads(1):
+        return function(task)
 
 
 def _num_cores() -> int:

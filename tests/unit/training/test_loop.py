@@ -14,6 +14,7 @@ from lorefuse.errors import ConfigError, DataError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
+from lorefuse.threads import torch_threads
 from lorefuse.training import loop
 from lorefuse.training.row_metrics import logloss, rmse
 from lorefuse.training.train import score_rows, train
@@ -82,6 +83,12 @@ def test_an_epoch_sees_every_train_row_once_and_no_other(monkeypatch: pytest.Mon
     for rows in epochs:
         assert np.array_equal(np.sort(rows), train_rows)
     assert not np.array_equal(*epochs)  # in another order each time
+
+
+def test_threads_are_given_back() -> None:
+    with torch_threads(2):
+        _fit(make_training_set(), num_threads=1, max_epochs=1)
+        assert torch.get_num_threads() == 2
 
 
 def test_the_last_partial_batch_moves_the_weights() -> None:
