@@ -62,7 +62,9 @@ class EmbeddingConfig(Section):
         "float32", description="Arithmetic of the encoder; auto: what is fastest here and keeps float32's neighbours."
     )
     device: str = Field("cpu", description="torch device of the encoder.")
-    num_threads: int | None = Field(None, ge=1, description="torch threads; null: all cores.")
+    num_threads: int | None = Field(
+        None, ge=1, description="torch threads; null: all cores. Another number changes the last bits."
+    )
     num_shards: int = Field(1, ge=1, le=1024, description="Parts that `lorefuse embed` encodes side by side.")
     truncate_dim: int | None = Field(None, ge=1, description="Leading dimensions kept (Matryoshka); null: all.")
     normalize: bool = Field(True, description="Scale vectors to unit length.")
