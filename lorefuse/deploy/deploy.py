@@ -16,6 +16,7 @@ from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import DeployError, LorefuseError, UsageError
 from lorefuse.export import served as r
+from lorefuse.export.replaced import forget
 from lorefuse.export.repository import build_repository
 from lorefuse.export.router import STABLE, read_trial
 from lorefuse.export.signature import RECOMMEND
@@ -69,6 +70,7 @@ def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Super
     try:
         if unchanged:
             report, side_by_side = _verify_or_restart(supervisor, version), True
+            forget(repository_path)
         elif rollout.fits_beside():
             report = _bring_up(rollout, previous)
         else:

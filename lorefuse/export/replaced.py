@@ -18,10 +18,14 @@ REPLACED_FOLDER = "replaced"
 
 
 def set_aside(repository_path: Path, version: int) -> None:
-    """Keep what a version consists of now; what was kept before is forgotten."""
+    """Keep what a version consists of now; what was kept of another is forgotten.
+
+    What is kept of this very version stays: its replacement was cut short before it had proved fit.
+    """
     names = [name for name in ALL_MODELS if (repository_path / name / str(version)).is_dir()]
     if not names:
         forget(repository_path)
+    if not names or _keeps(repository_path, version):
         return
     with atomic_folder(_folder(repository_path)) as draft_path:
         for name in names:
@@ -30,23 +34,28 @@ def set_aside(repository_path: Path, version: int) -> None:
 
 def bring_back(repository_path: Path, version: int) -> bool:
     """Put the files that were kept in place of those that are there; False where none of this version were."""
-    kept_path = _folder(repository_path)
-    if not (kept_path / s.RECOMMEND / str(version)).is_dir():
+    if not _keeps(repository_path, version):
         return False
     for name in ALL_MODELS:
-        source_path, target_path = kept_path / name / str(version), repository_path / name / str(version)
+        source_path = _folder(repository_path) / name / str(version)
+        target_path = repository_path / name / str(version)
         if source_path.is_dir():
             with atomic_folder(target_path) as draft_path:
                 _link(source_path, draft_path)
                 draft_path.chmod(0o755)
         else:
             shutil.rmtree(target_path, ignore_errors=True)
+    forget(repository_path)
     return True
 
 
 def forget(repository_path: Path) -> None:
-    """Remove what was kept: the new files have proved fit."""
+    """Remove what was kept: what stands there has proved fit."""
     shutil.rmtree(_folder(repository_path), ignore_errors=True)
+
+
+def _keeps(repository_path: Path, version: int) -> bool:
+    return (_folder(repository_path) / s.RECOMMEND / str(version)).is_dir()
 
 
 def _folder(repository_path: Path) -> Path:
