@@ -6,7 +6,7 @@ and the others go on. Servers need a deployed model: `make demo`.
 
     python benchmarks/bench.py [--quick] [--only training tuning] [--out .lorefuse/bench]
 
-About 50 minutes; `--quick` takes smaller data and fewer rounds, about a third of that.
+About an hour; `--quick` takes smaller data and fewer rounds, about a third of that.
 """
 
 from __future__ import annotations

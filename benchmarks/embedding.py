@@ -95,9 +95,7 @@ def compare(kind: str, name: str, peer: Peer, texts: list[str], config: Embeddin
     """Print by how much ours is faster than one peer, wall and CPU time."""
     cold(texts[:64], config), peer.encode(texts[:64], peer.batch_sizes[0])
     part = texts[: max(64, len(texts) // 4)]
-    size = peer.batch_sizes[0]
-    if len(peer.batch_sizes) > 1:
-        size = min(peer.batch_sizes, key=lambda size: peer.encode(part, size).wall_s)
+    size = min(peer.batch_sizes, key=lambda size: peer.encode(part, size).wall_s)
     wall, cpu, rates, cosine = [], [], [], 1.0
     for number in range(rounds):
         if number % 2:

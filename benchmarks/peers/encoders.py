@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.encoder import Encoder, load_encoder
 from lorefuse.embedding.source import resolve
 from peers.environment import FOLDER, PeerUnavailableError, peer_python
+from peers.process import Process
 
 BATCH_SIZES = (16, 32, 64, 128)
 FASTEMBED_BATCH_SIZE = 256
@@ -119,8 +119,17 @@ def fastembed(config: EmbeddingConfig, max_tokens: int, folder_path: Path) -> di
     settings_path = model_path / "tokenizer_config.json"
     settings = json.loads(settings_path.read_text("utf-8"))
     settings_path.write_text(json.dumps(settings | {"model_max_length": max_tokens, "max_length": max_tokens}), "utf-8")
-    process = _Process(python_path, model_path, encoder.dim, config.num_threads)
-    return {"fastembed": Peer(process.encode, (FASTEMBED_BATCH_SIZE,))}
+    command = [str(python_path), str(FOLDER / "fastembed_runner.py")]
+    process = Process("fastembed", [*command, str(model_path), str(encoder.dim), str(config.num_threads)])
+    atexit.register(process.close)
+    texts_path, out_path = process.scratch_path / "texts.json", process.scratch_path / "vectors.npy"
+
+    def encode(texts: list[str], batch_size: int) -> Run:
+        texts_path.write_text(json.dumps(texts), "utf-8")
+        took = process.ask(texts=str(texts_path), out=str(out_path), batch_size=batch_size)
+        return Run(took["wall_s"], took["cpu_s"], np.load(out_path, allow_pickle=False))
+
+    return {"fastembed": Peer(encode, (FASTEMBED_BATCH_SIZE,))}
 
 
 def _write_hidden_graph(encoder: Encoder, path: Path) -> None:
@@ -145,33 +154,3 @@ def _write_hidden_graph(encoder: Encoder, path: Path) -> None:
     example = dict(zip(names, (torch.from_numpy(array) for array in pair), strict=True))
     width = torch.export.Dim("tokens", min=1, max=encoder.max_tokens)
     export_module(HiddenGraph(), example, names, ["last_hidden_state"], path, dict.fromkeys(names, width))
-
-
-class _Process:
-    """fastembed's process: waits on its input, and takes no CPU, while it is not asked."""
-
-    def __init__(self, python_path: Path, model_path: Path, dim: int, num_threads: int) -> None:
-        self._scratch = tempfile.TemporaryDirectory()
-        command = [str(python_path), str(FOLDER / "fastembed_runner.py"), str(model_path), str(dim), str(num_threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer()
-
-    def encode(self, texts: list[str], batch_size: int) -> Run:
-        folder_path = Path(self._scratch.name)
-        texts_path, out_path = folder_path / "texts.json", folder_path / "vectors.npy"
-        texts_path.write_text(json.dumps(texts), "utf-8")
-        command = {"texts": str(texts_path), "out": str(out_path), "batch_size": batch_size}
-        if self._process.stdin is None:
-            raise AssertionError("the runner was started with pipes")
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        answer = self._answer()
-        return Run(answer["wall_s"], answer["cpu_s"], np.load(out_path, allow_pickle=False))
-
-    def _answer(self) -> dict[str, float]:
-        if self._process.stdout is None:
-            raise AssertionError("the runner was started with pipes")
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("fastembed: the runner ended; its message is above")
-        answer: dict[str, float] = json.loads(line)
-        return answer

@@ -31,7 +31,6 @@ def main(folder_path: str, dim: int, num_threads: int) -> None:
         model_file="model.onnx",
     )
     model = TextEmbedding(NAME, specific_model_path=folder_path, threads=num_threads, cuda=False)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         print(json.dumps(_embed(model, **command)), file=answers, flush=True)

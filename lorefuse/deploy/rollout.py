@@ -179,12 +179,11 @@ class Rollout:
         return report
 
     def _restore(self, before: dict[Path, str], stable: int | None) -> None:
-        again = stable == self.version and bring_back(self.repository_path, self.version)
-        if stable is None or (stable == self.version and not again):
+        if stable is not None and stable != self.version:
+            r.remove_version(self.repository_path, self.version)
+        elif stable is None or not bring_back(self.repository_path, self.version):
             self.withdraw(None)
             return
-        if not again:
-            r.remove_version(self.repository_path, self.version)
         for path in set(self.repository_path.glob(f"*/{CONFIG_FILE}")) - set(before):
             path.unlink()
         for path, text in before.items():

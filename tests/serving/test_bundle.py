@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import sha256_folder
 from lorefuse.config import DeepFMConfig
 from lorefuse.errors import ArtifactError, LeakError, UsageError
-from lorefuse.export import repository
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.replaced import bring_back
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.build import build_ranker, load_ranker
-from lorefuse.settings import settings
 from tests.serving.synthetic import NUM_ITEMS, World, make_bundle
 
 
@@ -130,40 +126,6 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "ranker/3/model.onnx",
         "ranker/3/reference.safetensors",
     ]
-
-
-def test_other_serving_code_is_another_deployment(
-    bundles: tuple[Path, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository_path = tmp_path / "repository"
-    build_repository(bundles[0], world.store_path, repository_path, 1)
-    shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
-    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
-    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"], "the same code elsewhere"
-    with (tmp_path / "upgraded/serving/model_repository/answer/1/answers.py").open("a") as stream:
-        stream.write("# of the next release\n")
-    assert not build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
-    for name in ("answer", "direct"):
-        assert (repository_path / name / "1" / "answers.py").read_text().endswith("# of the next release\n")
-    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
-
-
-def test_what_a_replacement_cut_short_left_is_not_what_comes_back(
-    bundles: tuple[Path, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository_path = tmp_path / "repository"
-    build_repository(bundles[0], world.store_path, repository_path, 1)
-    before = sha256_folder(repository_path)
-    with monkeypatch.context() as cut:
-        cut.setattr(repository, "_write_features", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
-        with pytest.raises(OSError, match="killed here"):
-            build_repository(bundles[1], world.store_path, repository_path, 1)
-    assert sha256_folder(repository_path) != before, "the ranker is the new one, the rest is of before"
-    build_repository(bundles[1], world.store_path, repository_path, 1)
-    assert bring_back(repository_path, 1)
-    assert sha256_folder(repository_path) == before
-    assert not bring_back(repository_path, 1), "once"
-    assert not bring_back(repository_path, 2)
 
 
 def test_nothing_is_written_from_what_is_not_whole(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from lorefuse.atomic import sha256_file
 from lorefuse.client import Client
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
@@ -23,48 +20,13 @@ from lorefuse.deploy.ports import Ports
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
-from lorefuse.export.replaced import REPLACED_FOLDER
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version, signatures_of
 from lorefuse.models.ranker import Ranker
-from lorefuse.settings import settings
+from tests.serving.caller import Caller, reseal
 from tests.serving.synthetic import World, grow, make_bundle
 
 OTHERS = {"catalogue_ranker", "features", "ranker", "recommend"}
-
-
-def reseal(bundle_path: Path, name: str) -> None:
-    """Write the digest of a damaged file into the manifest, so that only the server can notice."""
-    manifest = json.loads((bundle_path / "bundle.json").read_text())
-    manifest["sha256"][name] = sha256_file(bundle_path / name)
-    (bundle_path / "bundle.json").write_text(json.dumps(manifest))
-
-
-class Caller(threading.Thread):
-    """Asks for recommendations until it is told to stop, and keeps what it got."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self.client = Client(url, max_retries=0)
-        self.versions: list[str] = []
-        self.answers: dict[str, set[tuple[str, ...]]] = {}
-        self.errors: list[str] = []
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        while not self.done.is_set():
-            try:
-                answer = self.client.recommend("u3", 5)
-            except UnreachableError as error:
-                self.errors.append(str(error))
-                continue
-            self.versions.append(answer.model_version)
-            ids = tuple(item.item_id for item in answer.items)
-            self.answers.setdefault(answer.model_version, set()).add(ids)
-
-    def finish(self) -> None:
-        self.done.set()
-        self.join(20)
 
 
 def test_versions_switch_under_load_without_an_error_or_a_mixed_answer(
@@ -253,74 +215,6 @@ def test_a_dead_stub_is_noticed_by_asking(supervisor: Supervisor, bundles: tuple
     assert not facts["serving"]
     assert "features" in facts["problem"]
     assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["max_score_difference"] <= 1e-5
-    assert status(supervisor)["serving"]
-
-
-def test_the_number_of_another_registry_is_replaced(
-    supervisor: Supervisor, bundles: tuple[Path, Path], world: World
-) -> None:
-    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    before = Client(supervisor.url).recommend("u3")
-    deploy(bundles[1], world.store_path, 1, supervisor=supervisor)
-    after = Client(supervisor.url).recommend("u3")
-    assert after.model_version == before.model_version == "1"
-    assert after != before
-
-
-def test_an_upgrade_reaches_the_version_that_answers(
-    supervisor: Supervisor,
-    bundles: tuple[Path, Path],
-    world: World,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    before = Client(supervisor.url).recommend("u3")
-    shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
-    with (tmp_path / "upgraded/serving/model_repository/answer/1/answers.py").open("a") as stream:
-        stream.write("open('%s', 'w').close()\n" % (tmp_path / "the new code ran"))
-    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
-    caller = Caller(supervisor.url)
-    caller.start()
-    report = deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    caller.finish()
-    assert caller.errors == [], "Triton loads the new code beside the old"
-    assert report["version"] == report["previous"] == 1
-    assert (tmp_path / "the new code ran").exists()
-    assert not (supervisor.serve_path / REPLACED_FOLDER).exists()
-    assert Client(supervisor.url).recommend("u3") == before
-
-
-@pytest.mark.parametrize("damage", ["code", "weights"])
-def test_a_bad_replacement_of_the_version_that_answers_is_taken_back(
-    supervisor: Supervisor,
-    bundles: tuple[Path, Path],
-    world: World,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: str,
-) -> None:
-    deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    before = Client(supervisor.url).recommend("u3")
-    bundle_path = shutil.copytree(bundles[0], tmp_path / "bundle")
-    if damage == "code":
-        shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
-        with (tmp_path / "upgraded/serving/model_repository/direct/1/model.py").open("a") as stream:
-            stream.write("raise RuntimeError('a release that does not work')\n")
-        monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
-    else:
-        shutil.copyfile(bundles[1] / "catalogue_ranker.onnx", bundle_path / "catalogue_ranker.onnx")
-        reseal(bundle_path, "catalogue_ranker.onnx")
-    caller = Caller(supervisor.url)
-    caller.start()
-    with pytest.raises(DeployError, match="version 1 still answers, as it was before"):
-        deploy(bundle_path, world.store_path, 1, supervisor=supervisor)
-    caller.finish()
-    assert caller.errors == []
-    assert Client(supervisor.url).recommend("u3") == before
-    supervisor.restart()
-    assert Client(supervisor.url).recommend("u3") == before, "also from disk"
-    monkeypatch.undo()
     assert status(supervisor)["serving"]
 
 
