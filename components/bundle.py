@@ -14,6 +14,7 @@ def bundle(
     feature_data: dsl.Input[dsl.Dataset],
     rows: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
+    stages: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
 ) -> None:
     """Export to ONNX, hold the graphs to torch, and gather everything a model version carries.
@@ -26,10 +27,18 @@ def bundle(
         feature_data: Vocabularies, views, prior.
         rows: Training set folder.
         evaluation: The trained ranker and its metrics.
+        stages: Candidates, and what the list is worth.
         model: The bundle.
     """
     from lorefuse import steps
 
     steps.bundle(
-        config, dataset.path, embeddings.path, vectors.path, feature_data.path, rows.path, evaluation.path
+        config,
+        dataset.path,
+        embeddings.path,
+        vectors.path,
+        feature_data.path,
+        rows.path,
+        evaluation.path,
+        stages.path,
     ).publish(model.path)

@@ -12,6 +12,7 @@ def report(
     parts: dsl.Input[dsl.Dataset],
     vectors: dsl.Input[dsl.Artifact],
     evaluation: dsl.Input[dsl.Artifact],
+    stages: dsl.Input[dsl.Artifact],
     html: dsl.Output[dsl.HTML],
     page: dsl.Output[dsl.Artifact],
 ) -> None:
@@ -23,6 +24,7 @@ def report(
         parts: Its cutoffs and counts are shown.
         vectors: Its graph report is shown.
         evaluation: Metrics, curves, scores.
+        stages: What the served list is worth.
         html: The page, as the pipeline's UI shows it.
         page: The report's folder.
     """
@@ -30,6 +32,6 @@ def report(
 
     from lorefuse import steps
 
-    result = steps.report(config, dataset.path, parts.path, vectors.path, evaluation.path)
+    result = steps.report(config, dataset.path, parts.path, vectors.path, evaluation.path, stages.path)
     result.publish(page.path)
     shutil.copyfile(result.path / "report.html", html.path)

@@ -80,6 +80,8 @@ class Tensor(StrEnum):
     ITEM_TEXT = "item_text"  # float32 (B, E) reduced text vector; zeros where there is no text
     ITEM_GRAPH = "item_graph"  # float32 (B, G) graph vector; zeros where the item has no entity
     EXCLUDE_ROWS = "exclude_rows"  # int64 (B, S) catalogue rows never returned; -1 is padding
+    LIKED_ROWS = "liked_rows"  # int64 (B, L) catalogue rows of recent liked items, newest first; -1 is padding
+    SEEN_ROWS = "seen_rows"  # int64 (B, L) of recent items, liked or not, likewise
     SCORE = "score"  # float32 (B,) or (B, K)
     CATALOGUE_ROW = "catalogue_row"  # int64 (B, K) rows of the catalogue, best first
 
@@ -92,6 +94,10 @@ ITEM_TENSORS = (
     Tensor.ITEM_TEXT,
     Tensor.ITEM_GRAPH,
 )
+
+
+ARM_RANKERS_FOLDER = "rankers"
+"""Folder of an evaluation with the rankers of the control arms: lists are judged with them, no version carries them."""
 
 
 class Alias(StrEnum):

@@ -9,6 +9,7 @@ from components.evaluate import evaluate
 from components.features import features
 from components.ingest import ingest
 from components.item_vectors import item_vectors
+from components.lists import lists
 from components.materialize import materialize
 from components.register import register
 from components.report import report
@@ -55,7 +56,12 @@ def training(config: dict, strategy: str = "per_user_time", second_strategy: str
     judged = evaluate(config=config, rows=rows, second_rows=rows_2, study=study, control=control)
     evaluation = judged.outputs["evaluation"]
 
-    page = report(config=config, dataset=data, parts=parts, vectors=vectors, evaluation=evaluation).outputs["page"]
+    # What users see is a list: candidates from the whole catalogue, then the ranker.
+    stages = lists(config=config, embeddings=texts, rows=rows, evaluation=evaluation).outputs["stages"]
+
+    page = report(
+        config=config, dataset=data, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages
+    ).outputs["page"]
     model = bundle(
         config=config,
         dataset=data,
@@ -64,6 +70,7 @@ def training(config: dict, strategy: str = "per_user_time", second_strategy: str
         feature_data=source,
         rows=rows,
         evaluation=evaluation,
+        stages=stages,
     ).outputs["model"]
     version = register(
         config=config, dataset=data, parts=parts, rows=rows, evaluation=evaluation, model=model, page=page, store=store

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
+from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.config.data import DataConfig, SplitConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
@@ -30,6 +31,7 @@ class PipelineConfig(Section):
     tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     enrich: EnrichConfig | None = Field(None, description="A language model that writes about items and users.")
     registry: RegistryConfig = RegistryConfig()

@@ -20,7 +20,6 @@ from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError
 from lorefuse.export import signature as s
 from lorefuse.export.repository import REFERENCE_FILE, read_answer
-from lorefuse.export.retrieve import LIKED_ROWS
 from lorefuse.export.served import retrieves
 from lorefuse.export.wire import text_array
 
@@ -53,7 +52,7 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
     ranking = s.RETRIEVE if retrieves(repository_path, version) else s.CATALOGUE_RANKER
     catalogue = _reference(repository_path, ranking, version)
     if ranking == s.RETRIEVE:
-        difference = _check_retrieve(control, repository_path, catalogue, version)
+        difference = _check_retrieve(control, catalogue, version)
     else:
         difference = _check_catalogue_ranker(control, catalogue, version)
     difference = max(difference, _check_ranker(control, ranker, version))
@@ -131,14 +130,14 @@ def _check_catalogue_ranker(control: Control, reference: dict[str, NDArray[Any]]
     return _hold(s.CATALOGUE_RANKER, version, reference[outputs[1]], got[outputs[1]])
 
 
-def _check_retrieve(control: Control, repository_path: Path, reference: dict[str, NDArray[Any]], version: int) -> float:
+def _check_retrieve(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
     """Hold the scores of what was found to the reference; at its edge a search may find another item."""
     expected_rows, expected = reference[Tensor.CATALOGUE_ROW.value], reference[Tensor.SCORE.value]
-    ids = np.array([*(text.encode() for text in read_answer(repository_path, version)["item_ids"]), b""], np.object_)
-    liked = ids[reference[LIKED_ROWS]]  # the padding, -1, is the last: empty
-    known = (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value, LIKED_ROWS)
+    known = (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value)
     inputs = {name: array for name, array in reference.items() if name not in known}
-    got = control.infer(s.RETRIEVE, {**inputs, s.LIKED_ITEM_ID: liked}, version)
+    # What indexes find reads likes alone; their references hold no other past.
+    inputs.setdefault(Tensor.SEEN_ROWS.value, inputs[Tensor.LIKED_ROWS.value])
+    got = control.infer(s.RETRIEVE, inputs, version)
     rows, scores = got[Tensor.CATALOGUE_ROW.value], got[Tensor.SCORE.value]
     if rows.shape != expected_rows.shape or ((rows < 0) != (expected_rows < 0)).any():
         raise DeployError(f"{s.RETRIEVE} {version} returned other rows than torch.", got=str(rows.shape))
@@ -176,8 +175,8 @@ def _check_answer(control: Control, repository_path: Path, version: int, num_ret
 
 
 def _check_front(control: Control, front: str, ranking: str, features: dict[str, NDArray[Any]], version: int) -> float:
-    unread = (s.K,) if ranking == s.RETRIEVE else (s.K, s.LIKED_ITEM_ID)
-    inputs = {name: array for name, array in features.items() if name not in unread}
+    past = () if ranking == s.RETRIEVE else (Tensor.LIKED_ROWS.value, Tensor.SEEN_ROWS.value)
+    inputs = {name: array for name, array in features.items() if name not in (s.K, s.LIKED_ITEM_ID, *past)}
     best = control.infer(ranking, inputs, version)[Tensor.SCORE.value]
     got = control.infer(front, {c.USER_ID: text_array(NOBODY)})
     if got[s.MODEL_VERSION][0, 0].decode() != str(version):

@@ -15,7 +15,9 @@
     metrics.json                      test metrics with controls
     ranker.onnx catalogue_ranker.onnx   the latter only where one graph ranks the whole catalogue, else:
     two_tower.safetensors items.faiss retrieval.json   what finds the items to rank; see `export.retrieval`
-    item_side.onnx candidate_ranker.onnx   with those: score the items that were found for a user
+    item_side.onnx candidate_ranker.onnx   with those, or the next: score the items that were found for a user
+    candidates.json candidates.safetensors   in place of the catalogue's graph: what finds the items; see `lists`
+    lists.json list_values.parquet   with those: what the served list is worth, beside simple recommenders
     encoder.onnx tokenizer.json encoder.json   only with `serving.embed`: words → vector
     bundle.json                       sha256 of every file, data cutoff, parity
 """
@@ -35,6 +37,12 @@ from lorefuse.errors import ArtifactError
 from lorefuse.export.catalogue import CATALOGUE_FILE, read_filters, read_items
 from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import SPEC_FILE, FeatureSpec
+from lorefuse.lists.stage_files import (
+    CANDIDATES_FILE,
+    CANDIDATES_FILES,
+    LIST_FILES,
+    LISTS_FILE,
+)
 
 BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.json", "metrics.json", "serving.json"
 TABLES_FILE = "item_tables.safetensors"
@@ -44,6 +52,7 @@ ITEM_SIDE_GRAPH_FILE, CANDIDATE_RANKER_FILE = CANDIDATE_FILES = ("item_side.onnx
 """Of versions that retrieve; those of older releases have none, and are served by `RANKER_FILE`."""
 RETRIEVAL_FILE = "retrieval.json"
 RETRIEVAL_FILES = ("two_tower.safetensors", "items.faiss", RETRIEVAL_FILE)
+STAGE_FILES: tuple[str, ...] = (*CANDIDATES_FILES, *LIST_FILES)
 MODEL_FILES = ("model.safetensors", "model.json")
 FEATURE_FILES = ("vocabularies.json", "views.json", "item_prior.safetensors")
 EMBEDDING_FILE, REDUCER_FILE = "embedding.json", "reducer.safetensors"
@@ -88,7 +97,9 @@ class Bundle:
             ) from None
         if number != FORMAT:
             raise ArtifactError(f"{path} has another format.", expected=str(FORMAT), got=str(number), fix=FIX)
-        ranking = RETRIEVAL_FILES if bundle.retrieves else (CATALOGUE_RANKER_FILE,)
+        ranking: tuple[str, ...] = (CATALOGUE_RANKER_FILE,)
+        if bundle.retrieves:
+            ranking = (*CANDIDATES_FILES, *CANDIDATE_FILES) if bundle.blends else RETRIEVAL_FILES
         names = sorted({*_REQUIRED, *ranking, *digests})
         missing = [name for name in names if not (path / name).is_file() or name not in digests]
         changed = [name for name in names if name not in missing and sha256_file(path / name) != digests[name]]
@@ -103,8 +114,13 @@ class Bundle:
 
     @property
     def retrieves(self) -> bool:
-        """Whether items are retrieved, then ranked; else one graph ranks the whole catalogue."""
-        return RETRIEVAL_FILE in self.sha256
+        """Whether items are found, then ranked; else one graph ranks the whole catalogue."""
+        return RETRIEVAL_FILE in self.sha256 or self.blends
+
+    @property
+    def blends(self) -> bool:
+        """Whether a learned blend finds the items."""
+        return CANDIDATES_FILE in self.sha256
 
     @property
     def digest(self) -> str:
@@ -138,6 +154,10 @@ class Bundle:
     def filters(self) -> dict[str, dict[str, list[int]]]:
         """Return what the catalogue can be filtered by: column → value → rows of the items that have it."""
         return read_filters(self.path)
+
+    def lists(self) -> dict[str, Any] | None:
+        """Return what the served list is worth, `lists.json`; None where the ranker orders the whole catalogue."""
+        return self.read_json(LISTS_FILE) if LISTS_FILE in self.sha256 else None
 
     def signatures(self) -> ServingSignature:
         """Return inputs and outputs of the served models."""

@@ -16,8 +16,10 @@ from lorefuse.export.candidates import export_candidates
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
 from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker
 from lorefuse.export.signature import num_excluded
+from lorefuse.export.stages import export_stages
 from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.lists.stage_files import CANDIDATES_FILE
 from lorefuse.models.build import load_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.progress import track
@@ -43,13 +45,11 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     num_items = len(training_set.item_fields)
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
-    if past_one_graph(serving, num_items):
-        export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
-        report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
-        side_path, candidates_path = (out_path / name for name in b.CANDIDATE_FILES)
-        export_candidates(ranker, _tensors(inputs), side_path, candidates_path)
-        report |= check_candidates(side_path, candidates_path, ranker, inputs)
-        _write_ranker_reference(ranker, inputs, out_path)
+    blends = (out_path / CANDIDATES_FILE).is_file()
+    if blends or past_one_graph(serving, num_items):
+        report = _export_halves(ranker, inputs, out_path)
+        if blends:
+            return report | export_stages(training_set, config, ranker, out_path)
         return report | _export_retrieval(training_set, config, ranker, catalogue, users, out_path)
     graph = CatalogueGraph(ranker, catalogue, min(serving.max_k, num_items)).eval()
     jobs = {
@@ -65,6 +65,17 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
         rows, scores = graph(*(_tensors(users)[name] for name in graph.input_names))
     ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
     _save({**users, **ranked}, out_path / b.CATALOGUE_REFERENCE_FILE)
+    return report
+
+
+def _export_halves(ranker: Ranker, inputs: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:
+    """Write the ranker's graph and those of its two halves, which score the items that were found for a user."""
+    export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
+    report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
+    side_path, candidates_path = (out_path / name for name in b.CANDIDATE_FILES)
+    export_candidates(ranker, _tensors(inputs), side_path, candidates_path)
+    report |= check_candidates(side_path, candidates_path, ranker, inputs)
+    _write_ranker_reference(ranker, inputs, out_path)
     return report
 
 
@@ -113,14 +124,13 @@ def _export_retrieval(
 ) -> dict[str, Any]:
     """Write towers, index and the references of retrieving and ranking."""
     from lorefuse.export import retrieval as r
-    from lorefuse.export.retrieve import LIKED_ROWS
     from lorefuse.retrieval.index import load_index
     from lorefuse.retrieval.vectors import TowerArrays
 
     facts = r.export_retrieval(training_set, config, out_path)
     rows = _reference_rows(training_set, config.serving.num_reference_rows)[:NUM_REFERENCE_USERS]
     states = training_set.state_row[rows]
-    users = {**users, LIKED_ROWS: r.reference_liked(training_set, states, config.features.history_length)}
+    users = {**users, Tensor.LIKED_ROWS.value: r.reference_liked(training_set, states, config.features.history_length)}
     arrays, index = TowerArrays.load(out_path), load_index(out_path)
 
     def ranked(asked: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -200,7 +200,6 @@ def _index(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> d
     from safetensors.numpy import save_file
 
     from lorefuse.export import retrieval as r
-    from lorefuse.export.retrieve import LIKED_ROWS
     from lorefuse.models.build import load_ranker
     from lorefuse.retrieval.index import add_items, load_index, save_index
     from lorefuse.retrieval.vectors import TowerArrays, recency
@@ -213,7 +212,7 @@ def _index(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> d
     users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
     for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
         users.pop(name)
-    liked = users[LIKED_ROWS]
+    liked = users[Tensor.LIKED_ROWS.value]
     weights = np.broadcast_to(recency(liked.shape[1], facts["half_life"]), liked.shape)
     vectors = arrays.users(users[Tensor.USER_FIELDS.value], liked, weights)
     num_retrieved, min_recall = r.num_ranked(serving, num_items), serving.retrieval.min_recall

@@ -35,7 +35,7 @@ from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.replaced import set_aside
-from lorefuse.export.retrieve import write_retrieve
+from lorefuse.export.retrieve import copy_stage_code, write_retrieve
 from lorefuse.export.served import FEATURES_FILE, PART_MODELS
 from lorefuse.export.signature import num_excluded
 from lorefuse.export.templates import copy_template, link_or_copy, templates_digest
@@ -198,6 +198,8 @@ def _write_direct(bundle: Bundle, repository_path: Path, version: int, digests: 
     """Put together what the three parts hold; large files are theirs, linked."""
     ranking = s.RETRIEVE if bundle.retrieves else s.CATALOGUE_RANKER
     copy_template(s.DIRECT, path, s.FEATURES, s.ANSWER, *([s.RETRIEVE] if bundle.retrieves else []))
+    if bundle.blends:
+        copy_stage_code(path)
     for name in (s.FEATURES, ranking):
         for source_path in (repository_path / name / str(version)).iterdir():
             if source_path.suffix != ".py" and source_path.name not in ("__pycache__", REFERENCE_FILE):

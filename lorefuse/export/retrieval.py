@@ -25,7 +25,6 @@ from lorefuse.config.serving import ServedRetrievalConfig
 from lorefuse.contract import Split, Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export import bundle as b
-from lorefuse.export.retrieve import LIKED_ROWS
 from lorefuse.features.history import interactions_of, recent_liked
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
@@ -152,7 +151,7 @@ def retrieve_and_rank(
         catalogue: Item tensors of all N items, by name.
         arrays: Both towers.
         index: Of the same items.
-        users: User tensors, exclude_rows and `LIKED_ROWS`.
+        users: User tensors, exclude_rows and liked_rows.
         facts: Content of `retrieval.json`.
         max_k: K, most items returned.
 
@@ -161,7 +160,7 @@ def retrieve_and_rank(
         -inf fill up.
     """
     num_items = len(arrays.item_vectors)
-    liked = users[LIKED_ROWS]
+    liked = users[Tensor.LIKED_ROWS.value]
     weights = np.broadcast_to(recency(liked.shape[1], facts["half_life"]), liked.shape)
     vectors = arrays.users(users[Tensor.USER_FIELDS.value], liked, weights)
     shape = (len(liked), min(max_k, num_items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.session import open_session
 from lorefuse.export.templates import copy_template, link_or_copy
+from lorefuse.lists import two_stage
+from lorefuse.lists.stage_files import CANDIDATES_ARRAYS_FILE, CANDIDATES_FILE
 
-LIKED_ROWS = "liked_rows"
-"""Name in the reference file: catalogue rows of what the reference users like, newest first, -1 is padding."""
 ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
 """What items add to scores on their own, float32 (N, W): name of the table, and its file in a version folder."""
+STAGE_CODE_FILE = "two_stage.py"
 _LINKED = b.RETRIEVAL_FILES[:2]
 _ITEMS_PER_RUN = 16384
 
@@ -32,14 +34,30 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
         path: Empty folder.
     """
     copy_template(s.RETRIEVE, path)
+    if bundle.blends:
+        _write_stages(bundle, path)
+        return
     whole = b.CANDIDATE_RANKER_FILE in bundle.sha256
     for name in (*_LINKED, *((b.CANDIDATE_RANKER_FILE,) if whole else (b.RANKER_FILE, b.TABLES_FILE))):
         link_or_copy(bundle.path / name, path / name)
     if whole:
         write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
-    item_ids, _ = bundle.catalogue()
-    facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k, "item_ids": item_ids}
+    facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k}
     write_json(path / b.RETRIEVAL_FILE, facts)
+
+
+def _write_stages(bundle: Bundle, path: Path) -> None:
+    """Fill the folder of a version whose candidates a blend finds."""
+    copy_stage_code(path)
+    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE):
+        link_or_copy(bundle.path / name, path / name)
+    write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
+    write_json(path / CANDIDATES_FILE, bundle.read_json(CANDIDATES_FILE))
+
+
+def copy_stage_code(path: Path) -> None:
+    """Copy the code of both stages, the very file that judged the lists, into a version folder."""
+    shutil.copyfile(two_stage.__file__, path / STAGE_CODE_FILE)
 
 
 def write_item_side(graph_path: Path, tables: Mapping[str, NDArray[Any]], path: Path) -> None:

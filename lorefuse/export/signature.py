@@ -157,6 +157,7 @@ class ServingSignature:
         row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (-1,))
         score = TensorSignature(Tensor.SCORE.value, "float32", (-1,))
         k, liked = TensorSignature(K, "int32"), TensorSignature(LIKED_ITEM_ID, "bytes", (-1,))
+        past = tuple(TensorSignature(name.value, "int64", (-1,)) for name in (Tensor.LIKED_ROWS, Tensor.SEEN_ROWS))
         request = (
             TensorSignature(c.USER_ID, "bytes"),
             TensorSignature(K, "int32", optional=True),
@@ -186,8 +187,8 @@ class ServingSignature:
         return cls(
             ranker=ModelSignature(RANKER, (*user, *item), (flat_score,), RANKER_BATCH_SIZE),
             catalogue_ranker=ModelSignature(CATALOGUE_RANKER, (*user, exclude), (row, score), USER_BATCH_SIZE),
-            retrieve=ModelSignature(RETRIEVE, (*user, exclude, liked), (row, score), USER_BATCH_SIZE),
-            features=ModelSignature(FEATURES, request, (*user, exclude, k, liked), USER_BATCH_SIZE),
+            retrieve=ModelSignature(RETRIEVE, (*user, exclude, *past), (row, score), USER_BATCH_SIZE),
+            features=ModelSignature(FEATURES, request, (*user, exclude, k, liked, *past), USER_BATCH_SIZE),
             answer=ModelSignature(ANSWER, (row, score, k, liked), answer, USER_BATCH_SIZE),
             direct=ModelSignature(DIRECT, request, answer, USER_BATCH_SIZE),
             recommend=ModelSignature(RECOMMEND, request, answer, USER_BATCH_SIZE),

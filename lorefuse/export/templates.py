@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.errors import UsageError
+from lorefuse.lists import two_stage
 from lorefuse.settings import settings
 
 
@@ -36,7 +37,8 @@ def templates_digest() -> str:
     Raises:
         UsageError: There are no `serving/` templates in the project.
     """
-    return sha256_json({f"{file.parents[1].name}/{file.name}": sha256_file(file) for file in _files("*")})
+    digests = {f"{file.parents[1].name}/{file.name}": sha256_file(file) for file in _files("*")}
+    return sha256_json({**digests, "two_stage.py": sha256_file(Path(two_stage.__file__))})
 
 
 def _files(name: str) -> list[Path]:

@@ -16,6 +16,7 @@ from lorefuse.contract import ITEM_TENSORS, Tensor
 from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.export import bundle as b
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
+from lorefuse.lists.stage_files import CANDIDATES_FILE
 
 if TYPE_CHECKING:
     from lorefuse.features.spec import FeatureSpec
@@ -33,6 +34,7 @@ def write_bundle(
     dataset_path: Path,
     metrics: dict[str, Any],
     out_path: Path,
+    lists_path: Path | None = None,
 ) -> dict[str, Any]:
     """Fill a folder with everything a model version carries, export its graphs and hold them to torch.
 
@@ -46,6 +48,7 @@ def write_bundle(
         dataset_path: Ids and titles of the catalogue.
         metrics: Test metrics with controls, JSON-able.
         out_path: Folder to fill; the caller makes it appear atomically.
+        lists_path: Candidates, and what the list is worth; None, or an empty folder: the ranker orders all items.
 
     Returns:
         The parity report with num_items and size_bytes; past one graph, recall of the index as well.
@@ -79,6 +82,9 @@ def write_bundle(
     num_items = _write_catalogue(dataset_path, out_path)
     _write_tables(training_set, num_items, out_path)
     _write_serving_facts(training_set, config.serving, num_items, out_path)
+    if lists_path is not None and (lists_path / CANDIDATES_FILE).is_file():
+        for name in b.STAGE_FILES:
+            _copy(lists_path / name, out_path)
     parity = export_graphs(training_set, config, out_path)
     if config.serving.embed and training_set.spec.text_dim:
         export_encoder(embedding, out_path)

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lorefuse.contract import ARM_RANKERS_FOLDER
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry.signature import input_example, signature
@@ -58,7 +59,9 @@ def save_model(
         save_as_external_data=False,
     )
     shutil.copytree(bundle_path, Path(path) / BUNDLE_FOLDER)
-    shutil.copytree(evaluation_path, Path(path) / EVALUATION_FOLDER, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(
+        evaluation_path, Path(path) / EVALUATION_FOLDER, ignore=shutil.ignore_patterns(".*", ARM_RANKERS_FOLDER)
+    )
     if store_file is not None:
         (Path(path) / STORE_FOLDER).mkdir()
         shutil.copyfile(store_file, Path(path) / STORE_FOLDER / store_file.name)

@@ -16,11 +16,13 @@ from lorefuse.config import PipelineConfig
 from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
+from lorefuse.lists.stage_files import LIST_VALUES_FILE
 from lorefuse.registry import flavor
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
 from lorefuse.report.evaluation import is_number, main_split, read_json
+from lorefuse.retrieval.evaluate import interval as list_interval
 from lorefuse.training.compare import Comparison, compare
 from lorefuse.training.row_metrics import METRICS, parse_metric, subset_mask
 
@@ -58,11 +60,12 @@ def gate(
 ) -> GateDecision:
     """Judge a version and make it champion where it deserves it; the decision becomes tags of the version.
 
-    The first sane model is promoted. A later one is promoted when the upper end of the 95 % interval of its gain over
-    the champion (paired bootstrap over users, same test rows) is not below zero. On another test set than the
-    champion's, the champion's ONNX model scores the new rows where its inputs fit; else the gate refuses, and a
-    person decides: ``lorefuse promote``. With `registry.require_beats_shuffled` a model is refused unless its
-    interval over the shuffled control (from the evaluation) lies on the better side of zero.
+    A model whose list is worse than popularity, beyond its interval, is refused. The first other sane model is promoted.
+    A later one is promoted when the upper end of the 95 % interval of its gain over the champion (paired bootstrap over
+    users, same test rows) is not below zero, and where its list is not worse than the champion's in the same sense. On
+    another test set than the champion's, the champion's ONNX model scores the new rows where its inputs fit; else the
+    gate refuses, and a person decides: ``lorefuse promote``. With `registry.require_beats_shuffled` a model is refused
+    unless its interval over the shuffled control (from the evaluation) lies on the better side of zero.
 
     Args:
         config: Names the model, the gate metric and the number of resamples.
@@ -79,7 +82,7 @@ def gate(
     entry = get_version(name, version, client)
     scores = read_scores(evaluation_path)
     champion = aliases(name, client).get(Alias.CHAMPION)
-    decision = _sanity(config, scores)
+    decision = _sanity(config, scores) or against_popularity(_lists_of(entry))
     if decision is None and config.registry.require_beats_shuffled:
         decision = _against_shuffled(config, evaluation_path)
     if decision is None:
@@ -134,6 +137,56 @@ def _sanity(config: PipelineConfig, scores: pd.DataFrame) -> GateDecision | None
     return None
 
 
+def _lists_of(entry: ModelVersion) -> dict[str, Any] | None:
+    """Return what a version's list is worth; None where the ranker orders the whole catalogue."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return Bundle.load(fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary))).lists()
+
+
+def against_popularity(content: dict[str, Any] | None) -> GateDecision | None:
+    """Return a refusal where a list is worse than what everybody likes, beyond its interval over users.
+
+    Args:
+        content: `lists.json`; None: there is no list to judge.
+    """
+    if content is None or "popularity" not in content["gains"]:
+        return None
+    name = f"ndcg_at_{content['k']}_warm"
+    gain, value = content["gains"]["popularity"][name], content["lists"]["served"]["metrics"][name]["mean"]
+    if not is_number(gain["high"]) or gain["high"] >= 0:
+        return None
+    text = f"{name} {value:.4f}, {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+    figures = {f"list_{name}": float(value)}
+    return GateDecision(
+        False, f"refused: the list is worse than popularity: {text}", figures, (gain["low"], gain["high"])
+    )
+
+
+def _against_list(config: PipelineConfig, entry: ModelVersion, champion: ModelVersion) -> GateDecision | None:
+    """Return a refusal where a version's list is worse than the champion's for the same users, beyond the interval."""
+    import pandas as pd
+
+    name, frames = f"ndcg_at_{config.retrieval.k}_warm", []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, version in enumerate((entry, champion)):
+            path = fetch(version, flavor.BUNDLE_FOLDER, Path(temporary) / str(number)) / LIST_VALUES_FILE
+            if not path.is_file():
+                return None  # one of them has no list of this kind
+            frames.append(pd.read_parquet(path))
+    if any(name not in frame for frame in frames):
+        return None  # the two were judged at other cuts
+    new, old = (frame.set_index("user_row")[name] for frame in frames)
+    gain = (new - old).dropna().to_numpy(np.float64)  # users of both
+    low, high = list_interval(gain, config.evaluation.num_bootstraps)
+    if not len(gain) or high >= 0:
+        return None
+    text = f"{name} {gain.mean():+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}] over {len(gain)} users"
+    figures = {f"list_{name}": float(new.mean()), f"champion_list_{name}": float(old.mean())}
+    return GateDecision(
+        False, f"refused: the list is worse than that of champion {champion.version}: {text}", figures, (low, high)
+    )
+
+
 def _against_shuffled(config: PipelineConfig, evaluation_path: Path) -> GateDecision | None:
     """Return a refusal where the knowledge cannot be told apart from the same knowledge given to the wrong items."""
     name = config.registry.gate_metric
@@ -181,6 +234,9 @@ def _against(
                 return GateDecision(False, f"{text}; decide by hand: lorefuse promote {entry.version}")
             old_score = _rescore(bundle, training_set_path, scores)
             how = "this test set, scored anew (it may have been trained on some of these rows)"
+    worse = _against_list(config, entry, champion) if same else None
+    if worse is not None:
+        return worse
     result = _compare(metric, config.evaluation.num_bootstraps, scores, old_score)
     if not math.isfinite(result.high):
         return GateDecision(False, f"refused: the interval of {metric} cannot be computed", {metric: result.new})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_PARAM_CHARS = 6000
 MAX_DIGEST_CHARS = 36
-_ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "tuning", "registry", "export")
+_ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "tuning", "lists", "registry", "export")
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -69,6 +69,37 @@ def scalar_metrics(metrics: Mapping[str, Any], config: PipelineConfig) -> dict[s
     }
     finite = {name: value for name, value in (headline | flat).items() if is_number(value)}
     return {name.replace("@", "_at_"): float(value) for name, value in finite.items()}  # MLflow refuses "@"
+
+
+def list_metrics(content: Mapping[str, Any]) -> dict[str, float]:
+    """Return every finite number of `lists.json`, flat: ``list_…`` of the served list, then ``lists/…`` of all."""
+    flat: dict[str, Any] = {}
+    for name, entry in content["lists"].items():
+        own = "lists/" + name.replace(" ", "_")
+        figures = {metric: values["mean"] for metric, values in entry["metrics"].items()}
+        figures |= {"coverage": entry["coverage"], "novelty": entry["novelty"]}
+        flat |= {f"{own}/{metric}": value for metric, value in figures.items()}
+        if name == "served":
+            flat |= {f"list_{metric}": value for metric, value in figures.items()}
+    for name, gains in content["gains"].items():
+        base = "lists/served_minus_" + name.replace(" ", "_")
+        for metric, entry in gains.items():
+            flat |= {
+                f"{base}/{metric}{end}": entry[key] for key, end in (("mean", ""), ("low", "_low"), ("high", "_high"))
+            }
+    return {name: float(value) for name, value in flat.items() if is_number(value)}
+
+
+def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a version says about its list: the figure, and how it stands beside popularity."""
+    name = f"ndcg_at_{content['k']}_warm"
+    served = content["lists"]["served"]["metrics"][name]["mean"]
+    tags = {"lorefuse.list_ndcg": f"{served:.4f}" if is_number(served) else "none"}
+    for other, gains in content["gains"].items():
+        if other in ("popularity", "item_knn", "ease") and is_number(gains[name]["mean"]):
+            gain = gains[name]
+            tags[f"lorefuse.list_minus_{other}"] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+    return tags
 
 
 def curve_metrics(history: Mapping[str, Any], timestamp_ms: int) -> Iterator[Metric]:

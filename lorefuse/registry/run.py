@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorefuse.atomic import sha256_file
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Alias
+from lorefuse.contract import ARM_RANKERS_FOLDER, Alias
 from lorefuse.export.bundle import BUNDLE_FILE, EMBEDDING_FILE, Bundle
 from lorefuse.features.online import store_file as find_store_file
 from lorefuse.registry import lineage
@@ -102,6 +102,7 @@ def register(
             )
             _log_numbers(client, run_id, model_id, config, metrics, evaluation_path)
             _log_retrieval(client, run_id, bundle)
+            _log_lists(client, run_id, model_id, bundle)
             _log_artifacts(client, run_id, config, evaluation_path, report_path, dataset_path, split_path)
             text = verdict_text(metrics, main_split(metrics, config.split.strategy))
             version = create_version(client, name, run_id, model_id, tags=tags, description=text)
@@ -123,6 +124,9 @@ def _tags(bundle: Bundle, dataset_path: Path, split_path: Path) -> dict[str, str
         SPLIT_TAG: read_digest(split_path),
         **lineage.code_tags(),
     }
+    judged = bundle.lists()
+    if judged is not None:
+        tags |= lineage.list_tags(judged)
     address = bundle.read_json(EMBEDDING_FILE).get("address")
     return tags | ({f"{TAG}embedding_address": str(address)} if address else {})
 
@@ -164,7 +168,7 @@ def _log_retrieval(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     """Log how much the index of a catalogue past one graph finds, as ``retrieval/…``."""
     from mlflow.entities import Metric
 
-    if not bundle.retrieves:
+    if not bundle.retrieves or bundle.blends:
         return
     facts, now_ms = bundle.read_json(BUNDLE_FILE)["parity"], int(time.time() * 1000)
     names = [name for name in facts if name.startswith("recall_at_")]
@@ -172,6 +176,27 @@ def _log_retrieval(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     points = [Metric(f"retrieval/{name}", float(facts[name]), now_ms, 0) for name in names]
     with explained("log how much retrieval finds"):
         client.log_batch(run_id, metrics=points)
+
+
+def _log_lists(client: MlflowClient, run_id: str, model_id: str, bundle: Bundle) -> None:
+    """Log what the served list is worth, and every list that it is compared with.
+
+    The served list's own are the model's too: ``list_ndcg_at_10_warm``; the rest is ``lists/<list>/<metric>`` and
+    ``lists/served_minus_<list>/<metric>``.
+    """
+    from mlflow.entities import Metric
+
+    content, now_ms = bundle.lists(), int(time.time() * 1000)
+    if content is None:
+        return
+    figures = lineage.list_metrics(content)
+    points = [
+        Metric(name, value, now_ms, 0, model_id=None if "/" in name else model_id) for name, value in figures.items()
+    ]
+    with explained("log what the list is worth"):
+        for batch in _batches(points, METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=batch)
+        client.log_dict(run_id, content, "lists.json")
 
 
 def _log_artifacts(
@@ -185,7 +210,11 @@ def _log_artifacts(
 ) -> None:
     with explained("log artifacts"):
         client.log_inputs(run_id, lineage.dataset_inputs(dataset_path, split_path))
-        client.log_artifacts(run_id, str(evaluation_path), "evaluation")
+        for path in sorted(evaluation_path.iterdir()):
+            if path.name != ARM_RANKERS_FOLDER and not path.name.startswith("."):
+                (client.log_artifacts if path.is_dir() else client.log_artifact)(
+                    run_id, str(path), f"evaluation/{path.name}" if path.is_dir() else "evaluation"
+                )
         for name in ("manifest.json", "quarantine.jsonl"):
             if (dataset_path / name).exists():
                 client.log_artifact(run_id, str(dataset_path / name), "dataset")

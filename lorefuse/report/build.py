@@ -11,9 +11,11 @@ from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import DatasetFile
 from lorefuse.errors import ArtifactError
+from lorefuse.lists.stage_files import LISTS_FILE
 from lorefuse.report import tables
 from lorefuse.report.evaluation import main_split, read_json, verdict_lines
 from lorefuse.report.figures import arm_order, build_figures
+from lorefuse.report.lists import list_figure, list_rows, list_verdicts, metric_names
 
 REPORT_FILE, FIGURES_FILE = "report.html", "figures.json"
 _CAPTIONS = {
@@ -36,6 +38,7 @@ def build_report(
     out_path: Path,
     *,
     item_vectors_path: Path | None = None,
+    lists_path: Path | None = None,
     command: str = "lorefuse run --config config.yaml",
 ) -> dict[str, Any]:
     """Write `report.html`, whole in one file, and `figures.json` (the plots, for other tools).
@@ -47,6 +50,7 @@ def build_report(
         config: What made the model; printed whole.
         out_path: Folder to fill.
         item_vectors_path: Item vectors, for the report on text and graph; None leaves it out.
+        lists_path: What the served list is worth; None, or a folder without `lists.json`, leaves it out.
         command: How to make this run again; the config it needs is printed below it.
 
     Returns:
@@ -69,14 +73,28 @@ def build_report(
     figures = {
         name: json.loads(figure.to_json()) for name, figure in build_figures(metrics, history, trials, scores).items()
     }
+    judged = read_json(lists_path, LISTS_FILE) if lists_path and (lists_path / LISTS_FILE).is_file() else None
+    if judged is not None:
+        figures["lists"] = json.loads(list_figure(judged).to_json())
     vectors = read_json(item_vectors_path, "item_vectors.json") if item_vectors_path else {}
     content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
+    content["lists"] = None if judged is None else _lists(judged)
     out_path.mkdir(parents=True, exist_ok=True)
     path = out_path / REPORT_FILE
     path.write_text(render("report.html.j2", {**content, "captions": _CAPTIONS, "command": command}, figures), "utf-8")
     write_json(out_path / FIGURES_FILE, figures)
     verdict = verdict_lines(metrics, content["main_split"])
     return {"path": str(path), "size_bytes": path.stat().st_size, "num_figures": len(figures), "verdict": verdict}
+
+
+def _lists(judged: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "num_users": judged["num_users"],
+        "columns": [f"{title}, {subset}" for title, subset in metric_names(judged).values()],
+        "ndcg": f"NDCG@{judged['k']}",
+        "rows": list_rows(judged),
+        "verdicts": list_verdicts(judged),
+    }
 
 
 def _content(

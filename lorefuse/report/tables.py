@@ -47,7 +47,7 @@ def metric_rows(content: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
                     "subset": subset,
                     "first": subset == SUBSETS[0],
                     "cells": cells,
-                    "difference": _interval(difference, lower_is_better(metric)) if part == "test" else None,
+                    "difference": interval_chip(difference, lower_is_better(metric)) if part == "test" else None,
                 }
             )
     return rows
@@ -120,7 +120,13 @@ def _spread(entry: Mapping[str, Any]) -> str:
     return f"{entry['mean']:.4f}" + (f" ± {entry['std']:.4f}" if several else "")
 
 
-def _interval(entry: Mapping[str, Any], lower: bool) -> dict[str, str] | None:
+def interval_chip(entry: Mapping[str, Any], lower: bool) -> dict[str, str] | None:
+    """Return a difference with its interval, and its tone: good, bad, or neutral where zero lies inside.
+
+    Args:
+        entry: mean, low, high.
+        lower: A smaller value is the better one.
+    """
     if not is_number(entry.get("mean")):
         return None
     text, tone = f"{entry['mean']:+.4f}", "neutral"

@@ -9,7 +9,7 @@ from lorefuse.steps.common import Config, Folder, dump_config
 from lorefuse.steps.data import ingest, split
 from lorefuse.steps.feature_store import features, materialize, training_set
 from lorefuse.steps.knowledge import embed, item_vectors
-from lorefuse.steps.learning import evaluate, report, tune
+from lorefuse.steps.learning import evaluate, lists, report, tune
 from lorefuse.steps.release import bundle, deploy, register, report_failure
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "features",
     "ingest",
     "item_vectors",
+    "lists",
     "materialize",
     "register",
     "report",

@@ -81,10 +81,31 @@ def evaluate(
 
 
 @reported
-def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder) -> StepResult:
-    """Evaluation → HTML report; also copied to `<home>/report.html`."""
+def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) -> StepResult:
+    """Trained rankers → candidates, what orders them, and what the list that users see is worth."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation)
+    paths = origins(embeddings=embeddings, rows=rows, evaluation=evaluation)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.lists.run import run_lists
+        from lorefuse.training.evaluate import ranker_path
+
+        rankers = {arm: ranker_path(paths["evaluation"], arm) for arm in pipeline.evaluation.arms}
+        return run_lists(paths["rows"], rankers, paths["embeddings"], pipeline, out_path)
+
+    sections = ("candidates", "retrieval", "embedding", "features", "evaluation", "training", "serving")
+    key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
+    rooms = (*_LEARNING, "retrieval", "lists")
+    return reuse_or_build("lists", config=key, inputs=paths, rooms=rooms, build=build)
+
+
+@reported
+def report(
+    config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder, lists: Folder
+) -> StepResult:
+    """Evaluation and lists → HTML report; also copied to `<home>/report.html`."""
+    pipeline = parse_config(config)
+    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation, lists=lists)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.report.build import build_report
@@ -96,6 +117,7 @@ def report(config: Config, dataset: Folder, parts: Folder, vectors: Folder, eval
             pipeline,
             out_path,
             item_vectors_path=paths["vectors"],
+            lists_path=paths["lists"],
         )
         return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
 

@@ -21,6 +21,7 @@ def bundle(
     feature_data: Folder,
     rows: Folder,
     evaluation: Folder,
+    lists: Folder,
 ) -> StepResult:
     """Trained ranker → everything a model version carries, exported to ONNX and held to torch."""
     pipeline = parse_config(config)
@@ -31,6 +32,7 @@ def bundle(
         feature_data=feature_data,
         rows=rows,
         evaluation=evaluation,
+        lists=lists,
     )
 
     def build(out_path: Path) -> dict[str, Any]:
@@ -54,10 +56,11 @@ def bundle(
             paths["dataset"],
             metrics,
             out_path,
+            paths["lists"],
         )
 
     key = pipeline.model_dump(mode="json")
-    rooms = ("features", "models", "retrieval", "export")
+    rooms = ("features", "models", "retrieval", "lists", "export")
     return reuse_or_build("bundle", config=key, inputs=paths, rooms=rooms, build=build)
 
 

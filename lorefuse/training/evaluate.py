@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig, TrainingConfig
-from lorefuse.contract import Split
+from lorefuse.contract import ARM_RANKERS_FOLDER, Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
@@ -57,7 +57,8 @@ def run_arms(
         best_params: By tuned arm, ``real`` and ``none``.
         trials: The studies' trials by arm, for the report.
         config: Seeds, arms, k, bootstraps.
-        out_path: Empty folder to fill: `metrics.json`, `history.json`, `trials.json`, `user_scores.parquet`, `ranker/`.
+        out_path: Empty folder to fill: `metrics.json`, `history.json`, `trials.json`, `user_scores.parquet`, `ranker/`
+            and, for the lists of the other arms, `rankers/<arm>/`.
 
     Returns:
         The headline numbers.
@@ -74,7 +75,8 @@ def run_arms(
         )
     for split, path in training_set_paths.items():
         _check_test_rows(load_training_set(str(path)), split)
-    (out_path / RANKER_FOLDER).mkdir()
+    for arm in config.evaluation.arms:
+        ranker_path(out_path, arm).mkdir(parents=True)
     tasks = _tasks(training_set_paths, best_params, config, out_path)
     # Processes that share a training take the cores one training each would have had.
     workers = (1,) if config.training.num_processes > 1 else ()
@@ -125,10 +127,15 @@ def _tasks(
         for arm in arms:
             params = best_params["none" if arm == "none" else "real"]
             for seed in seeds_of(config):
-                keep = number == 0 and arm == "real" and seed == first_seed(config)
-                save_path = str(out_path / RANKER_FOLDER) if keep else None
+                keep = number == 0 and seed == first_seed(config)
+                save_path = str(ranker_path(out_path, arm)) if keep else None
                 tasks.append(_Task(str(path), config, split, arm, seed, params, save_path))
     return tasks
+
+
+def ranker_path(evaluation_path: Path, arm: Arm) -> Path:
+    """Return the folder of an arm's trained ranker, that of the first seed."""
+    return evaluation_path / RANKER_FOLDER if arm == "real" else evaluation_path / ARM_RANKERS_FOLDER / arm
 
 
 def _run(task: _Task) -> dict[str, Any]:

@@ -33,12 +33,12 @@ class TritonPythonModel:
 
     def _graph(self, folder):
         if self.users.facts["retrieves"]:
-            from retriever import OPEN_ERRORS, Retriever  # other versions have no such file
+            from opened import OPEN_ERRORS, open_finder  # other versions have no such file
 
             try:
-                return Retriever(folder, self.users.catalogue.row_of)
+                return open_finder(folder)
             except OPEN_ERRORS as error:
-                raise pb_utils.TritonModelException(f"the index is not whole: {type(error).__name__}") from None
+                raise pb_utils.TritonModelException(f"candidates are not whole: {type(error).__name__}") from None
         try:
             return Graph(os.path.join(folder, "model.onnx"), self.users.catalogue.num_items)
         except ORT_ERRORS as error:

@@ -74,6 +74,8 @@ class Users:
             "exclude_rows": self._exclude_rows(wishes, found),
             "k": np.array(wishes.k, np.int32)[:, None],
             "liked_item_id": self._liked(found),
+            "liked_rows": self._past(found, "recent_liked"),
+            "seen_rows": self._past(found, "seen"),
         }
         return {name: array for name, array in tensors.items() if array.shape[1]}
 
@@ -151,6 +153,17 @@ class Users:
         """
         times = self.facts["newcomer_pool"]
         return None if times is None or not len(self.catalogue.popular_rows) else int(np.ceil(k * times))
+
+    def _past(self, found, name):
+        """Catalogue rows of a user's last items, newest first, padded with -1; those no longer there are left out."""
+        row_of, num = self.catalogue.row_of, self.facts["num_liked"]
+        lists = [
+            [row_of[item] for item in reversed(features.get(name, ())[-num:]) if item in row_of] for features in found
+        ]
+        result = np.full((len(found), max(1, *map(len, lists))) if lists else (0, 1), -1, np.int64)
+        for to, rows in zip(result, lists, strict=True):
+            to[: len(rows)] = rows
+        return result
 
     def _liked(self, found):
         """Newest first, padded with empty texts to at least one column."""

@@ -5,7 +5,7 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from retriever import OPEN_ERRORS, ORT_ERRORS, Retriever
+from opened import OPEN_ERRORS, ORT_ERRORS, open_finder
 
 FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a fault of ours would raise: callers get one line, the log gets the trace."""
@@ -18,7 +18,7 @@ class TritonPythonModel:
         """Open what the version folder holds."""
         folder = os.path.join(args["model_repository"], args["model_version"])
         try:
-            self.retriever = Retriever(folder)
+            self.retriever = open_finder(folder)
         except OPEN_ERRORS as error:
             message = str(error).strip().splitlines() or [type(error).__name__]
             raise pb_utils.TritonModelException(f"retrieve cannot be opened: {message[-1][:300]}") from None
@@ -29,7 +29,7 @@ class TritonPythonModel:
         return [self._respond(request) for request in requests]
 
     def _respond(self, request):
-        names = {*self.names, "user_fields", "exclude_rows", "liked_item_id"}
+        names = {*self.names, "user_fields", "exclude_rows", "liked_rows", "seen_rows"}
         tensors = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names}
         try:
             rows, scores = self.retriever.rank(tensors)

@@ -9,18 +9,10 @@ import os
 
 import faiss
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+from opened import ORT_ERRORS, open_session
 from tables import open_tables, plain
 
-ORT_ERRORS = tuple(
-    getattr(ort_state, name)
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
-                 "RuntimeException")
-)  # fmt: skip
 NOTHING = np.zeros(0, np.int64)
-OPEN_ERRORS = (*ORT_ERRORS, OSError, EOFError, RuntimeError, ValueError, LookupError)
-"""What a file that is missing or not whole raises."""
 
 
 class Retriever:
@@ -30,25 +22,20 @@ class Retriever:
         folder: Version folder; holds `retrieval.json`, `items.faiss`, `two_tower.safetensors`,
             `item_side.npy` and `candidate_ranker.onnx`; where an older release made the version, in place of these two
             `item_tables.safetensors` and `ranker.onnx`, which takes a user once for every item.
-        row_of: Item id → row of the catalogue, where somebody has it already; else it is made of `retrieval.json`.
 
     Raises:
         OPEN_ERRORS: A file is missing or not whole.
     """
 
-    def __init__(self, folder, row_of=None):
+    def __init__(self, folder):
         with open(os.path.join(folder, "retrieval.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
-        item_ids = self.facts.pop("item_ids")
-        self.row_of = row_of or {item_id: row for row, item_id in enumerate(item_ids)}
+        self.facts.pop("item_ids", None)
         faiss.omp_set_num_threads(1)
         self.index = faiss.read_index(os.path.join(folder, "items.faiss"))
         self.towers = open_tables(os.path.join(folder, "two_tower.safetensors"))
         offsets = self.towers["user_offsets"]
         self.user_starts, self.user_sizes = offsets[:-1], np.diff(offsets)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         path, side_path = (os.path.join(folder, name) for name in ("candidate_ranker.onnx", "item_side.npy"))
         self.repeats = not os.path.exists(path)
         if self.repeats:
@@ -56,7 +43,7 @@ class Retriever:
             self.items = open_tables(os.path.join(folder, "item_tables.safetensors"))
         else:
             self.items = {"item_side": plain(np.load(side_path, mmap_mode="r"))}
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(path)
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])
         self.weights = (np.ones(len(ages)) if half_life is None else 0.5 ** (ages / half_life)).astype(np.float32)
@@ -83,7 +70,7 @@ class Retriever:
 
         Best first, and the lower row first among equals; where fewer than K items remain, row -1 with score -inf.
         """
-        vectors = self.user_vectors(tensors["user_fields"], tensors["liked_item_id"])
+        vectors = self.user_vectors(tensors["user_fields"], tensors["liked_rows"])
         shape = (len(vectors), min(self.facts["num_returned"], self.index.ntotal))
         rows, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
         for user, vector in enumerate(vectors):
@@ -95,13 +82,13 @@ class Retriever:
             rows[user, : len(best)], scores[user, : len(best)] = found[best], score[best]
         return rows, scores
 
-    def user_vectors(self, user_fields, liked_item_ids):
-        """Return vectors of unit length, float32 (B, D); liked items come newest first."""
+    def user_vectors(self, user_fields, liked_rows):
+        """Return vectors of unit length, float32 (B, D); rows of liked items come newest first, -1 is padding."""
         towers, length = self.towers, len(self.weights)
         rows = np.where(user_fields < self.user_sizes, user_fields, 0) + self.user_starts
         vectors = towers["user_table"][rows].sum(1)
-        for vector, item_ids in zip(vectors, liked_item_ids, strict=True):
-            past = np.array([self.row_of.get(item_id.decode(), -1) for item_id in item_ids[:length]], np.int64)
+        for vector, rows in zip(vectors, liked_rows, strict=True):
+            past = rows[:length]
             weights = np.where(past >= 0, self.weights[: len(past)], 0)
             if weights.any():
                 vector += (weights / weights.sum()) @ towers["item_vectors"][past] @ towers["history"]

@@ -1,0 +1,52 @@
+"""Section of what is served: which items are candidates for a user, and how they are put in order."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lorefuse.config.base import Section
+
+TableName = Literal["ease", "item_knn", "content"]
+"""Tables from item to item; see `lists.tables`."""
+
+
+class CandidatesConfig(Section):
+    """Two stages: a learned blend finds candidates in the whole catalogue, the ranker puts them in order."""
+
+    mode: Literal["auto", "blend", "none"] = Field(
+        "auto",
+        description="blend: candidates, then the ranker; none: the ranker orders the whole catalogue, which suits rows "
+        "that were drawn from it; auto: blend, where there are likes to learn it from.",
+    )
+    tables: tuple[TableName, ...] = Field(
+        ("ease", "item_knn", "content"),
+        description="What relates items: EASE, who took both, and their texts and graphs. Empty: popularity alone.",
+    )
+    ranker: Literal["model", "identity"] = Field(
+        "model", description="What orders the candidates: the trained ranker beside the blend, or the blend alone."
+    )
+    num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
+    half_lives: tuple[float, ...] = Field(
+        (2.0, 20.0), min_length=1, max_length=4, description="After how many later items a past one counts half."
+    )
+    history_length: int = Field(50, ge=1, le=1000, description="Most past items that are read for a user.")
+    num_neighbours: int = Field(300, ge=1, description="Entries that a table keeps for each item.")
+    shrinkage: float = Field(20.0, ge=0, description="Pulls similarities of items that few took together to 0.")
+    ease_l2: float = Field(300.0, gt=0, description="λ of EASE.")
+    max_ease_items: int = Field(
+        15_000, ge=0, le=30_000, description="Larger catalogues do without EASE, whose cost is cubic in the items."
+    )
+    new_item_neighbours: int = Field(
+        5, ge=0, description="Nearest known items whose place in a table an item without train rows takes; 0: none."
+    )
+    new_item_cost: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the validation NDCG of known items that may be given up to find new ones.",
+    )
+    l2: float = Field(1e-3, ge=0, description="Penalty of the blend's weights.")
+    num_fit_users: int = Field(3000, ge=10, description="Validation users that the blend is learned from.")
+    num_judged_users: int = Field(20_000, ge=10, description="Test users whose lists are judged.")

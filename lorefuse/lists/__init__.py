@@ -1,0 +1,1 @@
+"""What is served: candidates for a user, the order that a ranker gives them, and how good the list is."""

@@ -1,0 +1,150 @@
+"""The blend's weights, learned from the likes of validation rows against the whole catalogue.
+
+Suffixes: ``U`` users, ``C`` items looked at for a user, ``J`` score vectors, ``N`` items of the catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lorefuse.lists.moments import Moments
+from lorefuse.lists.two_stage import Candidates, short_past
+from lorefuse.progress import track
+from lorefuse.threads import torch_threads
+
+NUM_HARD, NUM_DRAWN = 300, 300
+"""Items that a user's like is told apart from: those some view puts on top, and others drawn evenly."""
+MAX_LIKES = 5.0
+"""Users with more likes than this count no more."""
+MAX_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the weights are learned from.
+
+    Attributes:
+        views: float32 (U, C, 2 J).
+        popularity: float32 (U, C).
+        is_new: float32 (U, C).
+        short: float32 (U, 1), see `two_stage.short_past`.
+        share: float32 (U, C), each like's share of its user's likes.
+        weight: float32 (U,) of each user.
+        offset: float32 (U, C): what makes up for drawing; -inf where an item may not be shown.
+    """
+
+    views: Tensor
+    popularity: Tensor
+    is_new: Tensor
+    short: Tensor
+    share: Tensor
+    weight: Tensor
+    offset: Tensor
+
+
+def collect(candidates: Candidates, moments: Moments, seed: int, vectors: list[NDArray[np.float32]]) -> Examples:
+    """Look at the likes of some users, at what each view would show in their place, and at items drawn evenly.
+
+    Args:
+        candidates: Of which the views are read, not the weights.
+        moments: Users with likes to find.
+        seed: Of the draws.
+        vectors: User vectors (U, D) of each of `candidates.vectors`.
+    """
+    rng, num_items = np.random.default_rng(seed), candidates.num_items
+    num_hard, num_drawn = min(NUM_HARD, num_items), min(NUM_DRAWN, num_items)
+    width = num_hard + num_drawn
+    shape = (len(moments), width)
+    views = np.zeros((*shape, 2 * candidates.num_scores), np.float32)
+    columns, share = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+    offset = np.zeros(shape, np.float32)
+    offset[:, num_hard:] = np.log(max(num_items - num_hard, 1) / num_drawn)
+    short, num_likes = np.zeros((len(moments), 1), np.float32), np.zeros(len(moments), np.float32)
+    wanted = moments.all
+    for number in track(range(len(moments)), "Looking at candidates"):
+        likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
+        seen = candidates.views(candidates.raw(moments.past(number), [table[number] for table in vectors]))
+        hidden = np.zeros(num_items, bool)
+        hidden[moments.hidden[number]] = True
+        hard = _hard(seen, hidden, likes, num_hard, candidates)
+        drawn = rng.integers(0, num_items, num_drawn)
+        taken = hidden.copy()
+        taken[hard] = True
+        columns[number] = np.concatenate([hard, drawn])
+        offset[number][np.concatenate([hidden[hard], taken[drawn]])] = -np.inf
+        share[number, :num_hard] = np.isin(hard, likes) / max(len(likes), 1)
+        views[number] = seen[:, columns[number]].T
+        short[number], num_likes[number] = short_past(moments.past(number)), len(likes)
+    return Examples(
+        views=torch.from_numpy(views),
+        popularity=torch.from_numpy(candidates.popularity[columns]),
+        is_new=torch.from_numpy(candidates.is_new[columns].astype(np.float32)),
+        short=torch.from_numpy(short),
+        share=torch.from_numpy(share),
+        weight=torch.from_numpy(np.minimum(num_likes, MAX_LIKES)),
+        offset=torch.from_numpy(offset),
+    )
+
+
+def _hard(
+    views: NDArray[np.float32],
+    hidden: NDArray[np.bool_],
+    likes: NDArray[np.integer],
+    num_hard: int,
+    candidates: Candidates,
+) -> NDArray[np.int64]:
+    """Return the likes and the items that some view puts highest."""
+    plain = views[: candidates.num_scores]
+    best = plain.max(axis=0).astype(np.float64) if len(plain) else candidates.popularity.astype(np.float64)
+    best[hidden] = -np.inf
+    best[likes] = np.inf
+    return np.argpartition(-best, num_hard - 1)[:num_hard].astype(np.int64)
+
+
+def fit_blend(examples: Examples, l2: float, num_threads: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights (2, 2 J) and biases (4,) that find the likes best: a softmax over the items looked at.
+
+    Popularity counts for nobody less than nothing. Drawn items stand for as many as they were drawn from.
+
+    Args:
+        examples: From `collect`.
+        l2: Penalty of all weights.
+        num_threads: torch threads.
+
+    Source: sampled softmax with its correction, Jean et al., ACL 2015, arXiv:1412.2007, section 3.
+    """
+    width = examples.views.shape[2]
+    weights = torch.zeros(2, width, requires_grad=True)
+    biases = torch.zeros(4, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, biases], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        score = _score(examples, weights, _allowed(biases)) + examples.offset
+        log_share = torch.log_softmax(score, dim=1).masked_fill(examples.share == 0, 0.0)
+        found = -(examples.share * log_share).sum(dim=1)
+        mean = (found * examples.weight).sum() / examples.weight.sum()
+        value = mean + l2 * (weights.square().sum() + biases.square().sum())
+        torch.autograd.backward(value)
+        return value
+
+    with torch_threads(num_threads):
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach().numpy(), _allowed(biases).detach().numpy()
+
+
+def _allowed(biases: Tensor) -> Tensor:
+    return torch.cat([biases[:2].clamp(min=0), biases[2:]])
+
+
+def _score(examples: Examples, weights: Tensor, biases: Tensor) -> Tensor:
+    both = examples.views @ weights.T
+    score = both[..., 0] + (both[..., 1] - both[..., 0]) * examples.is_new
+    popular = biases[0] + biases[1] * examples.short
+    new = biases[2] + biases[3] * examples.short
+    return score + popular * examples.popularity + new * examples.is_new

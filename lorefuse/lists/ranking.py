@@ -1,0 +1,77 @@
+"""The trained ranker as the second stage asks it: scores of some items for one user of some moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lorefuse.contract import ITEM_TENSORS, Tensor
+from lorefuse.features.history import interactions_of, recent_liked
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.lists.moments import Moments, user_tensors
+from lorefuse.models.ranker import Ranker
+
+ITEMS_PER_BATCH, USERS_PER_BATCH = 4096, 4096
+
+
+class TorchRanking:
+    """A ranker, the catalogue's item half computed once, and the users of some moments.
+
+    Args:
+        ranker: Trained.
+        training_set: The arm's rows and tables that it was trained on.
+        moments: The users.
+    """
+
+    def __init__(self, ranker: Ranker, training_set: TrainingSet, moments: Moments) -> None:
+        self.ranker = ranker.eval()
+        self.tensors = tensors_of(ranker, training_set, moments)
+        with torch.no_grad():
+            self.items = _encoded_items(ranker, training_set)
+
+    @torch.no_grad()
+    def __call__(self, number: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores of some rows of the catalogue for a user, (M,)."""
+        user = self.ranker.encode_user(
+            **{name: torch.from_numpy(array[number : number + 1]) for name, array in self.tensors.items()}
+        )
+        chosen = torch.from_numpy(rows)
+        side = {name: table.index_select(0, chosen) for name, table in self.items.items()}
+        scores = self.ranker.to_score(self.ranker.cross_all(user, side))
+        return np.asarray(scores[0].numpy(), dtype=np.float32)
+
+
+def tensors_of(ranker: Ranker, training_set: TrainingSet, moments: Moments) -> dict[str, NDArray[np.generic]]:
+    """Return the user tensors that a ranker reads, as of the moments, by name, (U, …)."""
+    width = {name.value: ranker.spec.width(name) for name in ranker.user_inputs}
+    arrays = user_tensors(training_set, moments, {**width, Tensor.USER_HISTORY.value: 0})
+    if Tensor.USER_HISTORY in ranker.user_inputs:
+        length = ranker.spec.history_length
+        history = recent_liked(interactions_of(training_set), length, moments.states)
+        arrays[Tensor.USER_HISTORY.value] = history.astype(np.int64)
+    return {name.value: arrays[name.value] for name in ranker.user_inputs}
+
+
+def _encoded_items(ranker: Ranker, training_set: TrainingSet) -> dict[str, torch.Tensor]:
+    """Encode the catalogue in blocks, so that memory does not grow with what a layer makes of an item."""
+    tables: dict[Tensor, NDArray[Any]] = {
+        Tensor.ITEM_FIELDS: training_set.item_fields,
+        Tensor.ITEM_MULTI: training_set.item_multi,
+        Tensor.ITEM_NUMERIC: training_set.item_numeric_now,
+        Tensor.ITEM_TEXT: training_set.item_text,
+        Tensor.ITEM_GRAPH: training_set.item_graph,
+    }
+    names = [name for name in ITEM_TENSORS if name in ranker.item_inputs]
+    blocks = [
+        ranker.encode_item(
+            **{
+                name.value: torch.from_numpy(np.ascontiguousarray(tables[name][start : start + ITEMS_PER_BATCH]))
+                for name in names
+            }
+        )
+        for start in range(0, len(training_set.item_fields), ITEMS_PER_BATCH)
+    ]
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}

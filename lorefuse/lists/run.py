@@ -1,0 +1,216 @@
+"""Fit and judge the served list of every arm: is it the best list, and is it knowledge that makes it so?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, load_npz, save_npz
+
+from lorefuse.atomic import write_json
+from lorefuse.config import Arm, PipelineConfig
+from lorefuse.contract import Split
+from lorefuse.features.training_set import TrainingSet
+from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
+from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
+from lorefuse.lists.moments import Moments, moments_of
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, save_stages
+from lorefuse.lists.tables import collaborative_tables
+from lorefuse.training.pool import load_training_set, run_parallel
+from lorefuse.training.summary import first_seed, verdict, without_nan
+
+SERVED, SIMPLE = "served", ("popularity", "item_knn", "ease")
+IDENTITY = "candidates alone"
+NUM_EVALUATED = 20
+
+
+@dataclass(frozen=True)
+class _Task:
+    arm: Arm
+    rows_path: str
+    ranker_path: str
+    embeddings_path: str
+    tables_path: str
+    config: PipelineConfig
+
+
+def has_likes(training_set: TrainingSet, threshold: float) -> bool:
+    """Return whether each part holds a like: without them there is no list to learn or to judge."""
+    parts = (Split.TRAIN, Split.VALIDATION, Split.TEST)
+    return all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
+
+
+def like_threshold(training_set: TrainingSet) -> float:
+    """Return the label from which a row is a like: 0.5, or the train mean of a regression."""
+    if training_set.spec.label_kind == "binary":
+        return 0.5
+    return float(training_set.label[training_set.rows_of(Split.TRAIN)].mean(dtype=np.float64))
+
+
+def run_lists(
+    rows_path: Path, ranker_paths: Mapping[Arm, Path], embeddings_path: Path, config: PipelineConfig, out_path: Path
+) -> dict[str, Any]:
+    """Fit both stages of each arm, judge their lists on test users, and write the lists folder.
+
+    Validation users choose everything; test users are shown each list once.
+
+    Args:
+        rows_path: Training set.
+        ranker_paths: The trained ranker of each arm, ``real`` among them.
+        embeddings_path: Full text vectors of the items.
+        config: What is fitted, and how it is judged.
+        out_path: Empty folder to fill, see `stage_files`; empty it stays where `candidates.mode` or the data rule a
+            candidate stage out.
+
+    Returns:
+        NDCG@10 of the served list, of the simple ones and of the other arms.
+    """
+    training_set = load_training_set(str(rows_path))
+    threshold = like_threshold(training_set)
+    if config.candidates.mode == "none" or (
+        config.candidates.mode == "auto" and not has_likes(training_set, threshold)
+    ):
+        return {"mode": "none"}
+    with tempfile.TemporaryDirectory() as folder:
+        collaborative = collaborative_tables(taken_in_train(training_set), config.candidates)
+        for name, table in collaborative.items():
+            save_npz(Path(folder) / f"{name}.npz", table)
+        tasks = [
+            _Task(arm, str(rows_path), str(path), str(embeddings_path), folder, config)
+            for arm, path in ranker_paths.items()
+        ]
+        results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
+    test = _test_moments(training_set, config)
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], IDENTITY: results["real"]["identity"]}
+    settings = _simple(lists, training_set, test, config)
+    lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
+    content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
+    save_stages(results["real"]["fitted"], out_path)
+    write_json(out_path / LISTS_FILE, without_nan(content))
+    _write_values(lists[SERVED], test, config, out_path)
+    return headline(content)
+
+
+def _run(task: _Task) -> dict[str, Any]:
+    from lorefuse.lists.ranking import TorchRanking
+    from lorefuse.models.build import load_ranker
+    from lorefuse.training.train import arm_set
+
+    config, section = task.config, task.config.candidates
+    whole = load_training_set(task.rows_path)
+    seed = first_seed(config)
+    training_set = arm_set(whole, task.arm, config, seed)
+    taken_UN = taken_in_train(training_set)
+    collaborative = {path.stem: csr_array(load_npz(path)) for path in sorted(Path(task.tables_path).glob("*.npz"))}
+    blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
+    tables = make_tables(taken_UN, collaborative, blocks, section)
+    num_returned = min(config.serving.max_k, len(training_set.item_fields))
+    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind)
+    threshold = like_threshold(whole)
+    validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
+    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
+    weighed = validation.thinned(section.num_fit_users)
+    fitted = fit(
+        start, weighed, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
+    )
+    test = _test_moments(training_set, config)
+    ranking = None if ranker is None else TorchRanking(ranker, training_set, test)
+    length = max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
+    stages = fitted.two_stage()
+    result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
+    if task.arm == "real":
+        result |= {"fitted": fitted, "identity": make_lists(stages, test, None, length, IDENTITY)}
+    return result
+
+
+def knowledge_blocks(
+    training_set: TrainingSet, arm: Arm, embeddings_path: Path, config: PipelineConfig, seed: int
+) -> list[NDArray[np.float32]]:
+    """Return what an arm knows about the items, (N, ·) each: full texts, what a supervised map makes of them, graph.
+
+    Args:
+        training_set: The arm's own.
+        arm: ``shuffled`` is given other items' texts, by the same order as its other vectors.
+        embeddings_path: Full text vectors.
+        config: Whether texts go through a supervised map.
+        seed: Of the arm.
+    """
+    from safetensors.numpy import load_file
+
+    blocks = []
+    if arm in ("real", "shuffled", "text_only") and training_set.item_text.shape[1]:
+        full = load_file(str(embeddings_path / "item_embeddings.safetensors"))["full"].astype(np.float32)
+        if arm == "shuffled":
+            full = full[np.random.default_rng(1000 + seed).permutation(len(full))]
+        blocks.append(full)
+        if config.embedding.reducer == "supervised":
+            blocks.append(training_set.item_text)
+    elif training_set.item_text.shape[1]:
+        blocks.append(training_set.item_text)
+    if training_set.item_graph.shape[1]:
+        blocks.append(training_set.item_graph)
+    return blocks
+
+
+def _test_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
+    section = config.candidates
+    moments = moments_of(training_set, Split.TEST, section.history_length, like_threshold(training_set))
+    return moments.thinned(section.num_judged_users)
+
+
+def _simple(
+    lists: dict[str, Lists], training_set: TrainingSet, test: Moments, config: PipelineConfig
+) -> dict[str, str]:
+    """Add the simple recommenders' lists; return the settings that validation chose for each."""
+    from lorefuse.lists.simple import simple_lists
+
+    validation = moments_of(
+        training_set, Split.VALIDATION, config.candidates.history_length, like_threshold(training_set)
+    )
+    settings = {}
+    for name, shown, text in simple_lists(validation, test, config.retrieval, lists[SERVED].shape[1]):
+        lists[name], settings[name] = shown, text
+    return settings
+
+
+def _content(lists: Mapping[str, Lists], test: Moments, config: PipelineConfig) -> dict[str, Any]:
+    section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
+    values = {name: user_values(shown, test, section.k, section.recall_k) for name, shown in lists.items()}
+    content: dict[str, Any] = {
+        "k": section.k,
+        "recall_k": section.recall_k,
+        "num_users": len(test),
+        "lists": {
+            name: judge(shown, test, section.k, section.recall_k, num_bootstraps) for name, shown in lists.items()
+        },
+        "gains": {
+            name: gains(values[SERVED], other, num_bootstraps) for name, other in values.items() if name != SERVED
+        },
+    }
+    against = content["gains"].get("none", {})
+    names = {subset: f"ndcg_at_{section.k}_{subset}" for subset in SUBSETS}
+    content["verdicts"] = {subset: verdict(against[name]) for subset, name in names.items() if name in against}
+    return content
+
+
+def _write_values(shown: Lists, test: Moments, config: PipelineConfig, out_path: Path) -> None:
+    import pandas as pd
+
+    values = user_values(shown, test, config.retrieval.k, config.retrieval.recall_k)
+    frame = pd.DataFrame({"user_row": test.users, **values, "list": list(shown)})
+    frame.to_parquet(out_path / LIST_VALUES_FILE, index=False)
+
+
+def headline(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return NDCG of known and new items by list, and the verdict on knowledge."""
+    names = [f"ndcg_at_{content['k']}_{subset}" for subset in ("warm", "cold")]
+    lines: dict[str, Any] = {}
+    for name, entry in content["lists"].items():
+        means = [entry["metrics"][metric]["mean"] for metric in names]
+        lines[name] = " / ".join("–" if mean != mean else f"{mean:.4f}" for mean in means)
+    return lines | {"verdict": content["verdicts"]}

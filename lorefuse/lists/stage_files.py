@@ -1,0 +1,73 @@
+"""Both stages in a folder.
+
+::
+
+    candidates.safetensors   tables (CSR), popularity, is_new, weights, biases; see `two_stage.Candidates`
+    candidates.json          names and order of the tables, signals, sizes, factors; see `two_stage.TwoStage`
+    lists.json               what the lists are worth, beside simple recommenders and with other knowledge
+    list_values.parquet      each judged user's figures and list: what a later version is compared with
+
+Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorefuse.atomic import write_json
+from lorefuse.errors import ArtifactError
+from lorefuse.lists.two_stage import TwoStage
+
+CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
+LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Both stages as a version carries them.
+
+    Attributes:
+        arrays: See `two_stage.Candidates`.
+        facts: See `two_stage.TwoStage`.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    facts: dict[str, Any]
+
+    def two_stage(self) -> TwoStage:
+        """Return the stages, ready to answer."""
+        return TwoStage(self.arrays, self.facts)
+
+
+def save_stages(fitted: Fitted, folder_path: Path) -> None:
+    """Write both stages into a folder."""
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in fitted.arrays.items()}
+    arrays["is_new"] = arrays["is_new"].astype(np.int32)  # a type that the reader inside Triton knows
+    save_file(arrays, str(folder_path / CANDIDATES_ARRAYS_FILE))
+    write_json(folder_path / CANDIDATES_FILE, fitted.facts)
+
+
+def load_stages(folder_path: Path) -> Fitted:
+    """Read both stages.
+
+    Raises:
+        ArtifactError: A file is missing or not whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        facts: dict[str, Any] = json.loads((folder_path / CANDIDATES_FILE).read_text("utf-8"))
+        return Fitted(load_file(str(folder_path / CANDIDATES_ARRAYS_FILE)), facts)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{folder_path} holds no whole candidate stage.", got=str(error), fix="run again: lorefuse run"
+        ) from None

@@ -1,0 +1,124 @@
+"""Tables from item to item: what somebody with this item in their past may want next.
+
+Suffixes: ``U`` users, ``N`` items of the catalogue, ``E`` width of vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.progress import track
+from lorefuse.retrieval.content import unit_rows
+from lorefuse.retrieval.ease import Ease
+from lorefuse.retrieval.neighbours import cosine, keep_nearest, without
+
+Vectors = NDArray[np.float32]
+ROWS_PER_BATCH, SIMILARITY_POWER = 512, 2
+"""Cosines are squared: what is nearest counts more than the many that are a little alike."""
+
+
+def collaborative_tables(taken_UN: csr_array, config: CandidatesConfig) -> dict[str, csr_array]:
+    """Return the tables of who took both, of those that the configuration asks for, (N, N) each.
+
+    Args:
+        taken_UN: What users took in train, liked or not, values 1.
+        config: Which tables, and their settings.
+    """
+    result = {}
+    num_taken = int((np.bincount(taken_UN.indices, minlength=taken_UN.shape[1]) > 0).sum())
+    if "ease" in config.tables and num_taken <= config.max_ease_items:
+        result["ease"] = _ease(taken_UN, config)
+    if "item_knn" in config.tables:
+        items_NU = csr_array(taken_UN.T)
+        similarity_NN = without(cosine(items_NU, items_NU, config.shrinkage), np.arange(items_NU.shape[0]))
+        result["item_knn"] = keep_nearest(similarity_NN, config.num_neighbours)
+    return {name: table.astype(np.float32) for name, table in result.items()}
+
+
+def _ease(taken_UN: csr_array, config: CandidatesConfig) -> csr_array:
+    """Return EASE's weights from a past item to all, of each the largest by size."""
+    recommender = Ease(config.ease_l2).fit(taken_UN)
+    liked_M, weights_MM = recommender.liked_M, recommender.weights_MM
+    kept = min(config.num_neighbours, len(liked_M))
+    columns = np.argpartition(-np.abs(weights_MM), kept - 1, axis=1)[:, :kept]
+    values = np.take_along_axis(weights_MM, columns, axis=1)
+    rows = np.repeat(liked_M, kept)
+    shape = (taken_UN.shape[1],) * 2
+    return csr_array((values.ravel(), (rows, liked_M[columns.ravel()])), shape=shape)
+
+
+def knowledge_vectors(blocks: Sequence[Vectors], known_N: NDArray[np.bool_]) -> Vectors | None:
+    """Return what is known about the items as one vector of unit length each, (N, E); zeros where nothing is.
+
+    Each block is centred on the mean of the known items first: sentence vectors share a direction that says nothing.
+
+    Args:
+        blocks: Texts, graph and whatever else is known, (N, ·) each; a row of zeros is an item without.
+        known_N: Items with a train row.
+    """
+    parts = []
+    for block in blocks:
+        has_N = np.abs(block).sum(axis=1) > 0
+        if not (has_N & known_N).any():
+            continue
+        parts.append(unit_rows((block - block[has_N & known_N].mean(axis=0)) * has_N[:, None]))
+    return unit_rows(np.concatenate(parts, axis=1)) if parts else None
+
+
+def content_table(vectors_NE: Vectors, config: CandidatesConfig) -> csr_array:
+    """Return the squared cosines of each item with the nearest others, (N, N); none below 0."""
+    return _nearest(vectors_NE, vectors_NE, config.num_neighbours, lambda rows: rows)
+
+
+def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbours: int) -> csr_array:
+    """Return which known items stand in for each new one, (N, N): a table times this is the table of the new items.
+
+    Args:
+        vectors_NE: Of unit length, zeros where nothing is known.
+        known_N: Items with a train row.
+        num_neighbours: Known items that count for a new one.
+
+    Source: in the manner of Gantner et al., ICDM 2010, who map attributes to a factor model by the nearest items.
+    """
+    known, new = np.flatnonzero(known_N), np.flatnonzero(~known_N)
+    near_CN = _nearest(vectors_NE[new], vectors_NE[known], num_neighbours, lambda _: None, power=1)
+    rows = np.repeat(new, np.diff(near_CN.indptr))
+    return csr_array((near_CN.data, (known[near_CN.indices], rows)), shape=(len(known_N),) * 2)
+
+
+def with_new_items(table_NN: csr_array, places_NN: csr_array, num_neighbours: int) -> csr_array:
+    """Return a table in which new items stand where the known items do that are most like them."""
+    return csr_array(table_NN + keep_nearest(csr_array(table_NN @ places_NN), num_neighbours)).astype(np.float32)
+
+
+def _nearest(
+    from_AE: Vectors,
+    to_BE: Vectors,
+    num_neighbours: int,
+    itself: Callable[[NDArray[np.int64]], NDArray[np.int64] | None],
+    power: int = SIMILARITY_POWER,
+) -> csr_array:
+    """Return powers of the largest positive cosines of each row, (A, B), but for those with `itself`."""
+    kept = min(num_neighbours, len(to_BE))
+    rows, columns, values = [], [], []
+    for start in track(range(0, len(from_AE), ROWS_PER_BATCH), "Finding the nearest items"):
+        numbers = np.arange(start, min(start + ROWS_PER_BATCH, len(from_AE)))
+        cosine_PB = from_AE[numbers] @ to_BE.T
+        own = itself(numbers)
+        if own is not None:
+            cosine_PB[np.arange(len(numbers)), own] = 0
+        near_PK = np.argpartition(-cosine_PB, kept - 1, axis=1)[:, :kept]
+        value_PK = np.maximum(np.take_along_axis(cosine_PB, near_PK, axis=1), 0) ** power
+        inside = value_PK > 0
+        rows.append(np.repeat(numbers, inside.sum(1)))
+        columns.append(near_PK[inside])
+        values.append(value_PK[inside])
+    if not rows:
+        return csr_array((len(from_AE), len(to_BE)), dtype=np.float32)
+    place = (np.concatenate(rows), np.concatenate(columns))
+    return csr_array((np.concatenate(values).astype(np.float32), place), shape=(len(from_AE), len(to_BE)))

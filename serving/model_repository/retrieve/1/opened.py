@@ -1,0 +1,37 @@
+"""What finds the items of a version: a blend of tables, or towers and an index."""
+
+import os
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+ORT_ERRORS = tuple(
+    getattr(ort_state, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
+                 "RuntimeException")
+)  # fmt: skip
+OPEN_ERRORS = (*ORT_ERRORS, OSError, EOFError, RuntimeError, ValueError, LookupError)
+"""What a file that is missing or not whole raises."""
+
+
+def open_session(path):
+    """Open a graph on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def open_finder(folder):
+    """Return what a version folder holds: `lists.Lists` or `retriever.Retriever`, which are asked alike.
+
+    Raises:
+        OPEN_ERRORS: A file is missing or not whole.
+    """
+    if os.path.exists(os.path.join(folder, "candidates.json")):
+        from lists import Lists
+
+        return Lists(folder)
+    from retriever import Retriever  # faiss is not read into the memory of versions that do without
+
+    return Retriever(folder)
