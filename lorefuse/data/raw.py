@@ -126,6 +126,8 @@ def require_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None
         if name not in have:
             near = difflib.get_close_matches(name, have, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
+            if name == LINE:
+                hint = "rename it in the file: Lorefuse keeps this name for the numbers of lines; "
             if len(have) == 1:
                 hint = "if the cells are not separated by commas, set data.source.delimiter; "
             raise DataError(
