@@ -17,6 +17,7 @@ from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of
+from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import ingest
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import Quarantine, read_table, require_columns
@@ -112,10 +113,11 @@ def _source(
         raw = read_table(new_items_path, Quarantine(), mapping.delimiter)
         given_as = _names_in_file(items, mapping)
         require_columns(raw, [mapping.item_id, *given_as.values()], new_items_path)
-        raw = pd.DataFrame({c.ITEM_ID: raw[mapping.item_id], **{name: raw[n] for name, n in given_as.items()}})
+        ids = as_ids(raw[mapping.item_id], new_items_path)
+        raw = pd.DataFrame({c.ITEM_ID: ids, **{name: raw[n] for name, n in given_as.items()}})
         for name in roles.item_multi_categories:
             raw[name] = [_several(cell, mapping.multi_separator) for cell in raw[name]]
-        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID].astype(str).str.strip())
+        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID])
         items = pd.concat([_as_text(items[~replaced], roles.item_numerics), _as_text(raw, roles.item_numerics)])
     path = folder_path / (new_items_path or base.path / c.DatasetFile.ITEMS).with_suffix(".parquet").name
     items.rename(columns={c.ITEM_ID: mapping.item_id}).to_parquet(path, index=False)

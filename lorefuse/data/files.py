@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.config import FileSource
+from lorefuse.data.ids import as_ids
 from lorefuse.data.names import item_names, report_renamed, user_names
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables, Roles
@@ -17,7 +17,7 @@ from lorefuse.errors import ConfigError
 
 ORDER_START_S = 946_684_800
 """2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""
-NO_ID = ("", "nan", "none", "null", "<na>")
+TRIPLE, LINK = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
 
 
 def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool = True) -> RawTables:
@@ -45,14 +45,15 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
     time = source.order or source.timestamp
     texts = [column for _, column in _row_texts(source)]
     wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else []), *texts]
-    items = _entities(read("items", [source.item_id, *items_named]), source.item_id, c.ITEM_ID, items_named)
+    raw = read("items", [source.item_id, *items_named])
+    items = _entities(raw, source.item_id, c.ITEM_ID, items_named, source.items_path)
     users = triples = links = None
     if source.users_path:
         raw = read("users", [source.user_id, *users_named])
-        users = _entities(raw, source.user_id, c.USER_ID, users_named)
+        users = _entities(raw, source.user_id, c.USER_ID, users_named, source.users_path)
     if source.triples_path and source.links_path:
-        triples = _keys_as_text(read("triples", [c.HEAD, c.RELATION, c.TAIL]), [c.HEAD, c.RELATION, c.TAIL])
-        links = _keys_as_text(read("links", [c.ITEM_ID, c.ENTITY_ID]), [c.ITEM_ID, c.ENTITY_ID])
+        triples = _keys_as_text(read("triples", TRIPLE), TRIPLE, source.triples_path)
+        links = _keys_as_text(read("links", LINK), LINK, source.links_path)
     return RawTables(
         interactions=events_of(read("interactions", wanted), source) if interactions else pd.DataFrame(),
         items=items,
@@ -102,15 +103,6 @@ def roles_of(source: FileSource) -> Roles:
     )
 
 
-def as_ids(cells: pd.Series) -> pd.Series:
-    """Turn ids into text; whole numbers lose a ``.0`` that a Parquet column of floats may have, no id becomes None."""
-    if pd.api.types.is_float_dtype(cells):
-        whole = cells.where(cells.mod(1) == 0).astype("Int64").astype(object)
-        cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
-    text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
-    return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
-
-
 def _check_mapping(source: FileSource) -> None:
     if source.user_categories and not source.users_path:
         raise ConfigError(
@@ -150,8 +142,8 @@ def events_of(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
     """Return interactions under their contract names, with `raw.LINE`: ids as text, the rest as it came."""
     return pd.DataFrame(
         {
-            c.USER_ID: as_ids(raw[source.user_id]),
-            c.ITEM_ID: as_ids(raw[source.item_id]),
+            c.USER_ID: as_ids(raw[source.user_id], source.interactions_path),
+            c.ITEM_ID: as_ids(raw[source.item_id], source.interactions_path),
             c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
             c.VALUE: raw[source.value] if source.value else 1.0,
             **{name: raw[column] for name, column in _row_texts(source)},
@@ -176,10 +168,10 @@ def _pseudo_time(order: pd.Series) -> pd.Series:
     return numbers.astype("float64") + ORDER_START_S
 
 
-def _entities(raw: pd.DataFrame, key: str, name: str, columns: dict[str, str]) -> pd.DataFrame:
+def _entities(raw: pd.DataFrame, key: str, name: str, columns: dict[str, str], path: Path) -> pd.DataFrame:
     named = {inner: raw[column] for column, inner in columns.items()}
-    return pd.DataFrame({name: as_ids(raw[key]), **named, LINE: raw[LINE]})
+    return pd.DataFrame({name: as_ids(raw[key], path), **named, LINE: raw[LINE]})
 
 
-def _keys_as_text(raw: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({**{column: as_ids(raw[column]) for column in columns}, LINE: raw[LINE]})
+def _keys_as_text(raw: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+    return pd.DataFrame({**{column: as_ids(raw[column], path) for column in columns}, LINE: raw[LINE]})
