@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorefuse.home import check_home
 from lorefuse.profiles import PROFILE_VARIABLE, VARIABLES, profile_values
 
 
@@ -62,11 +63,13 @@ def settings() -> Settings:
     """Return the settings of this process, read from the environment at each call.
 
     Raises:
-        ConfigError: `LOREFUSE_PROFILE` names no profile, or one whose variables are not set.
+        ConfigError: `LOREFUSE_PROFILE` names no profile, or one whose variables are not set; or `LOREFUSE_HOME` is a
+            path that cannot work.
     """
     env = os.environ
     project_path = Path(env.get("LOREFUSE_PROJECT", ".")).resolve()
     home_path = Path(env.get("LOREFUSE_HOME", project_path / ".lorefuse")).resolve()
+    check_home(home_path)
     profile = env.get(PROFILE_VARIABLE, "")
     stores = profile_values(profile, project_path, env) if profile else {}
     stores |= {key: env[variable] for key, variable in VARIABLES.items() if env.get(variable)}

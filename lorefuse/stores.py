@@ -165,7 +165,9 @@ def _driver(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            "A store needs a package that is not installed.", got=str(error), fix="pip install 'lorefuse[stores]'"
+            "A store needs a package that is not installed.",
+            got=str(error),
+            fix=f"pip install {name.partition('.')[0]}",
         ) from None
 
 

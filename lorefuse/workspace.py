@@ -1,6 +1,7 @@
 """Finished steps, addressed by what went into them: an unchanged step is reused, and says so.
 
-A step's address is the sha256 of its name, its config, the digests of its inputs and the library's own code.
+A step's address is the sha256 of its name, its config, the digests of its inputs and the library's code that it
+depends on, which is found by the imports of the function that builds it.
 A finished step is a folder that appeared by one rename, so a killed run leaves nothing to mistake for a result:
 run again, the same inputs give the same result as an undisturbed run.
 """
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.atomic import atomic_folder, sha256_folder, sha256_json
+from lorefuse.closure import PACKAGE, closure_of
 from lorefuse.errors import ArtifactError
 from lorefuse.settings import settings
 
 STEP_FILE = ".step.json"
+_ALWAYS = ("lorefuse.contract", "lorefuse.workspace")
 _log = logging.getLogger(__name__)
 
 
@@ -65,12 +68,14 @@ class StepResult:
 
 @functools.cache
 def code_digest(*rooms: str) -> str:
-    """Return the sha256 of the library's Python files in `rooms` (folders of `lorefuse/`) and of what all share."""
-    package_path = Path(__file__).parent
-    files = [package_path / f"{name}.py" for name in ("contract", "atomic", "workspace")]
-    for room in ("config", *rooms):
-        files += (package_path / room).rglob("*.py")
-    return sha256_json({str(f.relative_to(package_path)): f.read_text("utf-8") for f in sorted(files)})
+    """Return the sha256 of what `rooms` (folders of `lorefuse/`) and finished steps depend on: see `closure`."""
+    return closure_of([*_ALWAYS, *(f"{PACKAGE}.{room}" for room in rooms)]).digest()
+
+
+@functools.cache
+def _build_digest(module: str, function: str, rooms: tuple[str, ...]) -> str:
+    starts = [f"{module}.{function}", *(f"{PACKAGE}.{room}" for room in rooms)]
+    return closure_of([*_ALWAYS, *starts]).digest()
 
 
 def read_digest(path: Path) -> str:
@@ -96,7 +101,7 @@ def reuse_or_build(
     *,
     config: Any,
     inputs: Mapping[str, Path],
-    rooms: tuple[str, ...],
+    rooms: tuple[str, ...] = (),
     build: Callable[[Path], dict[str, Any] | None],
 ) -> StepResult:
     """Return the finished step for these inputs, building it only where no earlier run has.
@@ -105,7 +110,7 @@ def reuse_or_build(
         step: Name of the step; also the folder below `<home>/cache/steps`.
         config: Whatever else decides the result, JSON-able.
         inputs: Folders the step reads, by name; their content is part of the address.
-        rooms: Folders of `lorefuse/` whose code decides the result.
+        rooms: Folders of `lorefuse/` whose code counts too, beside what `build` reaches by its imports.
         build: Fills the folder it is given and may return a summary; called at most once.
 
     Returns:
@@ -119,7 +124,7 @@ def reuse_or_build(
         {
             "step": step,
             "config": config,
-            "code": code_digest(*rooms),
+            "code": _build_digest(build.__module__, build.__qualname__.partition(".")[0], rooms),
             "inputs": {name: read_digest(path) for name, path in inputs.items()},
         }
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -17,15 +16,15 @@ from kfp.dsl import pipeline_context
 from kfp.dsl.graph_component import GraphComponent
 
 from components.report_failure import report_failure
-from lorefuse import workspace
 from lorefuse.atomic import sha256_json
+from lorefuse.closure import code_of_file
 from lorefuse.config.cluster import ClusterConfig
 from lorefuse.errors import UsageError
 from lorefuse.settings import settings
 
 CODE_VARIABLE = "LOREFUSE_CODE_DIGEST"
-"""kfp's cache key holds a task's variables and not the library's code: this one stands for the code."""
-CODE_SUFFIXES = (".py", ".yaml", ".j2", ".css", ".js")
+"""kfp's cache key holds a task's image, command and inputs, and not the library's code: this stands for the code."""
+CODE_SUFFIXES = (".py", ".yaml", ".j2", ".css", ".js", ".pbtxt")
 SCRATCH_VOLUME = "lorefuse-home"
 HOME_VARIABLE = "LOREFUSE_HOME"
 
@@ -103,7 +102,8 @@ def _dress_all(cluster: ClusterConfig) -> None:
 
 def _dress(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) -> None:
     _add_resources(task, step, cluster)
-    _add_environment(task, cluster)
+    _add_environment(task, step, cluster)
+    _add_code_to_key(task, step)
     _add_storage(task, cluster)
     if step in cluster.uncached:  # a pipeline may have said so of other tasks
         task.set_caching_options(False)
@@ -119,17 +119,24 @@ def _add_resources(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) ->
     kubernetes.set_timeout(task, resources.timeout_s)
 
 
-def _add_environment(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
+def _add_environment(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) -> None:
     task.set_container_image(cluster.image or settings().image)
     kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
     kubernetes.set_security_context(task, cluster.user_id, cluster.user_id, run_as_non_root=True)
     if cluster.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
-    variables = {**cluster.env, HOME_VARIABLE: cluster.storage.mount_path, CODE_VARIABLE: library_digest()}
+    variables = {**cluster.env, HOME_VARIABLE: cluster.storage.mount_path, CODE_VARIABLE: step_digest(step)}
     for name, value in sorted(variables.items()):
         task.set_env_variable(name, value)
     for secret in cluster.secrets:
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
+
+
+def _add_code_to_key(task: dsl.PipelineTask, step: str) -> None:
+    """Write the digest under the component's source: kfp's cache key holds the command, and no variable."""
+    assert task.container_spec is not None
+    *command, source = task.container_spec.command
+    task.container_spec.command = [*command, f"{source}\n# {CODE_VARIABLE}: {step_digest(step)}\n"]
 
 
 def _add_storage(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
@@ -151,17 +158,20 @@ def _add_gpu(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
 
 
 @functools.cache
-def library_digest() -> str:
-    """Return the sha256 over all files that a step's result may depend on and that its component does not hold."""
-    package_path, project_path = Path(workspace.__file__).parent, settings().project_path
-    folders = {"lorefuse": package_path, **{name: project_path / name for name in ("feature_repo", "serving")}}
+def step_digest(step: str) -> str:
+    """Return the sha256 of all that a step's result may depend on and that its component does not hold.
+
+    Args:
+        step: Name of the component: `components/<step>.py`.
+    """
+    project_path = settings().project_path
     files = {
-        f"{name}/{path.relative_to(folder).as_posix()}": path.read_text("utf-8")
-        for name, folder in folders.items()
-        for path in sorted(folder.rglob("*"))
+        path.relative_to(project_path).as_posix(): path.read_text("utf-8")
+        for name in ("feature_repo", "serving")
+        for path in sorted((project_path / name).rglob("*"))
         if path.suffix in CODE_SUFFIXES and "__pycache__" not in path.parts
     }
-    return sha256_json(files)
+    return sha256_json([code_of_file(project_path / "components" / f"{step}.py").digest(), files])
 
 
 def _check_step_names(cluster: ClusterConfig) -> None:

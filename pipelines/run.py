@@ -22,6 +22,7 @@ from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
+from lorefuse.home import require_writable
 from lorefuse.log import parse, step_line
 from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
@@ -197,6 +198,7 @@ def main() -> int:
         parser.error("--pipeline refresh needs --new")
     try:
         config = load_config(given.config)
+        require_writable(settings().home_path)
         probe()
         return run_local(config, given.pipeline, _arguments(config, given))
     except LorefuseError as error:

@@ -16,8 +16,11 @@ from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
 from lorefuse.data.dataset import Dataset
+from lorefuse.data.files import names_of
+from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import ingest
-from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
+from lorefuse.data.names import shown_name
+from lorefuse.data.raw import Quarantine, read_table, require_columns
 from lorefuse.errors import DataError
 
 KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
@@ -108,12 +111,13 @@ def _source(
     items = base.items()
     if new_items_path is not None:
         raw = read_table(new_items_path, Quarantine(), mapping.delimiter)
-        names = [name for name in items.columns if name != c.ITEM_ID]
-        require_columns(raw, [mapping.item_id, *names], new_items_path)
-        raw = raw.drop(columns=LINE).rename(columns={mapping.item_id: c.ITEM_ID})[[c.ITEM_ID, *names]]
+        given_as = _names_in_file(items, mapping)
+        require_columns(raw, [mapping.item_id, *given_as.values()], new_items_path)
+        ids = as_ids(raw[mapping.item_id], new_items_path)
+        raw = pd.DataFrame({c.ITEM_ID: ids, **{name: raw[n] for name, n in given_as.items()}})
         for name in roles.item_multi_categories:
             raw[name] = [_several(cell, mapping.multi_separator) for cell in raw[name]]
-        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID].astype(str).str.strip())
+        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID])
         items = pd.concat([_as_text(items[~replaced], roles.item_numerics), _as_text(raw, roles.item_numerics)])
     path = folder_path / (new_items_path or base.path / c.DatasetFile.ITEMS).with_suffix(".parquet").name
     items.rename(columns={c.ITEM_ID: mapping.item_id}).to_parquet(path, index=False)
@@ -124,7 +128,7 @@ def _source(
             "users_path": None,
             "triples_path": None,
             "links_path": None,
-            "item_text": roles.item_text,
+            "item_text": tuple(mapping.item_id if name == c.ITEM_ID else name for name in roles.item_text),
             "item_title": mapping.item_id if roles.item_title == c.ITEM_ID else roles.item_title,
             "item_categories": roles.item_categories,
             "item_multi_categories": roles.item_multi_categories,
@@ -132,6 +136,12 @@ def _source(
             "user_categories": (),
         }
     )
+
+
+def _names_in_file(items: pd.DataFrame, mapping: FileSource) -> dict[str, str]:
+    """Return what a file of items calls the dataset's columns, the id left out."""
+    mapped = {inner: column for column, inner in names_of(mapping)[0].items()}
+    return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != c.ITEM_ID}
 
 
 def _several(cell: Any, separator: str) -> list[str]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.config import FileSource
+from lorefuse.data.ids import as_ids
+from lorefuse.data.names import item_names, report_renamed, user_names
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.errors import ConfigError
 
 ORDER_START_S = 946_684_800
 """2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""
-NO_ID = ("", "nan", "none", "null", "<na>")
+TRIPLE, LINK = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
 
 
 def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool = True) -> RawTables:
@@ -40,34 +41,31 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
         require_columns(frame, list(dict.fromkeys(columns)), path)
         return frame
 
-    roles = roles_of(source)
-    item_columns = dict.fromkeys(
-        [*roles.item_text, roles.item_title, *roles.item_categories, *roles.item_multi_categories, *roles.item_numerics]
-    )
-    item_columns.pop(source.item_id, None)
-    item_columns.pop(c.ITEM_ID, None)
+    items_named, users_named = names_of(source)
     time = source.order or source.timestamp
     texts = [column for _, column in _row_texts(source)]
     wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else []), *texts]
-    items = _entities(read("items", [source.item_id, *item_columns]), source.item_id, c.ITEM_ID, tuple(item_columns))
+    raw = read("items", [source.item_id, *items_named])
+    items = _entities(raw, source.item_id, c.ITEM_ID, items_named, source.items_path)
     users = triples = links = None
     if source.users_path:
-        raw = read("users", [source.user_id, *source.user_categories])
-        users = _entities(raw, source.user_id, c.USER_ID, source.user_categories)
+        raw = read("users", [source.user_id, *users_named])
+        users = _entities(raw, source.user_id, c.USER_ID, users_named, source.users_path)
     if source.triples_path and source.links_path:
-        triples = _keys_as_text(read("triples", [c.HEAD, c.RELATION, c.TAIL]), [c.HEAD, c.RELATION, c.TAIL])
-        links = _keys_as_text(read("links", [c.ITEM_ID, c.ENTITY_ID]), [c.ITEM_ID, c.ENTITY_ID])
+        triples = _keys_as_text(read("triples", TRIPLE), TRIPLE, source.triples_path)
+        links = _keys_as_text(read("links", LINK), LINK, source.links_path)
     return RawTables(
         interactions=events_of(read("interactions", wanted), source) if interactions else pd.DataFrame(),
         items=items,
         users=users,
         triples=triples,
         links=links,
-        roles=roles,
+        roles=roles_of(source),
         files=files,
         source={"kind": "files", **{name: str(path) for name, path in paths_of(source).items()}},
         timestamp_unit="s" if source.order else source.timestamp_unit,
         multi_separator=source.multi_separator,
+        reports=report_renamed(items_named, users_named),
     )
 
 
@@ -78,25 +76,31 @@ def paths_of(source: FileSource) -> dict[str, Path]:
     }
 
 
+def names_of(source: FileSource) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the names inside Lorefuse of the items' and of the users' columns, by their names in the files.
+
+    A text or title that is the id itself is no column beside it.
+    """
+    fields = [*source.item_categories, *source.item_multi_categories]
+    title = [source.item_title] if source.item_title else []
+    texts = [name for name in (*source.item_text, *title) if name != source.item_id]
+    items = item_names(dict.fromkeys([*texts, *fields, *source.item_numerics]))
+    return items, user_names(dict.fromkeys(source.user_categories), {items[name] for name in fields})
+
+
 def roles_of(source: FileSource) -> Roles:
-    """Return the part each mapped column plays."""
+    """Return the part each mapped column plays, by its name inside Lorefuse."""
+    items, users = names_of(source)
+    texts = {**items, source.item_id: c.ITEM_ID}
+    title = source.item_title or (source.item_text[0] if source.item_text else source.item_id)
     return Roles(
-        item_text=source.item_text,
-        item_title=source.item_title or (source.item_text[0] if source.item_text else c.ITEM_ID),
-        item_categories=source.item_categories,
-        item_multi_categories=source.item_multi_categories,
-        item_numerics=source.item_numerics,
-        user_categories=source.user_categories,
+        item_text=tuple(texts[name] for name in source.item_text),
+        item_title=texts[title],
+        item_categories=tuple(items[name] for name in source.item_categories),
+        item_multi_categories=tuple(items[name] for name in source.item_multi_categories),
+        item_numerics=tuple(items[name] for name in source.item_numerics),
+        user_categories=tuple(users[name] for name in source.user_categories),
     )
-
-
-def as_ids(cells: pd.Series) -> pd.Series:
-    """Turn ids into text; whole numbers lose a ``.0`` that a Parquet column of floats may have, no id becomes None."""
-    if pd.api.types.is_float_dtype(cells):
-        whole = cells.where(cells.mod(1) == 0).astype("Int64").astype(object)
-        cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
-    text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
-    return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
 
 
 def _check_mapping(source: FileSource) -> None:
@@ -114,6 +118,17 @@ def _check_mapping(source: FileSource) -> None:
             got="triples_path alone" if source.triples_path else "links_path alone",
             fix="name both files, or neither",
         )
+    parts = {"item_categories": source.item_categories, "item_multi_categories": source.item_multi_categories}
+    parts |= {"item_numerics": source.item_numerics}
+    named = Counter(column for columns in parts.values() for column in columns)
+    for column, count in named.items():
+        if count > 1:
+            raise ConfigError(
+                f"The item column {column!r} is named twice.",
+                expected=f"each column once in {', '.join(f'data.source.{part}' for part in parts)}",
+                got=", ".join(part for part, columns in parts.items() for name in columns if name == column),
+                fix="leave it where it belongs: one category, several, or a number",
+            )
 
 
 def _names_of(source: FileSource) -> dict[str, str]:
@@ -127,8 +142,8 @@ def events_of(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
     """Return interactions under their contract names, with `raw.LINE`: ids as text, the rest as it came."""
     return pd.DataFrame(
         {
-            c.USER_ID: as_ids(raw[source.user_id]),
-            c.ITEM_ID: as_ids(raw[source.item_id]),
+            c.USER_ID: as_ids(raw[source.user_id], source.interactions_path),
+            c.ITEM_ID: as_ids(raw[source.item_id], source.interactions_path),
             c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
             c.VALUE: raw[source.value] if source.value else 1.0,
             **{name: raw[column] for name, column in _row_texts(source)},
@@ -153,9 +168,10 @@ def _pseudo_time(order: pd.Series) -> pd.Series:
     return numbers.astype("float64") + ORDER_START_S
 
 
-def _entities(raw: pd.DataFrame, key: str, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame({name: as_ids(raw[key]), **{column: raw[column] for column in columns}, LINE: raw[LINE]})
+def _entities(raw: pd.DataFrame, key: str, name: str, columns: dict[str, str], path: Path) -> pd.DataFrame:
+    named = {inner: raw[column] for column, inner in columns.items()}
+    return pd.DataFrame({name: as_ids(raw[key], path), **named, LINE: raw[LINE]})
 
 
-def _keys_as_text(raw: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame({**{column: as_ids(raw[column]) for column in columns}, LINE: raw[LINE]})
+def _keys_as_text(raw: pd.DataFrame, columns: list[str], path: Path) -> pd.DataFrame:
+    return pd.DataFrame({**{column: as_ids(raw[column], path) for column in columns}, LINE: raw[LINE]})

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from lorefuse import contract as c
 from lorefuse.config import DataConfig, FileSource, LabelConfig
 from lorefuse.data import validate as v
-from lorefuse.data.files import NO_ID, events_of
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.files import events_of
+from lorefuse.data.ids import NO_ID
+from lorefuse.data.raw import LINE, Quarantine, to_frame
 from lorefuse.progress import track
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _write_valid(
             line += batch.num_rows
             table = _at_a_glance(batch, lines, source, known)
             if table is None:
-                raw = events_of(batch.to_pandas().assign(**{LINE: lines}), source)
+                raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
                 events = raw.copy()
                 events[c.VALUE] = v.parse_numbers(events[c.VALUE])
                 events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)

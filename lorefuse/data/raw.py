@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lorefuse.atomic import atomic_file
 from lorefuse.data.delimited import read_delimited, require_distinct
 from lorefuse.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LINE = "__line__"
 """Column of a raw table: 1-based physical line in a CSV (the header is line 1), row number in a Parquet file."""
@@ -126,6 +130,8 @@ def require_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None
         if name not in have:
             near = difflib.get_close_matches(name, have, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
+            if name == LINE:
+                hint = "rename it in the file: Lorefuse keeps this name for the numbers of lines; "
             if len(have) == 1:
                 hint = "if the cells are not separated by commas, set data.source.delimiter; "
             raise DataError(
@@ -144,7 +150,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         # Without pandas' own metadata a column that once was an index is a column again.
         table = pq.ParquetFile(path).read()
         require_distinct(table.column_names, path)
-        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        frame = to_frame(table)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} could not be read.",
@@ -153,6 +159,18 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             fix="export the file again; a CSV needs another ending than .parquet",
         ) from None
     frame[LINE] = range(1, len(frame) + 1)
+    return frame
+
+
+def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:
+    """Return columns as pandas has them; integers stay integers where a cell is empty, bytes that are text are text."""
+    import pyarrow as pa
+
+    for place, kind in enumerate(table.schema.types):
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            with contextlib.suppress(pa.ArrowInvalid):  # no UTF-8: it stays what it is
+                table = table.set_column(place, table.schema.names[place], table.column(place).cast(pa.string()))
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     return frame
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.config.sources import RecBoleSource
+from lorefuse.data.names import item_names, report_renamed, user_names
 from lorefuse.data.raw import LINE, Quarantine, require_columns
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.errors import DataError
@@ -44,16 +45,20 @@ def read_recbole(source: RecBoleSource, quarantine: Quarantine) -> RawTables:
         users, user_types = read_atomic(paths["user"], quarantine)
         require_columns(users, [source.user_id], paths["user"])
         user_categories = tuple(n for n, kind in user_types.items() if kind == "token" and n != source.user_id)
-        users = users[[source.user_id, *user_categories, LINE]].rename(columns={source.user_id: c.USER_ID})
+    named = item_names([*source.item_text, *(name for name, kind in others.items() if kind != "float_seq")])
+
+    def of_kind(wanted: str) -> tuple[str, ...]:
+        return tuple(named[name] for name, kind in others.items() if kind == wanted)
+
+    users_named = user_names(user_categories, (*of_kind("token"), *of_kind("token_seq")))
     roles = Roles(
-        item_text=source.item_text,
-        item_title=source.item_text[0] if source.item_text else c.ITEM_ID,
-        item_categories=tuple(name for name, kind in others.items() if kind == "token"),
-        item_multi_categories=tuple(name for name, kind in others.items() if kind == "token_seq"),
-        item_numerics=tuple(name for name, kind in others.items() if kind == "float"),
-        user_categories=user_categories,
+        item_text=tuple(named[name] for name in source.item_text),
+        item_title=named[source.item_text[0]] if source.item_text else c.ITEM_ID,
+        item_categories=of_kind("token"),
+        item_multi_categories=of_kind("token_seq"),
+        item_numerics=of_kind("float"),
+        user_categories=tuple(users_named.values()),
     )
-    kept = [*source.item_text, *(name for name, kind in others.items() if kind != "float_seq")]
     return RawTables(
         interactions=pd.DataFrame(
             {
@@ -64,15 +69,20 @@ def read_recbole(source: RecBoleSource, quarantine: Quarantine) -> RawTables:
                 LINE: inter[LINE],
             }
         ),
-        items=items[[source.item_id, *kept, LINE]].rename(columns={source.item_id: c.ITEM_ID}),
-        users=users,
+        items=_renamed(items, {source.item_id: c.ITEM_ID, **named, LINE: LINE}),
+        users=None if users is None else _renamed(users, {source.user_id: c.USER_ID, **users_named, LINE: LINE}),
         triples=None,
         links=None,
         roles=roles,
         files={"interactions": paths["inter"].name, "items": paths["item"].name, "users": paths["user"].name},
         source={"kind": source.kind, "origin": str(source.folder_path), "name": source.name},
         multi_separator=" ",
+        reports=report_renamed(named, users_named),
     )
+
+
+def _renamed(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({name: table[column] for column, name in names.items()})
 
 
 def read_atomic(path: Path, quarantine: Quarantine) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -6,10 +6,13 @@ The wheel `nvidia-pytriton` is only the carrier of the binary; its Python API is
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,7 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "site": sysconfig.g
   "platsite": sysconfig.get_path("platlib"), "libdir": variable("LIBDIR"), "library": variable("INSTSONAME"),
   "base": sys.base_prefix, "numpy": numpy.__version__}))
 """
+_PLAIN = re.compile(r"[\w/.@%+:,=-]+", re.ASCII)
 _SETUP = "make setup"
 _DEBIAN_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
@@ -82,6 +86,33 @@ def find_runtime(python_path: Path, folder_path: Path) -> Runtime:
         cache_path=triton_path / "caches",
         environment=_environment(python_path, [library_path, site_path / "nvidia_pytriton.libs"]),
     )
+
+
+def plain_path(folder_path: Path) -> Path:
+    """Return a path that Triton can start its stubs from: the folder's own, or a link to it in the temporary folder.
+
+    Triton starts a stub through a shell and puts no quotes around its path; and the stub's Python, which reads no
+    environment, takes the locale's word for how paths are written: ASCII under LANG=C.
+
+    Raises:
+        DeployError: There is something else where the link would be.
+    """
+    if _PLAIN.fullmatch(str(folder_path)):
+        return folder_path
+    digest = hashlib.sha256(os.fsencode(folder_path)).hexdigest()[:16]
+    link_path = Path(tempfile.gettempdir()) / f"lorefuse-{os.getuid()}-{digest}"
+    if link_path.is_symlink() and link_path.readlink() == folder_path and link_path.lstat().st_uid == os.getuid():
+        return link_path
+    try:
+        link_path.symlink_to(folder_path, target_is_directory=True)
+    except OSError as error:
+        raise DeployError(
+            f"{folder_path} needs a short name for Triton, and {link_path} is in the way.",
+            expected="nothing there, and room for a link",
+            got=str(error),
+            fix=f"remove {link_path}, or set LOREFUSE_HOME to a path of letters, digits and ./_-",
+        ) from None
+    return link_path
 
 
 def _probe(python_path: Path) -> dict[str, str]:

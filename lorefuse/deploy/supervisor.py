@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import write_json
 from lorefuse.deploy.ports import HOST, Ports
-from lorefuse.deploy.runtime import find_runtime
+from lorefuse.deploy.runtime import find_runtime, plain_path
 from lorefuse.errors import DeployError
 from lorefuse.settings import settings
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S, EXIT_TIMEOUT_S = 60.0, 10
 _LOG_TAIL = 12
+REPOSITORY = "model_repository"
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
 _HARMLESS = ("CudaDriverHelper", "NVIDIA Driver", "pinned_memory")
@@ -53,7 +54,7 @@ class Supervisor:
     @property
     def repository_path(self) -> Path:
         """The model repository."""
-        return self.serve_path / "model_repository"
+        return self.serve_path / REPOSITORY
 
     @property
     def log_path(self) -> Path:
@@ -159,7 +160,7 @@ class Supervisor:
             # A pid may have gone to another program since: the command line and the start time tell. A process has
             # no command line yet in the instant between its start and the end of exec.
             command = process.cmdline()
-            ours = not command or str(self.repository_path) in " ".join(command)
+            ours = not command or str(plain_path(self.serve_path) / REPOSITORY) in " ".join(command)
             same = abs(process.create_time() - float(facts["create_time"])) < 2
             alive = process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
@@ -204,12 +205,13 @@ class Supervisor:
     def _spawn(self) -> None:
         import psutil
 
-        runtime = find_runtime(self.python_path, self.serve_path / "runtime")
+        place = plain_path(self.serve_path)
+        runtime = find_runtime(self.python_path, place / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
         loaded = sorted(path.parent.name for path in self.repository_path.glob("*/config.pbtxt"))
         command = [
             str(runtime.server_path),
-            f"--model-repository={self.repository_path}",
+            f"--model-repository={place / REPOSITORY}",
             f"--backend-directory={runtime.backend_path}",
             f"--cache-directory={runtime.cache_path}",
             "--model-control-mode=explicit",

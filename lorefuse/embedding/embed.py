@@ -15,6 +15,7 @@ from lorefuse.atomic import sha256_json, write_json
 from lorefuse.config import EmbeddingConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
+from lorefuse.embedding.check import check_finite, check_spread
 from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.modes import AUTO, FACTS_FILE, choose, pinned
@@ -24,7 +25,7 @@ from lorefuse.embedding.source import resolve
 from lorefuse.embedding.space import encoded_space, kept_dim_of, leading, space_of
 from lorefuse.embedding.words import hashed_words
 from lorefuse.embedding.written import join_knowledge
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.errors import ConfigError
 from lorefuse.settings import settings
 
 ARRAYS_FILE = "item_embeddings.safetensors"
@@ -125,7 +126,7 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
 
     Raises:
         ConfigError: There is no such encoder or device.
-        ArtifactError: The encoder's folder or the cache cannot be used, or a vector is not finite.
+        ArtifactError: The encoder's folder or the cache cannot be used, a vector is not finite, or all are the same.
         UnreachableError: The hub does not answer and the model is not cached.
     """
     start_s = time.perf_counter()
@@ -136,6 +137,8 @@ def embed_texts(texts: list[str], config: EmbeddingConfig) -> tuple[NDArray[np.f
     vectors, found = cache.get(distinct)
     missing = np.flatnonzero(~found)
     num_tokens = encode_missing(distinct, missing, vectors, config, cache) if len(missing) else 0
+    check_finite(vectors, config)  # those from the cache as well, whoever filled it
+    check_spread(vectors, config)
     position = {text: row for row, text in enumerate(distinct)}
     vectors = leading(vectors, kept_dim, config.normalize)
     if config.word_dim and distinct:  # cheaper than the cache
@@ -183,8 +186,7 @@ def encode_missing(
         chunk = rows[start : start + CHUNK]
         chunk_texts = [texts[row] for row in chunk]
         encoded = encoder.encode(chunk_texts)
-        if not np.isfinite(encoded).all():
-            raise ArtifactError("The encoder gave vectors that are not finite.", fix="set embedding.dtype: float32")
+        check_finite(encoded, config)
         cache.put(chunk_texts, encoded)
         vectors[chunk] = encoded
     return encoder.num_tokens - num_tokens_before

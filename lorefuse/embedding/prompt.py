@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorefuse.data.names import own_column, shown_name
 from lorefuse.errors import ConfigError
 
 _PIECE = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{[^{}\[\]]+\}|[\[\]{}]|[^\[\]{}]+")
@@ -136,7 +137,8 @@ def item_texts(items: pd.DataFrame, columns: Sequence[str], prompt: str) -> list
     fix = "correct data.source.item_text"
     if isinstance(template, TextTemplate):
         columns, fix = template.columns, "correct the prompt's placeholders"
-    absent = [name for name in columns if name not in items.columns]
+    stored = [own_column(items.columns, name) for name in columns]
+    absent = [name for name in stored if name not in items.columns]
     if absent:
         raise ConfigError(
             "A text column is not among the items' columns.",
@@ -146,8 +148,10 @@ def item_texts(items: pd.DataFrame, columns: Sequence[str], prompt: str) -> list
         )
     if not columns:
         return [""] * len(items)
-    cells = [items[name].tolist() for name in columns]
-    return [template(dict(zip(columns, row, strict=True))) for row in zip(*cells, strict=True)]
+    cells = [items[name].tolist() for name in stored]
+    # A template of one's own, and whoever reads the text, knows the column by its name in the file.
+    names = [name if isinstance(template, TextTemplate) else shown_name(name) for name in columns]
+    return [template(dict(zip(names, row, strict=True))) for row in zip(*cells, strict=True)]
 
 
 def _cell(value: Any) -> str:

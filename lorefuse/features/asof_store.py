@@ -10,6 +10,7 @@ Name it in `feature_store.yaml`::
 
 from __future__ import annotations
 
+import atexit
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.on_demand_feature_view import OnDemandFeatureView
+from ibis.backends.duckdb import Backend
 
 from lorefuse.errors import UsageError
 from lorefuse.features.asof_join import Snapshots, take
@@ -135,6 +137,20 @@ class _Joined(IbisRetrievalJob):  # type: ignore[misc]  # feast is untyped
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self._joined
+
+
+@atexit.register
+def close_duckdb() -> None:
+    """Close the connection that ibis keeps for itself, which Feast reads files through.
+
+    DuckDB's binding complains at the end of the process about every object of its own that is still alive then, and
+    one connection keeps them all alive.
+    """
+    connection = ibis.options.default_backend
+    if isinstance(connection, Backend):
+        ibis.options.default_backend = None
+        connection.disconnect()
+        del connection.con
 
 
 def _source_path(view: FeatureView, config: RepoConfig) -> str:

@@ -113,8 +113,9 @@ def fit_prior(
         seed: Of the folds.
 
     Returns:
-        The prior; with too few train items to learn from, the overall mean for every item. Where all train labels are
-        the same (data that knows only what people took) it predicts log1p of an item's train rows.
+        The prior; with too few train items to learn from, the overall mean for every item. Items of which nothing is
+        known (P = 0) get the weighted mean of the train items, their own fold left out. Where all train labels are the
+        same (data that knows only what people took) it predicts log1p of an item's train rows.
     """
     from sklearn.linear_model import Ridge
 
@@ -130,13 +131,16 @@ def fit_prior(
         # Where people only take, no item is liked less than another; how often it is taken stands in, on a log scale.
         target, weight = np.log1p(count_N[train]), np.ones(len(train))
 
+    # A regression wants a column: one that says nothing gets no weight and leaves the mean.
+    column = columns_NP if width else np.zeros((num_items, 1), np.float32)
+
     def fit(rows: NDArray[np.int64]) -> Ridge:
-        return Ridge(RIDGE_ALPHA).fit(columns_NP[train[rows]], target[rows], sample_weight=weight[rows])
+        return Ridge(RIDGE_ALPHA).fit(column[train[rows]], target[rows], sample_weight=weight[rows])
 
     every = fit(np.arange(len(train)))
-    values = every.predict(columns_NP).astype(np.float32)
+    values = every.predict(column).astype(np.float32)
     fold = np.random.default_rng(seed).permutation(len(train)) % num_folds
     for number in range(num_folds):
         inside = fold == number
-        values[train[inside]] = fit(np.flatnonzero(~inside)).predict(columns_NP[train[inside]])
-    return ItemPrior(every.coef_.astype(np.float32), np.array([every.intercept_], np.float32), values)
+        values[train[inside]] = fit(np.flatnonzero(~inside)).predict(column[train[inside]])
+    return ItemPrior(every.coef_[:width].astype(np.float32), np.array([every.intercept_], np.float32), values)

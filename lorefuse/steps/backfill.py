@@ -42,7 +42,7 @@ def backfill_days(
         data = Dataset.open(paths["dataset"])
         return run(data, paths["feature_data"], paths["store"], days["first"], days["last"], out_path)
 
-    return reuse_or_build("backfill_days", config=dict(days), inputs=paths, rooms=("features",), build=build)
+    return reuse_or_build("backfill_days", config=dict(days), inputs=paths, build=build)
 
 
 @reported
@@ -62,7 +62,7 @@ def close_backfill(config: Config, parts: Sequence[Folder]) -> StepResult:
         write_json(out_path / MANIFEST_FILE, entries)
         return {"num_ranges": len(entries), "num_rows": sum(entry["num_rows"] for entry in entries.values())}
 
-    result = reuse_or_build("close_backfill", config=None, inputs=paths, rooms=(), build=build)
+    result = reuse_or_build("close_backfill", config=None, inputs=paths, build=build)
     with atomic_folder(settings().home_path / "backfill" / pipeline.name) as draft_path:
         shutil.copytree(result.path, draft_path, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     return result

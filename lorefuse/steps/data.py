@@ -26,7 +26,7 @@ def ingest(config: Config) -> StepResult:
         return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
 
     key = {"data": pipeline.data.model_dump(mode="json"), "files": files}
-    return reuse_or_build("ingest", config=key, inputs={}, rooms=("data", "knowledge"), build=build)
+    return reuse_or_build("ingest", config=key, inputs={}, build=build)
 
 
 @reported
@@ -46,4 +46,4 @@ def split(config: Config, strategy: str, dataset: Folder) -> StepResult:
         return {"strategy": strategy, **facts["counts"], "cold_items": len(facts["held_out_items"]), **sampled}
 
     key = [parts.model_dump(), negatives.model_dump()]
-    return reuse_or_build("split", config=key, inputs=paths, rooms=("data",), build=build)
+    return reuse_or_build("split", config=key, inputs=paths, build=build)

@@ -29,7 +29,7 @@ def features(config: Config, dataset: Folder, parts: Folder, vectors: Folder) ->
         return build_feature_data(Dataset.open(paths["dataset"]), paths["parts"], loaded, pipeline, out_path)
 
     key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
-    return reuse_or_build("features", config=key, inputs=paths, rooms=("features",), build=build)
+    return reuse_or_build("features", config=key, inputs=paths, build=build)
 
 
 @reported
@@ -48,7 +48,7 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
         return apply_and_materialize(paths["feature_data"], out_path)
 
     key = [definitions, servers]
-    result = reuse_or_build("materialize", config=key, inputs=paths, rooms=("features",), build=build)
+    result = reuse_or_build("materialize", config=key, inputs=paths, build=build)
     if servers and result.reused:
         from lorefuse.features.store import ensure_filled
 
@@ -79,4 +79,4 @@ def training_set(
             out_path,
         )
 
-    return reuse_or_build("training_set", config=None, inputs=paths, rooms=("features",), build=build)
+    return reuse_or_build("training_set", config=None, inputs=paths, build=build)

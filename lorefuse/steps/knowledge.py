@@ -38,7 +38,7 @@ def embed(config: Config, dataset: Folder) -> StepResult:
     if Path(embedding.encoder).expanduser().is_dir():
         key["revision"] = resolve(embedding).revision  # a folder may hold other weights under its old name
     inputs = paths | {f"written_{column}": folder for column, folder in written.items()}
-    return reuse_or_build("embed", config=key, inputs=inputs, rooms=("embedding",), build=build)
+    return reuse_or_build("embed", config=key, inputs=inputs, build=build)
 
 
 @reported
@@ -67,5 +67,4 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
         return {**{name: facts[name] for name in ("text_dim", "graph_dim", "graph")}, **facts["users"]}
 
     key = [pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)), pipeline.knowledge.model_dump()]
-    rooms = ("knowledge", "embedding", *(["enrich"] if pipeline.embedding.written_users else []))
-    return reuse_or_build("item_vectors", config=key, inputs=paths, rooms=rooms, build=build)
+    return reuse_or_build("item_vectors", config=key, inputs=paths, build=build)

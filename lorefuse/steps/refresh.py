@@ -64,7 +64,7 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
 
     digests = [sha256_file(file) for file in files] + ([sha256_file(items)] if items else [])
     key = [pipeline.data.model_dump(mode="json"), digests]
-    return reuse_or_build("append_rows", config=key, inputs={"base": base_path}, rooms=("data",), build=build)
+    return reuse_or_build("append_rows", config=key, inputs={"base": base_path}, build=build)
 
 
 @reported
@@ -86,7 +86,7 @@ def champion(config: Config, dataset: Folder) -> StepResult:
         return {}
 
     # By content: a registry that was begun anew gives its numbers again.
-    result = reuse_or_build("champion", config=digest, inputs={}, rooms=("registry",), build=build)
+    result = reuse_or_build("champion", config=digest, inputs={}, build=build)
     return replace(result, summary={"version": version})
 
 
@@ -111,7 +111,7 @@ def update_features(
         return build_update(merged, counts, extended, since, pipeline, out_path)
 
     key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
-    return reuse_or_build("update_features", config=key, inputs=paths, rooms=("features",), build=build)
+    return reuse_or_build("update_features", config=key, inputs=paths, build=build)
 
 
 @reported
@@ -127,7 +127,7 @@ def update_store(config: Config, update: Folder, feature_data: Folder, store: Fo
         since = read_views(paths["feature_data"])["data_cutoff"]
         return run(paths["update"], paths["store"], since, out_path)
 
-    return reuse_or_build("update_store", config=None, inputs=paths, rooms=("features",), build=build)
+    return reuse_or_build("update_store", config=None, inputs=paths, build=build)
 
 
 @reported
@@ -178,8 +178,7 @@ def judge_refresh(
 
     sections = ("name", "data", "features", "drift")
     key = [{name: pipeline.model_dump(mode="json")[name] for name in sections}, version]
-    rooms = ("data", "features", "drift", "report", "training")
-    result = reuse_or_build("judge_refresh", config=key, inputs=paths, rooms=rooms, build=build)
+    result = reuse_or_build("judge_refresh", config=key, inputs=paths, build=build)
     content = json.loads((result.path / "refresh.json").read_text("utf-8"))
     track_refresh(content, pipeline, result.path, result.digest)
     with atomic_file(settings().home_path / "refresh.html") as draft_path:

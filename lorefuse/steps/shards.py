@@ -36,7 +36,7 @@ def embed_shard(config: Config, shard: dict[str, Any], dataset: Folder) -> StepR
     if Path(embedding.encoder).expanduser().is_dir():
         key["encoder"] = read_digest(Path(embedding.encoder).expanduser())
     key["shard"] = int(shard["shard"])
-    return reuse_or_build("embed_shard", config=key, inputs=paths, rooms=("embedding",), build=build)
+    return reuse_or_build("embed_shard", config=key, inputs=paths, build=build)
 
 
 @reported

@@ -24,7 +24,6 @@ from lorefuse.workspace import StepResult, origin, reuse_or_build
 if TYPE_CHECKING:
     from lorefuse.tuning.study import TrialTask
 
-ROOMS = ("features", "models", "training", "tuning")
 TRIAL_FILE = "trial.json"
 
 
@@ -39,7 +38,7 @@ def open_study(config: Config, arm: str) -> StepResult:
         save_study(new_study(arm), out_path)
         return {"arm": arm}
 
-    return reuse_or_build("open_study", config=arm, inputs={}, rooms=("tuning",), build=build)
+    return reuse_or_build("open_study", config=arm, inputs={}, build=build)
 
 
 @reported
@@ -97,7 +96,7 @@ def _kept(task: TrialTask, run: Callable[[TrialTask], dict[str, Any]]) -> dict[s
         return {"state": record["state"]}
 
     inputs = {"rows": Path(task.training_set_path)}
-    result = reuse_or_build("trial", config=key, inputs=inputs, rooms=ROOMS, build=build)
+    result = reuse_or_build("trial", config=key, inputs=inputs, build=build)
     record: dict[str, Any] = json.loads((result.path / TRIAL_FILE).read_text("utf-8"))
     if record.get("error") == KILLED:
         shutil.rmtree(result.path)
@@ -119,7 +118,7 @@ def tell_trials(config: Config, study: Folder, results: list[str]) -> StepResult
         states = [record["state"] for record in json.loads(known)["records"]]
         return {"num_trials": len(states), "num_failed": states.count("FAIL"), "num_pruned": states.count("PRUNED")}
 
-    return reuse_or_build("tell_trials", config=records, inputs={"study": study_path}, rooms=("tuning",), build=build)
+    return reuse_or_build("tell_trials", config=records, inputs={"study": study_path}, build=build)
 
 
 @reported
@@ -143,7 +142,7 @@ def close_tuning(config: Config, real: Folder, control: Folder) -> StepResult:
             shutil.copyfile(path / "study.json", out_path / arm / "study.json")
         return facts
 
-    result = reuse_or_build("close_tuning", config=None, inputs=paths, rooms=("tuning",), build=build)
+    result = reuse_or_build("close_tuning", config=None, inputs=paths, build=build)
     kept_path = settings().home_path / "tuning" / pipeline.name
     with atomic_folder(kept_path) as draft_path:
         for arm in paths:

@@ -12,7 +12,7 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, BaselineName, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.progress import track
-from lorefuse.study.cell import RESULT_FILE, ROOMS, judge_buckets
+from lorefuse.study.cell import RESULT_FILE, judge_buckets
 from lorefuse.training.linear_baselines import fit_baseline
 from lorefuse.training.pool import load_training_set
 from lorefuse.training.train import arm_set
@@ -54,6 +54,6 @@ def _run(config: PipelineConfig, rows_path: Path, name: BaselineName, arm: Arm) 
 
     buckets = config.study.model_dump(include={"ndcg_k", "recall_k", "head_share", "tail_share"})
     key = {"name": name, "arm": arm, "study": buckets, "features": config.features.model_dump(mode="json")}
-    step = reuse_or_build("baseline", config=key, inputs={"rows": rows_path}, rooms=ROOMS, build=build)
+    step = reuse_or_build("baseline", config=key, inputs={"rows": rows_path}, build=build)
     content: dict[str, Any] = json.loads((step.path / RESULT_FILE).read_text("utf-8"))
     return content

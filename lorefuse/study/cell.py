@@ -21,8 +21,6 @@ from lorefuse.training.row_metrics import auc, gauc, logloss, rmse
 from lorefuse.workspace import reuse_or_build
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
-ROOMS = ("features", "models", "training", "tuning", "retrieval", "study")
-"""Whose code decides a cell's numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def run_cell(cell: Cell) -> str:
     def build(out_path: Path) -> dict[str, Any]:
         return _build(cell, out_path)
 
-    step = reuse_or_build("study", config=key, inputs={"rows": Path(cell.rows_path)}, rooms=ROOMS, build=build)
+    step = reuse_or_build("study", config=key, inputs={"rows": Path(cell.rows_path)}, build=build)
     return str(step.path)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lorefuse.config.cluster import ClusterConfig, load_cluster
-from pipelines.platform import CODE_VARIABLE, HOME_VARIABLE, library_digest
+from pipelines.platform import CODE_VARIABLE, HOME_VARIABLE, step_digest
 from tests.contracts.kfp_bodies import LOADER, kubernetes_executors, parse_documents
 from tests.pipelines.shop import PROJECT_PATH, lorefuse
 
@@ -226,7 +226,9 @@ def test_the_code_is_in_the_cache_key_and_what_acts_is_not_cached(
 ) -> None:
     for name, container in containers.items():
         env = {variable["name"]: variable["value"] for variable in container["env"]}
-        assert env == {CODE_VARIABLE: library_digest(), HOME_VARIABLE: ClusterConfig().storage.mount_path}, name
+        code = step_digest(step_of(name).replace("-", "_"))
+        assert env == {CODE_VARIABLE: code, HOME_VARIABLE: ClusterConfig().storage.mount_path}, name
+        assert container["command"][-1].endswith(f"# {CODE_VARIABLE}: {code}\n"), name  # a variable is in no key
     for name, task in tasks_of(spec).items():
         assert task["cachingOptions"].get("enableCache", False) == (step_of(name) not in NOTHING_CACHED), name
 

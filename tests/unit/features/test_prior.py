@@ -93,3 +93,19 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / PRIOR_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match="item prior"):
         ItemPrior.load(tmp_path)
+
+
+def test_items_of_which_nothing_is_known_get_the_weighted_mean_of_other_items() -> None:
+    """A title and nothing else, judged without its text: no column is left for the regression."""
+    _, count, total = sample()
+    prior = fit(np.zeros((NUM_ITEMS, 0), np.float32), count, total)
+    train = np.arange(NUM_TRAIN)
+    target, weight = total[train] / count[train], count[train] / (count[train] + 10)
+    np.testing.assert_allclose(prior.values[NUM_TRAIN:], np.average(target, weights=weight), rtol=1e-6)
+    assert prior.weights.shape == (0,)
+    np.testing.assert_allclose(prior.predict(np.zeros((2, 0), np.float32)), prior.values[NUM_TRAIN : NUM_TRAIN + 2])
+    fold = np.random.default_rng(0).permutation(NUM_TRAIN) % 5
+    for item in train:
+        others = fold != fold[item]
+        expected = np.average(target[others], weights=weight[others])
+        np.testing.assert_allclose(prior.values[item], expected, rtol=1e-6)

@@ -1,0 +1,67 @@
+"""Ids of users, items and entities as text: every id comes out as it was meant, or the file is refused."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lorefuse.errors import DataError
+
+NO_ID = ("", "nan", "none", "null", "<na>")
+_ROUNDED_TEXT = r"\d(\.\d+)?[eE]\+\d+"
+"""A large number as pandas and spreadsheets write it into a CSV: its last digits are gone."""
+
+
+def as_ids(cells: pd.Series, path: Path) -> pd.Series:
+    """Turn ids into text; whole numbers lose a ``.0`` that a column of floats or decimals has, no id becomes None.
+
+    Args:
+        cells: A column of ids, of whatever type the file gives it.
+        path: The file, for the message.
+
+    Raises:
+        DataError: The ids have been rounded: they are floats too large to be told apart.
+    """
+    if isinstance(cells.dtype, pd.CategoricalDtype):
+        cells = cells.astype(cells.cat.categories.dtype)
+    if pd.api.types.is_float_dtype(cells):
+        _refuse_rounded(cells, path)
+        whole = cells.where(cells.mod(1) == 0).astype("Int64").astype(object)
+        cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
+    elif cells.dtype == object and pd.api.types.infer_dtype(cells, skipna=True) not in ("string", "integer"):
+        _refuse_rounded(cells[[isinstance(cell, float) for cell in cells]].astype("float64"), path)
+        cells = cells.map(_whole)
+    text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
+    is_rounded = text.str.fullmatch(_ROUNDED_TEXT)
+    if is_rounded.any():
+        raise _rounded(cells.name, path, text[is_rounded].iloc[0])
+    return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
+
+
+def _whole(cell: Any) -> Any:
+    """A number among texts, without a fraction of zeros."""
+    return int(cell) if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell % 1 == 0 else cell
+
+
+def _refuse_rounded(cells: pd.Series, path: Path) -> None:
+    """From 2⁵³ on (2²⁴ in 32 bits) a float stands for several whole numbers."""
+    kind = cells.dtype.numpy_dtype if hasattr(cells.dtype, "numpy_dtype") else cells.dtype
+    limit = 2.0 ** (np.finfo(kind).nmant + 1)
+    is_rounded = (cells.abs() >= limit) & (cells.abs() < np.inf)
+    if is_rounded.any():
+        raise _rounded(cells.name, path, str(cells[is_rounded].iloc[0]))
+
+
+def _rounded(column: Any, path: Path, got: str) -> DataError:
+    return DataError(
+        f"The ids in column {column!r} of {path} have been rounded: several of them may have become one.",
+        expected="ids as text or as integers; a column of integers with an empty cell becomes one of floats in pandas",
+        got=got,
+        fix=f'write the file again with its ids as text or nullable integers: frame["{column}"].astype("Int64"), '
+        "before anything turns them into floats",
+    )
