@@ -98,7 +98,7 @@ def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
     for other, gains in content["gains"].items():
         if other in ("popularity", "item_knn", "ease") and is_number(gains[name]["mean"]):
             gain = gains[name]
-            tags[f"lorefuse.list_minus_{other}"] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+            tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
     return tags
 
 

@@ -40,8 +40,9 @@ TASKS = {
     "tune": {"training-set"},
     "tune-2": {"training-set"},
     "evaluate": {"training-set", "training-set-2", "tune", "tune-2"},
-    "report": {"ingest", "split", "item-vectors", "evaluate"},
-    "bundle": {"ingest", "embed", "item-vectors", "features", "training-set", "evaluate"},
+    "lists": {"embed", "training-set", "evaluate"},
+    "report": {"ingest", "split", "item-vectors", "evaluate", "lists"},
+    "bundle": {"ingest", "embed", "item-vectors", "features", "training-set", "evaluate", "lists"},
     "register": {"ingest", "split", "training-set", "evaluate", "bundle", "report", "materialize"},
     "condition-2": {"materialize", "bundle", "register"},
 }

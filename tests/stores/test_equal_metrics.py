@@ -38,7 +38,7 @@ def judge(config: steps.Config) -> dict[str, StepResult]:
 def register(config: steps.Config, made: dict[str, StepResult]) -> dict[str, float]:
     """Register the judged model and return the metrics of its run, as MLflow gives them back."""
     at = {name: step.path for name, step in made.items()}
-    page = steps.report(config, at["ingest"], at["split"], at["item_vectors"], at["evaluate"])
+    page = steps.report(config, at["ingest"], at["split"], at["item_vectors"], at["evaluate"], at["lists"])
     inputs = ("ingest", "embed", "item_vectors", "features", "training_set", "evaluate")
     model = steps.bundle(config, *(at[name] for name in inputs))
     folders = (at["ingest"], at["split"], at["training_set"], at["evaluate"], model.path, page.path, at["materialize"])

@@ -9,6 +9,8 @@ from safetensors.numpy import save_file
 
 from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
+from lorefuse.features.rows import interest_facets
 from lorefuse.features.spec import CategoricalField, FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 
@@ -49,8 +51,9 @@ def make_taste_set(seed: int = 0, text: bool = True) -> TrainingSet:
         spec=FeatureSpec(
             user_fields=(CategoricalField(name="user_id", size=NUM_USERS + 1),),
             item_fields=(CategoricalField(name="item_id", size=NUM_ITEMS + 1),),
-            user_numeric=("user_log_count",),
-            item_numeric=("item_log_count",),
+            user_numeric=USER_NUMERIC,
+            item_numeric=ITEM_NUMERIC,
+            interest=interest_facets(vectors.shape[1], 0),
             text_dim=vectors.shape[1],
             data_cutoff="2024-01-01T00:00:00+00:00",
         ),
@@ -62,16 +65,16 @@ def make_taste_set(seed: int = 0, text: bool = True) -> TrainingSet:
         split_code=code.astype(np.uint8),
         cold=~in_train[item],
         state_row=np.arange(num_rows, dtype=np.int32),
-        user_numeric=np.ones((num_rows, 1), np.float32),
-        user_interest=np.zeros((num_rows, 0), np.float32),
+        user_numeric=rng.normal(size=(num_rows, len(USER_NUMERIC))).astype(np.float32),
+        user_interest=rng.normal(size=(num_rows, 2 * vectors.shape[1])).astype(np.float32),
         user_history=np.zeros((num_rows, 0), np.int32),
-        item_numeric=np.ones((num_rows, 1), np.float32),
+        item_numeric=rng.normal(size=(num_rows, len(ITEM_NUMERIC))).astype(np.float32),
         user_fields=np.arange(1, NUM_USERS + 1)[:, None],
         item_fields=ids[:, None].astype(np.int64),
         item_multi=np.zeros((NUM_ITEMS, 0), np.int64),
         item_text=vectors,
         item_graph=np.zeros((NUM_ITEMS, 0), np.float32),
-        item_numeric_now=np.ones((NUM_ITEMS, 1), np.float32),
+        item_numeric_now=rng.normal(size=(NUM_ITEMS, len(ITEM_NUMERIC))).astype(np.float32),
     )
 
 

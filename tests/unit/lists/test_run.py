@@ -57,7 +57,8 @@ def test_the_served_list_beats_popularity_and_finds_new_items(judged: tuple[Trai
     served = content["lists"]["served"]["metrics"]
     assert served["ndcg_at_10_warm"]["mean"] > 2 * content["lists"]["popularity"]["metrics"]["ndcg_at_10_warm"]["mean"]
     assert served["ndcg_at_10_cold"]["mean"] > 0.3
-    assert content["lists"]["none"]["metrics"]["ndcg_at_10_cold"]["mean"] < 0.1
+    without = content["lists"]["none"]["metrics"]["ndcg_at_10_cold"]["mean"]
+    assert served["ndcg_at_10_cold"]["mean"] > without + 0.1
     assert content["verdicts"]["cold"] == "helped"
     assert content["gains"]["popularity"]["ndcg_at_10_warm"]["low"] > 0
     assert {"half-life" in content["settings"]["item_knn"], content["settings"]["popularity"] == ""} <= {True, False}
