@@ -11,7 +11,7 @@ Settings are chosen by the column of validation; test is read once a row. The co
 path, which the text repeats: the same model over categories as vectors of ones and zeros.
 
 With `--movielens` the same rows on MovieLens-100K, as `pipelines/configs/movielens_100k.yaml` splits it: by time within
-each user, 12 % of the items held out; figures are of items with a train row.
+each user, 12 % of the items held out; figures are of items with a train row. It has 943 users: 32 a step, not 256.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def main() -> None:
     task = movielens() if args.movielens else beauty(args.data, args.num_threads)
     epochs = {"max_epochs": 2} if args.quick else {}
     threads = {"num_threads": args.num_threads, **epochs}
-    config = RetrievalConfig(two_tower=threads, light_gcn=threads, sasrec={**threads, **SHARED_SIZES})
+    steps = {"batch_size": 32} if args.movielens else {}
+    config = RetrievalConfig(two_tower=threads, light_gcn=threads, sasrec={**threads, **SHARED_SIZES, **steps})
     print("row | NDCG@10 | Recall@10 | Recall@20 | NDCG@10 of each seed | validation NDCG@10 | epochs | s", flush=True)
     fitted: dict[tuple[str, int], Recommender] = {}
     for name in (name for name in CASES if name in args.only):

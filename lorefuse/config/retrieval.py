@@ -77,10 +77,8 @@ class SASRecConfig(EpochsConfig):
         0.75, ge=0, le=1, description="bce: t of gSASRec against overconfidence; 0: the paper's plain loss."
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of all weights.")
-    batch_size: int = Field(128, ge=1, description="Users per step, each with all of their likes.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size.")
-    max_epochs: int = Field(100, ge=1, description="Upper bound on passes over the users.")
-    patience: int = Field(5, ge=1, description="Epochs without a better validation NDCG before stopping.")
+    batch_size: int = Field(256, ge=1, description="Users per step, each with all of their likes.")
+    max_epochs: int = Field(50, ge=1, description="Upper bound on passes over the users.")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
