@@ -85,6 +85,7 @@ CASES: dict[str, Case] = {
     "sasrec, ids": sasrec("ids"),
     "sasrec, ids, bce": sasrec("ids", loss="bce"),
     "sasrec, ids from text": sasrec("text_init", "title"),
+    "sasrec, ids from categories": sasrec("text_init", "category"),
     "sasrec, ids + text": sasrec("fused", "title"),
     "sasrec, ids + text, sampled": sasrec("fused", "title", loss="sampled_ce"),
     "sasrec, ids + categories": sasrec("fused", "category"),
