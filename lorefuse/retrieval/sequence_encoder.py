@@ -16,6 +16,9 @@ from lorefuse.retrieval.tables import FieldSum, Knowledge
 WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512)
 """Sequences below these lengths go through the transformer together: most are short, and padding costs as much."""
 
+ID_START = 0.1
+"""Length at which ids start beside knowledge: ids of full length drown it, and twice as many epochs find less."""
+
 
 class ItemVectors(nn.Module):
     """The vector of an item: Σ fields + W·knowledge; the same one is read in a history and scored as a candidate.
@@ -34,6 +37,8 @@ class ItemVectors(nn.Module):
         self.fields = FieldSum(fields, embedding_dim, id_dropout, by_rows=True)
         self.knowledge = knowledge
         self.residual = nn.Linear(knowledge.width, embedding_dim, bias=False) if knowledge.width else None
+        if self.residual is not None and not self.fields.sparse:  # sparse tables start near zero by themselves
+            self.fields.table.detach().mul_(ID_START)
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Return the vectors of some items, by default of the whole catalogue, (N, D)."""
