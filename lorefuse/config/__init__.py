@@ -27,7 +27,7 @@ from lorefuse.config.models import (
     WideDeepConfig,
 )
 from lorefuse.config.pipeline import PipelineConfig
-from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, TwoTowerConfig
+from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, SASRecConfig, TwoTowerConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import BaselineName, StudyConfig
 
@@ -62,6 +62,7 @@ __all__ = [
     "RegistryConfig",
     "ReplicaConfig",
     "RetrievalConfig",
+    "SASRecConfig",
     "Section",
     "ServingConfig",
     "SplitConfig",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 
-MemberName = Literal["popularity", "item_knn", "user_knn", "ease", "content", "two_tower", "light_gcn"]
+MemberName = Literal["popularity", "item_knn", "user_knn", "ease", "content", "two_tower", "light_gcn", "sasrec"]
 RecommenderName = Literal[MemberName, "hybrid"]
 
 
@@ -51,6 +51,42 @@ class LightGCNConfig(EpochsConfig):
     patience: int = Field(10, ge=1, description="Epochs without a better validation NDCG before stopping.")
 
 
+class SASRecConfig(EpochsConfig):
+    """A transformer over the user's latest likes, in their order."""
+
+    item_mode: Literal["ids", "text_init", "fused"] = Field(
+        "fused",
+        description="Where an item's vector comes from: its id; its id, which starts at its text; or id + map of text "
+        "and graph, which ranks items without a like too.",
+    )
+    history_length: int = Field(50, ge=1, le=1024, description="Latest likes that are read.")
+    num_layers: int = Field(2, ge=1, le=16, description="Transformer blocks.")
+    num_heads: int = Field(2, ge=1, description="Attention heads; a divisor of embedding_dim.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share of activations dropped in training.")
+    id_dropout: float = Field(0.1, ge=0, lt=1, description="fused: share of ids replaced by the unseen one in a step.")
+    loss: Literal["ce", "sampled_ce", "bce"] = Field(
+        "ce", description="Softmax over all items, over those of the batch and drawn ones, or pairs as in the paper."
+    )
+    all_items_up_to: int = Field(
+        50_000, ge=1, le=200_000, description="Liked items above which ce becomes sampled_ce: memory and time."
+    )
+    num_negatives: int = Field(
+        256, ge=1, description="Items drawn evenly: for a part of a step with sampled_ce, for a like with bce."
+    )
+    calibration: float = Field(
+        0.75, ge=0, le=1, description="bce: t of gSASRec against overconfidence; 0: the paper's plain loss."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of all weights.")
+    batch_size: int = Field(256, ge=1, description="Users per step, each with all of their likes.")
+    max_epochs: int = Field(50, ge=1, description="Upper bound on passes over the users.")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(f"num_heads must divide embedding_dim {self.embedding_dim}, got {self.num_heads}")
+        return self
+
+
 class RetrievalConfig(Section):
     """Which recommenders are judged, and how."""
 
@@ -89,3 +125,4 @@ class RetrievalConfig(Section):
     fusion: Literal["z_score", "reciprocal_rank"] = Field("z_score", description="How the hybrid joins its members.")
     two_tower: TwoTowerConfig = TwoTowerConfig()
     light_gcn: LightGCNConfig = LightGCNConfig()
+    sasrec: SASRecConfig = SASRecConfig()

@@ -5,6 +5,7 @@ Suffixes: ``B`` rows or users, ``N`` catalogue, ``S`` excluded rows, ``K`` retur
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -117,7 +118,8 @@ def export_module(
 ) -> None:
     """Write a module as ONNX with a free batch dimension, and a free second one for the inputs that `widths` names.
 
-    The first dimension of inputs that `lengths` names is another than the batch.
+    The first dimension of inputs that `lengths` names is another than the batch. The module's `forward` names its
+    inputs, or takes any number of them.
 
     Raises:
         LorefuseError: The exporter fixed a dimension that should be free.
@@ -126,6 +128,9 @@ def export_module(
     free = {name: {0: (lengths or {}).get(name, batch)} for name in inputs}
     for name, width in (widths or {}).items():
         free[name][1] = width
+    shapes: tuple[Any, ...] = tuple(free[name] for name in inputs)
+    if any(part.kind == part.VAR_POSITIONAL for part in inspect.signature(graph.forward).parameters.values()):
+        shapes = (shapes,)
     with _quiet(), torch.no_grad():
         torch.onnx.export(
             graph,
@@ -136,7 +141,7 @@ def export_module(
             external_data=False,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=(tuple(free[name] for name in inputs),),
+            dynamic_shapes=shapes,
             verbose=False,
         )
     _strip(path)

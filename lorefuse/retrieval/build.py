@@ -13,7 +13,7 @@ from lorefuse.retrieval.neighbours import ItemKNN, UserKNN
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender
 
-TRAINED = frozenset({"two_tower", "light_gcn"})
+TRAINED = frozenset({"two_tower", "light_gcn", "sasrec"})
 """Recommenders that draw something: each seed gives another one."""
 COLLABORATIVE = frozenset({"item_knn", "user_knn", "ease"})
 """Recommenders that score an item by the likes it has: to them all new items are the same."""
@@ -60,6 +60,12 @@ def _light_gcn(config: RetrievalConfig, seed: int) -> Recommender:
     return LightGCN(config.light_gcn, seed)
 
 
+def _sasrec(config: RetrievalConfig, seed: int) -> Recommender:
+    from lorefuse.retrieval.sasrec import SASRec
+
+    return SASRec(config.sasrec, seed)
+
+
 _BUILDERS: dict[str, Callable[[RetrievalConfig, int], Recommender]] = {
     "popularity": lambda config, _: Popularity(config.popularity_half_life),
     "item_knn": lambda config, _: ItemKNN(config.num_neighbours, config.shrinkage),
@@ -69,4 +75,5 @@ _BUILDERS: dict[str, Callable[[RetrievalConfig, int], Recommender]] = {
     "hybrid": _hybrid,
     "two_tower": _two_tower,
     "light_gcn": _light_gcn,
+    "sasrec": _sasrec,
 }

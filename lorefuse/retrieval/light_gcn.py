@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from lorefuse.config.retrieval import LightGCNConfig
+from lorefuse.retrieval.draws import draw_unliked
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.losses import bpr
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
@@ -102,7 +103,7 @@ class LightGCN(Recommender):
 
         def loss_of(rows_B: Tensor, generator: torch.Generator) -> Tensor:
             user_B, liked_B = users[rows_B], items[rows_B]
-            drawn_B = _draw_unliked(user_B, pairs, drawable, num_items, generator)
+            drawn_B = draw_unliked(user_B, pairs, drawable, num_items, generator)
             nodes = torch.cat([user_B, liked_B + num_users, drawn_B + num_users])
             user_BD, liked_BD, drawn_BD = self.module().index_select(0, nodes).chunk(3)
             penalty = self.module.layer_0().index_select(0, nodes).square().sum() / (2 * len(rows_B))
@@ -171,29 +172,3 @@ def normalised_adjacency(likes_UN: csr_array) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(indptr, indices, values, size=graph_VV.shape, check_invariants=True)
-
-
-def _draw_unliked(
-    user_B: Tensor, pairs: Tensor, drawable: Tensor, num_items: int, generator: torch.Generator, num_tries: int = 4
-) -> Tensor:
-    """Draw an item with a like for each user that the user did not like; after some tries a liked one may stay.
-
-    Args:
-        user_B: Users.
-        pairs: user · num_items + item of every like, ascending.
-        drawable: Items that have a like.
-        num_items: N.
-        generator: Source of the draws.
-        num_tries: Rounds; each redraws those that hit a like.
-    """
-
-    def draw(count: int) -> Tensor:
-        return drawable[torch.randint(len(drawable), (count,), generator=generator)]
-
-    drawn_B = draw(len(user_B))
-    for _ in range(num_tries - 1):
-        wanted_B = user_B * num_items + drawn_B
-        at_B = torch.searchsorted(pairs, wanted_B).clamp(max=len(pairs) - 1)
-        liked = torch.nonzero(pairs[at_B] == wanted_B).squeeze(1)
-        drawn_B[liked] = draw(len(liked))
-    return drawn_B

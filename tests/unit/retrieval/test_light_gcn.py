@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import LightGCNConfig
 from lorefuse.errors import ArtifactError
+from lorefuse.retrieval.draws import draw_unliked
 from lorefuse.retrieval.evaluate import evaluate_retrieval
-from lorefuse.retrieval.light_gcn import LightGCN, Propagation, _draw_unliked, normalised_adjacency
+from lorefuse.retrieval.light_gcn import LightGCN, Propagation, normalised_adjacency
 from lorefuse.retrieval.tables import Knowledge
 from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, random_likes, topic_data
 
@@ -62,7 +63,7 @@ def test_draws_are_liked_by_somebody_else() -> None:
     rows = torch.from_numpy(np.repeat(np.arange(20), np.diff(likes.indptr)))
     items = torch.from_numpy(likes.indices.astype(np.int64))
     pairs, drawable = rows * 30 + items, torch.unique(items)
-    drawn = _draw_unliked(users, pairs, drawable, 30, torch.Generator().manual_seed(0), num_tries=20)
+    drawn = draw_unliked(users, pairs, drawable, 30, torch.Generator().manual_seed(0), num_tries=20)
     assert not np.asarray(likes.toarray()[users.numpy(), drawn.numpy()]).any()
     assert set(drawn.tolist()) == set(drawable.tolist())
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorefuse.retrieval.losses import bpr, log_draw_chance, sampled_softmax
+from lorefuse.retrieval import losses
+from lorefuse.retrieval.losses import bpr, calibrated_bce, full_softmax, log_draw_chance, sampled_softmax
 
 
 def test_bpr_by_hand() -> None:
@@ -74,3 +75,32 @@ def test_the_correction_recovers_the_full_softmax() -> None:
         loss.backward()
         optimizer.step()
     assert torch.allclose(score.detach().softmax(0), wanted, atol=0.04)
+
+
+@pytest.mark.parametrize("scores_at_a_time", [1, 12, 1000])
+def test_full_softmax_in_parts_is_cross_entropy(scores_at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SCORES_AT_A_TIME", scores_at_a_time)
+    generator = torch.Generator().manual_seed(0)
+    user, item = (torch.randn(size, 3, generator=generator, dtype=torch.float64) for size in (7, 5))
+    target, grads = torch.tensor([0, 4, 2, 2, 1, 0, 3]), []
+    for loss_of in (full_softmax, lambda u, i, t: torch.nn.functional.cross_entropy(u @ i.T, t)):
+        leaves = [part.clone().requires_grad_() for part in (user, item)]
+        loss = loss_of(*leaves, target) * 3
+        loss.backward()
+        grads.append([loss.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, torchs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_full_softmax_bears_large_scores() -> None:
+    loss = full_softmax(torch.tensor([[1e4]]), torch.tensor([[1.0], [0.5]]), torch.tensor([1]))
+    assert float(loss) == pytest.approx(5e3)
+
+
+def test_calibrated_bce_by_hand() -> None:
+    # two negatives of 9 items that can be drawn: a = 2 / 8; σ(0) = 1/2, σ(ln 3) = 3/4
+    positive, negative = torch.tensor([math.log(3)]), torch.tensor([[0.0, math.log(3)]])
+    drawn = math.log(2) + math.log(4)
+    for calibration, beta in ((0.0, 1.0), (1.0, 0.25), (0.5, 0.625)):
+        loss = calibrated_bce(positive, negative, 9, calibration)
+        assert float(loss) == pytest.approx(beta * math.log(4 / 3) + drawn, abs=1e-6)
