@@ -41,6 +41,7 @@ setup-dev: setup .venv/.ready-dev ## Also the tools for tests and lint
 demo: setup ## MovieLens-100K from raw files to top-10 answers from Triton
 	@$(BIN)/lorefuse run --config $(CONFIG)
 	@$(BIN)/lorefuse recommend --user $(USER_ID) -k 10
+	@$(BIN)/lorefuse lists
 
 test: setup-dev ## All tests that can run here; the number skipped is printed and explained
 	@sh tests/stores/install.sh

@@ -21,7 +21,8 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder of the results; def
 def register_study_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     for name, command in (
-        ("study", study), ("advise", advise), ("rank", rank), ("fine-tune", fine_tune_encoder), ("enrich", enrich)
+        ("study", study), ("advise", advise), ("rank", rank), ("lists", lists), ("fine-tune", fine_tune_encoder),
+        ("enrich", enrich),
     ):  # fmt: skip
         app.command(name=name)(command)
 
@@ -81,6 +82,38 @@ def advise(
     if json_out is not None:
         write_json(json_out, content)
     typer.echo(as_text(content))
+
+
+def lists() -> None:
+    """Show what the list of the last run is worth, beside simple recommenders and with other knowledge."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorefuse.errors import UsageError
+    from lorefuse.report.evaluation import read_json
+    from lorefuse.report.lists import list_rows, list_verdicts, metric_names
+
+    home_path = settings().home_path
+    if not (home_path / "lists.json").is_file():
+        raise UsageError(
+            "No list has been judged here.", expected=f"{home_path / 'lists.json'}", got="nothing", fix="lorefuse run"
+        )
+    content = read_json(home_path, "lists.json")
+    titles = [f"{title} {subset}" for title, subset in metric_names(content).values()]
+    shown = [place for place, title in enumerate(titles) if "MRR" not in title and title != "Recall@20 cold"]
+    title = f"Full rankings of {content['num_users']:,} test users"
+    table = Table("list", *(titles[place] for place in shown), f"served − it, {titles[0]}", title=title)
+    for row in list_rows(content):
+        cells = [row["cells"][place] for place in shown]
+        texts = [f"[bold]{cell['text']}[/]" if cell["best"] else cell["text"] for cell in cells]
+        # A bracket that stands for itself, and not for a style, is escaped.
+        gain = row["gain"]["text"].replace("[", r"\[") if row["gain"] else ""
+        table.add_row(row["name"], *texts, gain)
+    console = Console()
+    console.print(table)
+    for line in list_verdicts(content):
+        number = line["number"].replace("[", r"\[")
+        console.print(f"Knowledge, {line['temperature']} items in the list: {line['verdict']} ({number})")
 
 
 def rank(config: ConfigOption) -> None:

@@ -24,6 +24,11 @@ class CandidatesConfig(Section):
         ("ease", "item_knn", "content"),
         description="What relates items: EASE, who took both, and their texts and graphs. Empty: popularity alone.",
     )
+    sequence: bool = Field(
+        False,
+        description="Also a transformer over the order of likes (retrieval.sasrec): minutes of training, and on sparse "
+        "data the best single view.",
+    )
     ranker: Literal["model", "identity"] = Field(
         "model", description="What orders the candidates: the trained ranker beside the blend, or the blend alone."
     )

@@ -49,7 +49,8 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
 def _write_stages(bundle: Bundle, path: Path) -> None:
     """Fill the folder of a version whose candidates a blend finds."""
     copy_stage_code(path)
-    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE):
+    sequence = [b.SEQUENCE_GRAPH_FILE] if b.SEQUENCE_GRAPH_FILE in bundle.sha256 else []
+    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE, *sequence):
         link_or_copy(bundle.path / name, path / name)
     write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
     write_json(path / CANDIDATES_FILE, bundle.read_json(CANDIDATES_FILE))

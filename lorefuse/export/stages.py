@@ -17,6 +17,7 @@ from lorefuse.export import bundle as b
 from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.export.session import open_session
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, load_stages
+from lorefuse.lists.two_stage import PAST, sequence_of
 
 if TYPE_CHECKING:
     from lorefuse.config import PipelineConfig
@@ -44,6 +45,9 @@ class OnnxStages:
         side, tables = open_session(path / b.ITEM_SIDE_GRAPH_FILE), _tables(path)
         names = [tensor.name for tensor in side.get_inputs()]
         (self.item_side,) = side.run(None, {name: tables[name] for name in names})
+        self.encoder = None
+        if self.stages.facts["vectors"]:
+            self.encoder = open_session(path / b.SEQUENCE_GRAPH_FILE)
 
     def answer(self, users: Arrays) -> Arrays:
         """Return the lists of some users.
@@ -64,12 +68,28 @@ class OnnxStages:
 
     def _one(self, user: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         past = {"liked": _without_padding(user[LIKED_ROWS]), "seen": _without_padding(user[SEEN_ROWS])}
-        found, blended = self.stages.find(past, user[Tensor.EXCLUDE_ROWS.value])
+        vectors: list[NDArray[Any]] = []
+        if self.encoder is not None:
+            vectors = [self.encoder.run(None, {PAST: sequence_of(past["liked"], self.stages.facts)})[0][0]]
+        found, blended = self.stages.find(past, user[Tensor.EXCLUDE_ROWS.value], vectors)
         ranked = None
         if self.stages.asks_ranker and len(found):
             feed = {name: user[name][None] for name in self.names}
             ranked = self.session.run(None, {**feed, ITEM_SIDE: self.item_side[found]})[0][0]
         return self.stages.order(found, blended, ranked)
+
+
+def export_sequence(lists_path: Path, config: PipelineConfig, out_path: Path) -> None:
+    """Write the encoder of likes in their order as ONNX, `sequence.onnx`."""
+    import torch
+
+    from lorefuse.export.onnx import export_module
+    from lorefuse.lists.sequence import USER_VECTOR, load_sequence
+
+    section = config.retrieval.sasrec
+    served = load_sequence(lists_path, section)
+    example = {PAST: torch.ones(2, section.history_length, dtype=torch.int64)}
+    export_module(served, example, [PAST], [USER_VECTOR], out_path / b.SEQUENCE_GRAPH_FILE)
 
 
 def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ranker, out_path: Path) -> dict[str, Any]:

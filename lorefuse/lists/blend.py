@@ -47,14 +47,13 @@ class Examples:
     offset: Tensor
 
 
-def collect(candidates: Candidates, moments: Moments, seed: int, vectors: list[NDArray[np.float32]]) -> Examples:
+def collect(candidates: Candidates, moments: Moments, seed: int) -> Examples:
     """Look at the likes of some users, at what each view would show in their place, and at items drawn evenly.
 
     Args:
         candidates: Of which the views are read, not the weights.
         moments: Users with likes to find.
         seed: Of the draws.
-        vectors: User vectors (U, D) of each of `candidates.vectors`.
     """
     rng, num_items = np.random.default_rng(seed), candidates.num_items
     num_hard, num_drawn = min(NUM_HARD, num_items), min(NUM_DRAWN, num_items)
@@ -68,7 +67,7 @@ def collect(candidates: Candidates, moments: Moments, seed: int, vectors: list[N
     wanted = moments.all
     for number in track(range(len(moments)), "Looking at candidates"):
         likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
-        seen = candidates.views(candidates.raw(moments.past(number), [table[number] for table in vectors]))
+        seen = candidates.views(candidates.raw(moments.past(number), moments.user_vectors(number)))
         hidden = np.zeros(num_items, bool)
         hidden[moments.hidden[number]] = True
         hard = _hard(seen, hidden, likes, num_hard, candidates)

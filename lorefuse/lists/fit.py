@@ -72,7 +72,12 @@ def make_tables(
 
 
 def unfitted(
-    tables: Mapping[str, csr_array], taken_UN: csr_array, config: CandidatesConfig, num_returned: int, label_kind: str
+    tables: Mapping[str, csr_array],
+    taken_UN: csr_array,
+    config: CandidatesConfig,
+    num_returned: int,
+    label_kind: str,
+    item_vectors: Mapping[str, t.Vectors] | None = None,
 ) -> Fitted:
     """Return stages without weights: popularity alone orders them.
 
@@ -82,7 +87,9 @@ def unfitted(
         config: Signals and sizes.
         num_returned: Most items of an answer.
         label_kind: ``binary`` or ``regression``.
+        item_vectors: Of the recommenders by vectors, (N, D) each, by name.
     """
+    item_vectors = item_vectors or {}
     count_N = np.bincount(taken_UN.indices, minlength=taken_UN.shape[1])
     log_count = np.log1p(count_N)
     arrays: dict[str, NDArray[Any]] = {
@@ -95,11 +102,12 @@ def unfitted(
         arrays[f"{name}.indices"] = table.indices.astype(np.int32)
         arrays[f"{name}.values"] = table.data.astype(np.float32)
     signals = [["liked", half_life] for half_life in config.half_lives] + [["seen", config.half_lives[0]]]
-    num_scores = len(tables) * len(signals)
+    arrays |= {f"{name}.items": np.asarray(vectors, np.float32) for name, vectors in item_vectors.items()}
+    num_scores = len(tables) * len(signals) + len(item_vectors)
     arrays |= {"weights": np.zeros((2, 2 * num_scores), np.float32), "biases": np.array([1, 0, 0, 0], np.float32)}
     facts = {
         "tables": list(tables),
-        "vectors": [],
+        "vectors": list(item_vectors),
         "signals": signals,
         "history_length": config.history_length,
         "num_candidates": config.num_candidates,
@@ -128,7 +136,7 @@ def fit(
         seed: Of the draws.
     """
     candidates = Candidates(start.arrays, start.facts)
-    examples = collect(candidates, validation.thinned(config.num_fit_users), seed, [])
+    examples = collect(candidates, validation.thinned(config.num_fit_users), seed)
     weights, biases = fit_blend(examples, config.l2, num_threads=2)
     arrays = {**start.arrays, "weights": weights, "biases": biases}
     weighed = validation.thinned(NUM_WEIGHED_USERS)
@@ -161,7 +169,7 @@ def _look(candidates: Candidates, moments: Moments, rank: RankRows | None, facts
     wanted = moments.all
     result = []
     for number in track(range(len(moments)), "Weighing both stages"):
-        scores = candidates.score(moments.past(number)).astype(np.float64)
+        scores = candidates.score(moments.past(number), moments.user_vectors(number)).astype(np.float64)
         scores[moments.hidden[number]] = -np.inf
         known, _ = best_rows(np.where(candidates.is_new, -np.inf, scores), facts["num_candidates"])
         new, _ = best_rows(np.where(candidates.is_new, scores, -np.inf), NUM_NEW)

@@ -34,7 +34,7 @@ def make_lists(stages: TwoStage, moments: Moments, rank: RankRows | None, length
     """
     result = np.full((len(moments), length), -1, np.int64)
     for number in track(range(len(moments)), f"Making lists: {who}"):
-        rows, scores = stages.find(moments.past(number), moments.hidden[number])
+        rows, scores = stages.find(moments.past(number), moments.hidden[number], moments.user_vectors(number))
         ranked = rank(number, rows) if rank is not None and stages.asks_ranker and len(rows) else None
         best, _ = stages.order(rows, scores, ranked)
         result[number, : min(length, len(best))] = best[:length]

@@ -31,6 +31,7 @@ class Moments:
         warm: Likes of the judged part whose item has a train row, (U, N).
         cold: Those whose item has none, (U, N).
         states: int64 (U,) the interaction whose state holds each user's features as of then.
+        vectors: What recommenders by vectors make of each past, float32 (U, D) each.
         data: The whole split as recommenders see it, for those that everything is compared with.
     """
 
@@ -42,6 +43,7 @@ class Moments:
     cold: csr_array
     states: Rows
     data: RetrievalData
+    vectors: tuple[NDArray[np.float32], ...] = ()
 
     def __len__(self) -> int:
         return len(self.users)
@@ -54,6 +56,10 @@ class Moments:
     def past(self, number: int) -> dict[str, Rows]:
         """Return a user's past, as the first stage reads it."""
         return {"liked": self.liked[number], "seen": self.seen[number]}
+
+    def user_vectors(self, number: int) -> list[NDArray[np.float32]]:
+        """Return a user's vectors, as the first stage reads them."""
+        return [table[number] for table in self.vectors]
 
     def thinned(self, num_users: int) -> Moments:
         """Return at most so many of the users, evenly spread."""
@@ -70,6 +76,7 @@ class Moments:
             liked=liked,
             seen=seen,
             hidden=hidden,
+            vectors=tuple(table[chosen] for table in self.vectors),
         )
 
 

@@ -91,6 +91,10 @@ def run_lists(
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
     content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
     save_stages(results["real"]["fitted"], out_path)
+    if results["real"]["sequence"] is not None:
+        from lorefuse.lists.sequence import save_sequence
+
+        save_sequence(results["real"]["sequence"], out_path)
     write_json(out_path / LISTS_FILE, without_nan(content))
     _write_values(lists[SERVED], test, config, out_path)
     return headline(content)
@@ -110,21 +114,33 @@ def _run(task: _Task) -> dict[str, Any]:
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
     tables = make_tables(taken_UN, collaborative, blocks, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
-    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind)
     threshold = like_threshold(whole)
     validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
-    weighed = validation.thinned(section.num_fit_users)
-    fitted = fit(
-        start, weighed, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
-    )
+    validation = validation.thinned(section.num_fit_users)
     test = _test_moments(training_set, config)
+    item_vectors: dict[str, NDArray[np.float32]] = {}
+    sequence = None
+    if section.sequence:
+        from lorefuse.lists.sequence import fit_sequence, with_sequence
+
+        text = blocks[0] if training_set.item_text.shape[1] else None
+        sasrec = config.retrieval.sasrec
+        sequence = fit_sequence(training_set, text, sasrec, threshold, seed)
+        item_vectors["sasrec"] = sequence.item_vectors.numpy()
+        validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
+    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
+    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
+    if sequence is not None:
+        start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
+    fitted = fit(
+        start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
+    )
     ranking = None if ranker is None else TorchRanking(ranker, training_set, test)
     length = max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        result |= {"fitted": fitted, "identity": make_lists(stages, test, None, length, IDENTITY)}
+        result |= {"fitted": fitted, "sequence": sequence, "identity": make_lists(stages, test, None, length, IDENTITY)}
     return result
 
 

@@ -4,6 +4,7 @@
 
     candidates.safetensors   tables (CSR), popularity, is_new, weights, biases; see `two_stage.Candidates`
     candidates.json          names and order of the tables, signals, sizes, factors; see `two_stage.TwoStage`
+    sequence.safetensors     only with `candidates.sequence`: a transformer over the order of likes
     lists.json               what the lists are worth, beside simple recommenders and with other knowledge
     list_values.parquet      each judged user's figures and list: what a later version is compared with
 
@@ -25,6 +26,7 @@ from lorefuse.errors import ArtifactError
 from lorefuse.lists.two_stage import TwoStage
 
 CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
+SEQUENCE_FILE = "sequence.safetensors"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
 
 

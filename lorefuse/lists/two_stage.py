@@ -21,6 +21,8 @@ SHORT_PAST = 10.0
 """κ of κ / (n + κ): how much a past of n items leaves to what everybody likes."""
 MAX_DENSE_BYTES = 64 * 1024 * 1024
 """Tables up to this size are held as one dense matrix: reading its rows is faster than adding up sparse ones."""
+PAST = "past"
+"""Input of the graph that reads likes in their order."""
 _EPSILON = 1e-9
 
 
@@ -175,6 +177,20 @@ class TwoStage:
         best = np.lexsort((rows, -total))[: self.facts["num_returned"]]
         chance = 1 / (1 + np.exp(-np.clip(final["slope"] * total[best] + final["offset"], -60, 60)))
         return rows[best], chance.astype(np.float32)
+
+
+def sequence_of(liked: Rows, facts: Mapping[str, Any]) -> Rows:
+    """Return likes as the encoder of their order reads them: rows + 1, oldest first, 0 on the left, (1, L).
+
+    Args:
+        liked: Rows, newest first.
+        facts: ``sequence_length``, and ``sequence_items``: rows from there on joined later, and the encoder knows none.
+    """
+    length = facts["sequence_length"]
+    rows = liked[liked < facts["sequence_items"]][:length][::-1]
+    past = np.zeros((1, length), np.int64)
+    past[0, length - len(rows) :] = rows + 1
+    return past
 
 
 def allowed_rows(codes: Rows, num_items: int) -> NDArray[np.bool_] | None:

@@ -60,7 +60,7 @@ def gate(
 ) -> GateDecision:
     """Judge a version and make it champion where it deserves it; the decision becomes tags of the version.
 
-    A model whose list is worse than popularity, beyond its interval, is refused. The first other sane model is promoted.
+    A model whose list is worse than popularity, beyond its interval, is refused. Else the first sane one is promoted.
     A later one is promoted when the upper end of the 95 % interval of its gain over the champion (paired bootstrap over
     users, same test rows) is not below zero, and where its list is not worse than the champion's in the same sense. On
     another test set than the champion's, the champion's ONNX model scores the new rows where its inputs fit; else the

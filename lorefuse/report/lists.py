@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 SERVED, CANDIDATES = "served", "candidates alone"
 TITLES = {
-    SERVED: "Served: candidates, then the ranker",
-    CANDIDATES: "Candidates alone, without the ranker",
-    "popularity": "Popularity",
+    SERVED: "served",
+    CANDIDATES: "without the ranker",
+    "popularity": "popularity",
     "item_knn": "ItemKNN",
     "ease": "EASE",
 }
@@ -26,8 +26,8 @@ TITLES = {
 
 
 def list_title(name: str) -> str:
-    """Return what a list is called: ``shuffled`` → ``Served, knowledge: shuffled``."""
-    return TITLES.get(name, f"Served, knowledge: {name}")
+    """Return what a list is called: ``shuffled`` → ``knowledge: shuffled``."""
+    return TITLES.get(name, f"knowledge: {name}")
 
 
 def list_order(content: Mapping[str, Any]) -> list[str]:

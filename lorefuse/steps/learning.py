@@ -82,7 +82,10 @@ def evaluate(
 
 @reported
 def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) -> StepResult:
-    """Trained rankers → candidates, what orders them, and what the list that users see is worth."""
+    """Trained rankers → candidates, what orders them, and what the list that users see is worth.
+
+    The figures are also copied to `<home>/lists.json`, for `lorefuse lists`.
+    """
     pipeline = parse_config(config)
     paths = origins(embeddings=embeddings, rows=rows, evaluation=evaluation)
 
@@ -96,7 +99,14 @@ def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) 
     sections = ("candidates", "retrieval", "embedding", "features", "evaluation", "training", "serving")
     key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
     rooms = (*_LEARNING, "retrieval", "lists")
-    return reuse_or_build("lists", config=key, inputs=paths, rooms=rooms, build=build)
+    result = reuse_or_build("lists", config=key, inputs=paths, rooms=rooms, build=build)
+    judged_path, shown_path = result.path / "lists.json", settings().home_path / "lists.json"
+    if judged_path.is_file():
+        with atomic_file(shown_path) as draft_path:
+            draft_path.write_bytes(judged_path.read_bytes())
+    else:
+        shown_path.unlink(missing_ok=True)
+    return result
 
 
 @reported

@@ -31,7 +31,9 @@ MAKEFILE = (PROJECT_PATH / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.M))
 EXTRAS = set(tomllib.loads((PROJECT_PATH / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
-TAGS = set(re.findall(r'"(lorefuse\.[a-z_.]+)"', "\n".join(path.read_text("utf-8") for path in SOURCES)))
+_CODE = "\n".join(path.read_text("utf-8") for path in SOURCES)
+TAGS = set(re.findall(r'"(lorefuse\.[a-z0-9_.]+)"', _CODE))
+TAGS |= {f"lorefuse.{name}" for name in re.findall(r"\{\w*TAG\}([a-z0-9_.]+)", _CODE)}
 """Tags of MLflow look like modules."""
 ENDINGS = ("py", "yaml", "json", "html", "db", "onnx", "safetensors", "parquet", "md", "npz", "jsonl", "log", "txt")
 SETTINGS = set(re.findall(r"LOREFUSE_[A-Z_]+[A-Z]", "\n".join(path.read_text("utf-8") for path in SOURCES)))

@@ -9,7 +9,7 @@ import os
 import numpy as np
 from opened import ORT_ERRORS, open_session
 from tables import open_tables, plain
-from two_stage import TwoStage
+from two_stage import PAST, TwoStage, sequence_of
 
 SIDE = "item_side"
 
@@ -18,8 +18,8 @@ class Lists:
     """Candidates and ranker of one version.
 
     Args:
-        folder: Version folder; holds `candidates.json`, `candidates.safetensors`, `candidate_ranker.onnx` and
-            `item_side.npy`.
+        folder: Version folder; holds `candidates.json`, `candidates.safetensors`, `candidate_ranker.onnx`,
+            `item_side.npy` and, where the order of likes is read, `sequence.onnx`.
 
     Raises:
         OPEN_ERRORS: A file is missing or not whole.
@@ -31,6 +31,8 @@ class Lists:
         self.stages = TwoStage(open_tables(os.path.join(folder, "candidates.safetensors")), facts)
         self.items = {SIDE: plain(np.load(os.path.join(folder, "item_side.npy"), mmap_mode="r"))}
         self.session = open_session(os.path.join(folder, "candidate_ranker.onnx"))
+        sequence_path = os.path.join(folder, "sequence.onnx")
+        self.encoder = open_session(sequence_path) if facts["vectors"] else None
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         self.user_names = [name for name in self.names if name != SIDE]
 
@@ -64,7 +66,10 @@ class Lists:
     def _one(self, tensors, user):
         liked, seen = tensors["liked_rows"][user], tensors["seen_rows"][user]
         past = {"liked": liked[liked >= 0], "seen": seen[seen >= 0]}
-        found, blended = self.stages.find(past, tensors["exclude_rows"][user])
+        vectors = []
+        if self.encoder is not None:
+            vectors = [self.encoder.run(None, {PAST: sequence_of(past["liked"], self.stages.facts)})[0][0]]
+        found, blended = self.stages.find(past, tensors["exclude_rows"][user], vectors)
         if not self.stages.asks_ranker or not len(found):
             return self.stages.order(found, blended)
         feed = {name: tensors[name][user : user + 1] for name in self.user_names}
