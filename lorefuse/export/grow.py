@@ -24,13 +24,14 @@ from lorefuse.export import bundle as b
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
 from lorefuse.features.spec import FeatureSpec
+from lorefuse.lists.stage_files import CANDIDATES_FILES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MADE_ANEW = (
     b.TABLES_FILE, CATALOGUE_FILE, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, b.SERVING_FILE,
-    *b.RETRIEVAL_FILES,
+    *b.RETRIEVAL_FILES, *CANDIDATES_FILES,
 )  # fmt: skip
 
 
@@ -70,7 +71,8 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
     _write_tables(grown, out_path)
     facts = bundle.read_json(b.SERVING_FILE)
     write_json(out_path / b.SERVING_FILE, {**facts, "num_items": len(known) + len(new)})
-    parity = (_index if bundle.retrieves else _export)(bundle, grown, out_path)
+    join = _blend if bundle.blends else _index if bundle.retrieves else _export
+    parity = join(bundle, grown, out_path)
     content = bundle.read_json(b.BUNDLE_FILE)
     files = sorted(path for path in out_path.iterdir() if path.is_file() and not path.name.startswith("."))
     content |= {
@@ -165,6 +167,25 @@ def _write_tables(tables: dict[str, NDArray[Any]], out_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file(tables, str(out_path / b.TABLES_FILE))
+
+
+def _blend(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:
+    """Give the new items a place in the tables of the candidate stage, and answer the references anew."""
+    from safetensors.numpy import save_file
+
+    from lorefuse.export.stages import OnnxStages
+    from lorefuse.lists.grow import grown_stages
+    from lorefuse.lists.stage_files import load_stages, save_stages
+
+    fitted = load_stages(bundle.path)
+    known = [tables[name.value] for name in (Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH) if name.value in tables]
+    num_items = len(next(iter(tables.values())))
+    save_stages(grown_stages(fitted, known, num_items, bundle.config().candidates), out_path)
+    users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
+    for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
+        users.pop(name)
+    save_file({**users, **OnnxStages(out_path).answer(users)}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    return {"num_items": num_items}
 
 
 def _export(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:

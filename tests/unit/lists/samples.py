@@ -1,4 +1,4 @@
-"""Made-up users with tastes: each item belongs to a taste, each user takes items of theirs, new items have texts alone."""
+"""Made-up users with tastes: an item belongs to a taste, users take items of theirs, new items have texts alone."""
 
 from __future__ import annotations
 

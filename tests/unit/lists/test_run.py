@@ -88,7 +88,13 @@ def test_the_same_run_gives_the_same_bytes(judged: tuple[TrainingSet, Path], tmp
 
 @pytest.mark.parametrize(
     "candidates",
-    [{"tables": []}, {"tables": ["content"]}, {"ranker": "identity"}, {"max_ease_items": 0}, {"new_item_neighbours": 0}],
+    [
+        {"tables": []},
+        {"tables": ["content"]},
+        {"ranker": "identity"},
+        {"max_ease_items": 0},
+        {"new_item_neighbours": 0},
+    ],
 )
 def test_every_part_may_be_left_out(candidates: dict[str, Any], tmp_path: Path) -> None:
     summary, path = _run(tmp_path / "part", make_taste_set(), **candidates)
