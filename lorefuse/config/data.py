@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,8 +48,21 @@ class FileSource(Section):
     item_numerics: tuple[str, ...] = Field((), description="Item columns with a number.")
     user_categories: tuple[str, ...] = Field((), description="User columns with one category each.")
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="CSV delimiter; null: by the file's ending (.tsv is a tab)."
+        None, min_length=1, max_length=1, description="CSV delimiter; null: what separates the header's names."
     )
+    encoding: str | None = Field(
+        None, description="Encoding of the CSV files, such as latin-1 or cp1251; null: UTF-8, or UTF-16 with its mark."
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                codecs.lookup(name)
+            except LookupError:
+                raise ValueError(f"there is no encoding {name!r}; such as utf-8, latin-1, cp1251, shift_jis") from None
+        return name
 
     @field_validator("value", mode="before")
     @classmethod

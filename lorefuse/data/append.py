@@ -18,7 +18,7 @@ from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of
 from lorefuse.data.ids import as_ids
-from lorefuse.data.ingest import ingest
+from lorefuse.data.ingest import ingest, several
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import Quarantine, read_table, require_columns
 from lorefuse.errors import DataError
@@ -110,13 +110,13 @@ def _source(
     roles = base.roles
     items = base.items()
     if new_items_path is not None:
-        raw = read_table(new_items_path, Quarantine(), mapping.delimiter)
+        raw = read_table(new_items_path, Quarantine(), mapping.delimiter, encoding=mapping.encoding)
         given_as = _names_in_file(items, mapping)
         require_columns(raw, [mapping.item_id, *given_as.values()], new_items_path)
         ids = as_ids(raw[mapping.item_id], new_items_path)
         raw = pd.DataFrame({c.ITEM_ID: ids, **{name: raw[n] for name, n in given_as.items()}})
         for name in roles.item_multi_categories:
-            raw[name] = [_several(cell, mapping.multi_separator) for cell in raw[name]]
+            raw[name] = [several(cell, mapping.multi_separator) for cell in raw[name]]
         replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID])
         items = pd.concat([_as_text(items[~replaced], roles.item_numerics), _as_text(raw, roles.item_numerics)])
     path = folder_path / (new_items_path or base.path / c.DatasetFile.ITEMS).with_suffix(".parquet").name
@@ -142,12 +142,6 @@ def _names_in_file(items: pd.DataFrame, mapping: FileSource) -> dict[str, str]:
     """Return what a file of items calls the dataset's columns, the id left out."""
     mapped = {inner: column for column, inner in names_of(mapping)[0].items()}
     return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != c.ITEM_ID}
-
-
-def _several(cell: Any, separator: str) -> list[str]:
-    if isinstance(cell, str):
-        return [part.strip() for part in cell.split(separator) if part.strip()]
-    return [] if cell is None or cell is pd.NA or isinstance(cell, float) else [str(part) for part in cell]
 
 
 def _as_text(items: pd.DataFrame, numerics: tuple[str, ...]) -> pd.DataFrame:

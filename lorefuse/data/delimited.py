@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import lzma
 import re
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +25,8 @@ from lorefuse.progress import track
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""
+_COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
+_SEPARATORS = (",", ";", "\t", "|")
 _MAX_SHOWN = 500
 _LINES_PER_TICK = 50_000
 
@@ -40,22 +46,23 @@ class Delimited:
     bad: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
-    """Read a delimited text with a header, plain or compressed (``.gz``), in UTF-8 with or without a mark.
+def read_delimited(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Delimited:
+    """Read a delimited text with a header, plain or compressed (gzip, bzip2, xz, or a zip of one file).
 
     A line with the wrong number of cells, bytes that are not UTF-8, or a quote that is not closed is set aside and
     reading goes on with the next line; blank lines do not count. Cells in double quotes may hold line breaks.
 
     Args:
         path: The file.
-        delimiter: Null: a tab for ``.tsv`` and ``.data``, else a comma.
+        delimiter: Null: what separates the header's names; where nothing does, a tab for ``.tsv`` and ``.data``, else a
+            comma.
+        encoding: Null: UTF-8 with or without a mark, or UTF-16 with one.
 
     Raises:
-        DataError: The file cannot be opened, is UTF-16, or has an unreadable header.
+        DataError: The file cannot be opened, is in another encoding, or has an unreadable header.
     """
-    by_ending = "\t" if {".tsv", ".data"} & set(path.suffixes) else ","
-    separator = delimiter or by_ending
-    lines = _read_lines(path)
+    lines = _read_lines(path, encoding)
+    separator = delimiter or _separator_of(next((line for line in lines if line.strip()), ""), path)
     header, first = _header(lines, separator, path)
     rows = _Rows()
     ticks = _parse(lines, first, separator, len(header), rows)
@@ -76,16 +83,51 @@ class _Rows:
     bad: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path, encoding: str | None) -> list[str]:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            if stream.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise _unreadable(path, "UTF-16")
+        with open_bytes(path) as stream:
+            start = stream.read(2)
             stream.seek(0)
-            with TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape") as text:
+            marked = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+            with TextIOWrapper(stream, encoding=encoding or marked, errors="surrogateescape") as text:
                 return text.readlines()
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError) as error:
         raise _unreadable(path, str(error)) from None
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file by what it is, whatever its ending says: plain, gzip, bzip2, xz, or a zip that holds one file.
+
+    Raises:
+        DataError: It is a zip that does not hold one file, or a spreadsheet.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(6)
+    for mark, module in _COMPRESSED.items():
+        if start.startswith(mark):
+            with module.open(path) as opened:
+                yield opened
+            return
+    if not start.startswith(b"PK\x03\x04"):
+        with path.open("rb") as stream:
+            yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+        if "[Content_Types].xml" in names:
+            raise _unreadable(path, "a spreadsheet", fix="save the sheet as CSV in UTF-8")
+        if len(names) != 1:
+            raise _unreadable(path, f"a zip of {len(names)} files", fix="unpack it, and name the file you mean")
+        # In memory: the lines will be, and a zip's member cannot be read from its start again in every version.
+        yield BytesIO(archive.read(names[0]))
+
+
+def _separator_of(header: str, path: Path) -> str:
+    """Return what separates the names of a header, quoted ones left out of account."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    by_ending = "\t" if {".tsv", ".data"} & set(path.suffixes) else ","
+    return by_ending if by_ending in bare else max((by_ending, *_SEPARATORS), key=bare.count)
 
 
 def _header(lines: list[str], separator: str, path: Path) -> tuple[list[str], int]:
@@ -155,10 +197,11 @@ def _shown(line: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _unreadable(path: Path, got: str) -> DataError:
+def _unreadable(path: Path, got: str, fix: str = "") -> DataError:
     return DataError(
         f"{path} could not be read as delimited text.",
         expected="text in UTF-8 with a header line",
         got=got,
-        fix="save the file as CSV in UTF-8, or correct the path in data.source",
+        fix=fix
+        or "save the file as CSV in UTF-8, name its encoding (data.source.encoding: cp1252), or correct the path",
     )

@@ -37,7 +37,7 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
 
     def read(field: str, columns: list[str]) -> pd.DataFrame:
         path = getattr(source, f"{field}_path")
-        frame = read_table(path, quarantine, source.delimiter, name=files[field])
+        frame = read_table(path, quarantine, source.delimiter, name=files[field], encoding=source.encoding)
         require_columns(frame, list(dict.fromkeys(columns)), path)
         return frame
 

@@ -37,10 +37,18 @@ def as_ids(cells: pd.Series, path: Path) -> pd.Series:
         _refuse_rounded(cells[[isinstance(cell, float) for cell in cells]].astype("float64"), path)
         cells = cells.map(_whole)
     text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
+    if path.suffix not in (".parquet", ".pq"):
+        text = _without_fraction(text)
     is_rounded = text.str.fullmatch(_ROUNDED_TEXT)
     if is_rounded.any():
         raise _rounded(cells.name, path, text[is_rounded].iloc[0])
     return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
+
+
+def _without_fraction(text: pd.Series) -> pd.Series:
+    """Where every id of a CSV ends in ``.0`` pandas has written integers as floats, because one cell was empty."""
+    filled = text[text != ""]
+    return text.str.removesuffix(".0") if len(filled) and filled.str.fullmatch(r"\d+\.0").all() else text
 
 
 def _whole(cell: Any) -> Any:

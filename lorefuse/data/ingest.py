@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -149,7 +151,7 @@ def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataF
         if name in roles.item_numerics:
             table[name] = items[name].astype("float32")
         elif name in roles.item_multi_categories:
-            table[name] = items[name].map(lambda cell: _several(cell, separator))
+            table[name] = items[name].map(lambda cell: several(cell, separator))
         else:
             table[name] = items[name].map(_text)
     return table
@@ -164,11 +166,31 @@ def _users_of(events: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
 
 
-def _several(cell: Any, separator: str) -> list[str]:
-    """Return the categories of a cell: a list in Parquet, separated text in a CSV."""
+def several(cell: Any, separator: str) -> list[str]:
+    """Return the categories of a cell: a list, a list written as text (``['a', 'b']``), or separated text.
+
+    Example:
+        >>> several("a | b", "|"), several("['a', 'b']", "|"), several('["x|y"]', "|"), several("[]", "|")
+        (['a', 'b'], ['a', 'b'], ['x|y'], [])
+    """
+    written = _list_of(cell.strip()) if isinstance(cell, str) else None
+    cell = cell if written is None else written
     parts = cell if isinstance(cell, list | tuple | np.ndarray) else _text(cell).split(separator)
     texts = (_text(part) for part in parts)
     return [text for text in texts if text]
+
+
+def _list_of(text: str) -> list[Any] | None:
+    """Return the list that Python or JSON wrote; None where the text is none."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for read in (ast.literal_eval, json.loads):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return found if isinstance(found, list) else None
+    return None
 
 
 def _text(cell: Any) -> str:

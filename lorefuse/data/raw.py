@@ -71,15 +71,21 @@ class Quarantine:
 
 
 def read_table(
-    path: Path, quarantine: Quarantine, delimiter: str | None = None, *, name: str | None = None
+    path: Path,
+    quarantine: Quarantine,
+    delimiter: str | None = None,
+    *,
+    name: str | None = None,
+    encoding: str | None = None,
 ) -> pd.DataFrame:
-    """Read a CSV (plain or .gz) or Parquet file without guessing types.
+    """Read a CSV (plain or compressed) or Parquet file without guessing types.
 
     Args:
-        path: The file; ``.parquet`` and ``.pq`` are Parquet, anything else is a delimited text in UTF-8.
+        path: The file; ``.parquet`` and ``.pq``, and what begins like Parquet, are; anything else is a delimited text.
         quarantine: Receives lines with the wrong number of cells, broken quotes or broken UTF-8.
-        delimiter: Null: a tab for ``.tsv`` and ``.data``, else a comma.
+        delimiter: Null: what separates the header's names.
         name: What the quarantine calls the file; default its name without folders.
+        encoding: Of a delimited text; null: UTF-8, or UTF-16 with a mark.
 
     Returns:
         CSV: columns of text, empty cells as None. Parquet: columns as they are. Both with `LINE`.
@@ -102,11 +108,11 @@ def read_table(
             got="0 bytes",
             fix="export the file again, or correct the path in data.source",
         )
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix in (".parquet", ".pq") or _begins_like_parquet(path):
         frame = _read_parquet(path)
         num_bad = 0
     else:
-        table = read_delimited(path, delimiter)
+        table = read_delimited(path, delimiter, encoding)
         for line, reason, text in table.bad:
             quarantine.add(name, line, reason, text)
         frame = pd.DataFrame(table.columns, dtype=object)
@@ -118,7 +124,8 @@ def read_table(
             f"{path} holds no usable row.",
             expected="at least one row under the header",
             got=quarantine.summary(name) or "none",
-            fix="save it as UTF-8, set data.source.delimiter, or bring a file with rows",
+            fix="save it as UTF-8 or name its encoding (data.source.encoding: cp1252), set data.source.delimiter, or "
+            "bring a file with rows",
         )
     return frame
 
@@ -133,7 +140,10 @@ def require_columns(frame: pd.DataFrame, columns: list[str], path: Path) -> None
             if name == LINE:
                 hint = "rename it in the file: Lorefuse keeps this name for the numbers of lines; "
             if len(have) == 1:
-                hint = "if the cells are not separated by commas, set data.source.delimiter; "
+                hint = (
+                    "name what separates the cells of this file (data.source.delimiter), or leave it out: each file's "
+                )
+                hint += "header tells; "
             raise DataError(
                 f"{path} has no column {name!r}.",
                 expected=f"columns {', '.join(columns)}",
@@ -160,6 +170,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         ) from None
     frame[LINE] = range(1, len(frame) + 1)
     return frame
+
+
+def _begins_like_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def to_frame(table: pa.Table | pa.RecordBatch) -> pd.DataFrame:

@@ -220,7 +220,7 @@ def test_a_missing_column_is_named_with_the_nearest_one(shop: Shop, tmp_path: Pa
 
 
 def test_a_wrong_delimiter_is_suspected(shop: Shop, tmp_path: Path) -> None:
-    shop.write("interactions.csv", "user_id;item_id;rating;timestamp\nu1;i1;5;1000\n")
+    shop.write("interactions.csv", "user_id:item_id:rating:timestamp\nu1:i1:5:1000\n")
     assert "data.source.delimiter" in (refused(shop.config(), tmp_path).fix or "")
 
 

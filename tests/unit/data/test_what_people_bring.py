@@ -1,0 +1,328 @@
+"""Files as people have them, each read to the validated dataset with the right value, or refused with what to do."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lorefuse.config import DataConfig, FileSource, LabelConfig
+from lorefuse.data.dataset import Dataset
+from lorefuse.data.ingest import ingest
+from lorefuse.errors import DataError
+
+HEADER = "user_id,item_id,rating,timestamp\n"
+ROWS = HEADER + "u1,i1,5,1600000000\nu2,i2,1,1600000001\n"
+ITEMS = "item_id,title\ni1,Tea\ni2,Coffee\ni3,Ice\n"
+Content = str | bytes | pa.Table
+
+
+@dataclass
+class Brought:
+    """What became of some files."""
+
+    dataset: Dataset
+    quarantined: dict[str, int]
+
+    def cells(self, table: str, column: str) -> list[Any]:
+        return getattr(self.dataset, table)()[column].tolist()  # type: ignore[no-any-return]
+
+    @property
+    def times(self) -> list[str]:
+        return [time.isoformat() for time in self.dataset.interactions()["event_timestamp"]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def bring(
+    folder: Path,
+    rows: Content = ROWS,
+    items: Content = ITEMS,
+    *,
+    rows_name: str = "rows.csv",
+    items_name: str = "items.csv",
+    label: LabelConfig | None = None,
+    **source: Any,
+) -> Brought:
+    paths = {"interactions_path": folder / rows_name, "items_path": folder / items_name}
+    for path, content in zip(paths.values(), (rows, items), strict=True):
+        if isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    config = DataConfig(source=FileSource(**paths, **source), label=label or LabelConfig(), max_bad_share=0.7)
+    (folder / "out").mkdir()
+    manifest = ingest(config, folder / "out")
+    return Brought(Dataset.open(folder / "out"), manifest["quarantined"])
+
+
+def frame(**columns: Any) -> pd.DataFrame:
+    times = pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"])
+    rows = {"user_id": ["a", "b", "a"], "item_id": ["i1", "i2", "i3"], "rating": [5, 1, 4], "timestamp": times}
+    return pd.DataFrame({**rows, **columns})
+
+
+IDS = [
+    "007",
+    "7",
+    "1.10",
+    " two words ",
+    "x" * 1000,
+    "пользователь",
+    "用户",
+    "👩‍🔬",
+    "a,b",
+    'say "hi"',
+    "-1",
+    "0x1F",
+    "1e5",
+]
+
+
+@pytest.mark.parametrize("user_id", IDS)
+def test_ids_stay_as_they_are(folder: Path, user_id: str) -> None:
+    cell = '"' + user_id.replace('"', '""') + '"'
+    brought = bring(folder, HEADER + f"{cell},i1,5,1\nother,i2,1,2\n")
+    assert brought.cells("interactions", "user_id") == [user_id.strip(), "other"]
+
+
+def test_numbers_in_one_file_and_text_in_the_other(folder: Path) -> None:
+    rows = pa.table({"user_id": [1, 2], "item_id": [10, 20], "rating": [5, 1], "timestamp": [1, 2]})
+    brought = bring(folder, rows, "item_id,title\n10,Tea\n20,Coffee\n", rows_name="rows.parquet")
+    assert brought.cells("interactions", "item_id") == ["10", "20"] == brought.cells("items", "item_id")
+
+
+def test_integers_that_an_empty_cell_made_floats(folder: Path) -> None:
+    """pandas writes the whole column as ``10.0``; the other file, without an empty cell, as ``10``."""
+    rows = HEADER + "1.0,10,5,1\n2.0,20,1,2\n,10,3,3\n"
+    brought = bring(folder, rows, "item_id,title\n10.0,Tea\n20.0,Coffee\n,Ice\n")
+    assert brought.cells("interactions", "user_id") == ["1", "2"]
+    assert brought.cells("items", "item_id") == ["10", "20"]
+    assert brought.quarantined == {"items.csv: empty id": 1, "rows.csv: empty id": 1}
+
+
+def test_ids_that_look_like_versions_stay(folder: Path) -> None:
+    brought = bring(folder, HEADER + "1.0,i1,5,1\n1.1,i2,1,2\n")
+    assert brought.cells("interactions", "user_id") == ["1.0", "1.1"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("1600000000", "1600000001", "2020-09-13T12:26:40+00:00"),
+        ("1600000000123", "1600000001000", "2020-09-13T12:26:40.123000+00:00"),
+        ("1600000000.25", "1600000001.5", "2020-09-13T12:26:40.250000+00:00"),
+        ("2020-01-01T00:00:00+02:00", "2020-01-01T00:00:00Z", "2019-12-31T22:00:00+00:00"),
+        ("2020-01-01 10:30", "2020-01-02T11:45", "2020-01-01T10:30:00+00:00"),
+        ("2020-01-01 10:30", "2020-01-02T11:45+01:00", "2020-01-01T10:30:00+00:00"),
+        ("2020-01-01", "2020-01-02", "2020-01-01T00:00:00+00:00"),
+        ("20200101", "20200102", "2020-01-01T00:00:00+00:00"),
+        ("43831.5", "43833", "2020-01-01T12:00:00+00:00"),
+        ("31/12/2019 10:00", "01/02/2020 09:00", "2019-12-31T10:00:00+00:00"),
+        ("31.12.2019", "01.02.2020", "2019-12-31T00:00:00+00:00"),
+        ("12/31/2019 9:05 PM", "1/2/2020 9:00 AM", "2019-12-31T21:05:00+00:00"),
+    ],
+)
+def test_times(folder: Path, first: str, second: str, expected: str) -> None:
+    brought = bring(folder, HEADER + f"u1,i1,5,{first}\nu2,i2,1,{second}\n")
+    assert brought.times[0] == expected
+    assert brought.cells("interactions", "user_id") == ["u1", "u2"]
+
+
+def test_dates_whose_day_nobody_can_tell_are_set_aside(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"timestamp cannot be read \(2\)"):
+        bring(folder, HEADER + "u1,i1,5,01/02/2020\nu2,i2,1,03/04/2020\n")
+
+
+def test_equal_times_and_future_times(folder: Path) -> None:
+    brought = bring(folder, HEADER + "u2,i1,5,1600000000\nu1,i2,1,1600000000\nu1,i3,1,9999999999\n")
+    assert brought.cells("interactions", "user_id") == ["u1", "u2"]
+    assert brought.quarantined == {"rows.csv: timestamp lies in the future": 1}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_are_seen_in_the_header_of_each_file(folder: Path, separator: str) -> None:
+    brought = bring(folder, ROWS.replace(",", separator), 'item_id,title\ni1,"a;b|c"\ni2,d;e\n')
+    assert brought.cells("interactions", "item_id") == ["i1", "i2"]
+    assert brought.cells("items", "title") == ["a;b|c", "d;e"]
+
+
+def test_a_header_keeps_what_its_ending_says(folder: Path) -> None:
+    brought = bring(folder, items="item_id,title,a|b|c|d\ni1,Tea,x|y\ni2,Ice,\n", item_categories=("a|b|c|d",))
+    assert brought.cells("items", "a|b|c|d") == ["x|y", ""]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_marks_line_ends_and_lines_within_quotes(folder: Path, end: str) -> None:
+    rows = "\ufeff" + ROWS.replace("\n", end) + end
+    brought = bring(folder, rows, 'item_id,title\ni1,"Green\ntea, ""hot"""\ni2,Ice\n')
+    assert brought.cells("interactions", "user_id") == ["u1", "u2"]
+    assert brought.cells("items", "title")[0] == 'Green\ntea, "hot"'
+
+
+def _zip(*names: str, content: str = ROWS) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv.gz", gzip.compress(ROWS.encode())),
+        ("rows.csv", gzip.compress(ROWS.encode())),
+        ("rows.csv.bz2", bz2.compress(ROWS.encode())),
+        ("rows.csv.xz", lzma.compress(ROWS.encode())),
+        ("rows.zip", _zip("folder/rows.csv", "__MACOSX/._rows.csv")),
+        ("rows.csv.zip", _zip("rows.csv")),
+    ],
+)
+def test_compressed_files(folder: Path, name: str, content: bytes) -> None:
+    assert bring(folder, content, rows_name=name).cells("interactions", "user_id") == ["u1", "u2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_zip("a.csv", "b.csv"), "a zip of 2 files"),
+        (_zip("[Content_Types].xml", "xl/workbook.xml"), "(?s)a spreadsheet.*save the sheet as CSV"),
+        (gzip.compress(ROWS.encode())[:-12], "could not be read"),
+        (_zip("a.csv")[:40], "could not be read"),
+    ],
+)
+def test_archives_that_cannot_be_read(folder: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        bring(folder, content, rows_name="rows.zip")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1", "cp1251", "shift_jis"])
+def test_encodings(folder: Path, encoding: str) -> None:
+    title = {"cp1251": "Чай", "shift_jis": "お茶"}.get(encoding, "Thé")
+    told = {} if encoding in ("utf-8", "utf-8-sig", "utf-16") else {"encoding": encoding}
+    brought = bring(folder, ROWS.encode(encoding), ITEMS.replace("Tea", title).encode(encoding), **told)
+    assert brought.cells("items", "title") == [title, "Coffee", "Ice"]
+
+
+def test_another_encoding_is_refused_with_the_key_that_names_it(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.source\.encoding"):
+        bring(folder, items="item_id,title\ni1,Thé\ni2,Café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="there is no encoding 'lattin'"):
+        FileSource(interactions_path=folder, items_path=folder, encoding="lattin")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"user_id": pd.Categorical(["a", "b", "a"]), "item_id": pd.Categorical(["i1", "i2", "i3"])},
+        {"rating": pd.Categorical([5, 1, 4])},
+        {"rating": [Decimal("5.00"), Decimal("1"), Decimal("4")]},
+        {"rating": pd.array([5, 1, 4], "Int64")},
+        {"rating": ["5", "1", "4.0"]},
+        {"timestamp": ["2020-01-01", "2020-01-02", "2020-01-03"]},
+        {"timestamp": [18262 * 86400, 18263 * 86400, 18264 * 86400]},
+    ],
+    ids=lambda columns: ",".join(f"{name} {type(value).__name__}" for name, value in columns.items()),
+)
+def test_columns_of_parquet(folder: Path, columns: dict[str, Any]) -> None:
+    brought = bring(folder, pa.Table.from_pandas(frame(**columns)), rows_name="rows.parquet")
+    assert brought.cells("interactions", "user_id") == ["a", "b", "a"]
+    assert brought.cells("interactions", "value") == [5, 1, 4]
+    assert brought.times[0] == "2020-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("index", ["user_id", ["user_id", "item_id"], "timestamp"])
+def test_an_index_of_pandas_is_a_column(folder: Path, index: Any) -> None:
+    brought = bring(folder, pa.Table.from_pandas(frame().set_index(index)), rows_name="rows.pq")
+    assert brought.cells("interactions", "user_id") == ["a", "b", "a"]
+
+
+def test_parquet_by_another_name(folder: Path) -> None:
+    brought = bring(folder, pa.Table.from_pandas(frame()), rows_name="rows.data")
+    assert brought.cells("interactions", "value") == [5, 1, 4]
+
+
+def test_nullable_integers(folder: Path) -> None:
+    rows = frame(user_id=pd.array([1, None, 3], "Int64"), rating=pd.array([5, 4, 1], "Int64"))
+    brought = bring(folder, pa.Table.from_pandas(rows), rows_name="rows.parquet")
+    assert brought.cells("interactions", "user_id") == ["1", "3"]
+    assert brought.quarantined == {"rows.parquet: empty id": 1}
+
+
+def test_times_of_a_zone_are_moments(folder: Path) -> None:
+    rows = frame()
+    rows["timestamp"] = rows["timestamp"].dt.tz_localize("America/New_York")
+    assert bring(folder, pa.Table.from_pandas(rows), rows_name="r.parquet").times[0] == "2020-01-01T05:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([["a", "b"], [], None]),
+        pa.array(["a|b", "", None]),
+        pa.array([" a | b |", "|", " "]),
+        pa.array(["['a', 'b']", "[]", None]),
+        pa.array(['["a", "b"]', "[ ]", "[]"]),
+    ],
+    ids=["lists", "separated", "blanks", "Python", "JSON"],
+)
+def test_several_categories(folder: Path, cells: pa.Array) -> None:
+    items = pa.table({"item_id": ["i1", "i2", "i3"], "title": ["t"] * 3, "genres": cells})
+    brought = bring(folder, items=items, items_name="items.parquet", item_multi_categories=("genres",))
+    assert [list(cell) for cell in brought.cells("items", "genres")] == [["a", "b"], [], []]
+
+
+def test_a_list_as_text_keeps_the_separator_within_its_texts(folder: Path) -> None:
+    items = 'item_id,title,genres\ni1,Tea,"[""x|y"", ""it\'s""]"\ni2,Ice,[broken\n'
+    brought = bring(folder, items=items, item_multi_categories=("genres",))
+    assert [list(cell) for cell in brought.cells("items", "genres")] == [["x|y", "it's"], ["[broken"]]
+
+
+def test_titles_stay_as_they_are(folder: Path) -> None:
+    titles = ["<b>Tea</b> &amp; milk 🍵", "Caf&eacute; <script>alert(1)</script>", "日本茶\u200b"]
+    items = "item_id,title\n" + "".join(f"i{n},{title}\n" for n, title in enumerate(titles, start=1))
+    assert bring(folder, items=items).cells("items", "title") == titles
+
+
+def test_yes_and_no(folder: Path) -> None:
+    rows = HEADER + "u1,i1,True,1\nu2,i2,false,2\n"
+    assert bring(folder, rows, label=LabelConfig(threshold=1)).cells("interactions", "label") == [1, 0]
+
+
+def test_one_user_and_one_item(folder: Path) -> None:
+    brought = bring(folder, HEADER + "u,i1,5,1\nu,i1,1,2\n", "item_id,title\ni1,Tea\n")
+    assert brought.cells("users", "user_id") == ["u"]
+    assert brought.cells("interactions", "label") == [1, 0]
+
+
+def test_one_class_is_refused_with_what_to_do(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)same label.*values from 5 to 5.*data\.negatives\.num_train"):
+        bring(folder, HEADER + "u1,i1,5,1\nu2,i2,5,2\n")
+
+
+def test_negative_ratings(folder: Path) -> None:
+    brought = bring(folder, HEADER + "u1,i1,-3,1\nu2,i2,2,2\n", label=LabelConfig(threshold=0))
+    assert brought.cells("interactions", "value") == [-3, 2]
+    assert brought.cells("interactions", "label") == [0, 1]
+
+
+def test_repeated_rows_unknown_items_and_items_never_seen(folder: Path) -> None:
+    brought = bring(folder, ROWS + "u1,i1,5,1600000000\nu1,gone,5,1600000002\n")
+    assert brought.quarantined == {"rows.csv: duplicate interaction": 1, "rows.csv: unknown item id": 1}
+    assert brought.cells("interactions", "item_id") == ["i1", "i2"]
+    assert brought.cells("items", "item_id") == ["i1", "i2", "i3"]
