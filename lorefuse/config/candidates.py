@@ -39,7 +39,9 @@ class CandidatesConfig(Section):
     history_length: int = Field(50, ge=1, le=1000, description="Most past items that are read for a user.")
     num_neighbours: int = Field(300, ge=1, description="Entries that a table keeps for each item.")
     shrinkage: float = Field(20.0, ge=0, description="Pulls similarities of items that few took together to 0.")
-    ease_l2: float = Field(300.0, gt=0, description="λ of EASE.")
+    ease_l2: float | None = Field(
+        None, gt=0, description="λ of EASE; null: six times the mean number of train rows of an item."
+    )
     max_ease_items: int = Field(
         15_000, ge=0, le=30_000, description="Larger catalogues do without EASE, whose cost is cubic in the items."
     )

@@ -81,8 +81,10 @@ def ensemble_config(
     if not gpu:
         _step(config, signatures.direct, version, public_inputs, public)
         return config
-    inner = {tensor.name: f"{s.FEATURES}_{tensor.name}" for tensor in signatures.features.outputs}
     ranking = signatures.retrieve if retrieves else signatures.catalogue_ranker
+    read = {tensor.name for tensor in (*ranking.inputs, *signatures.answer.inputs)}  # Triton refuses what nobody reads
+    outputs = [tensor.name for tensor in signatures.features.outputs if tensor.name in read]
+    inner = {name: f"{s.FEATURES}_{name}" for name in outputs}
     ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in ranking.outputs}
     _step(config, signatures.features, version, public_inputs, inner)
     _step(config, ranking, version, inner, ranked)
@@ -96,8 +98,8 @@ def _step(
     step = config.ensemble_scheduling.step.add(model_name=signature.name, model_version=version)
     for tensor in signature.inputs:
         step.input_map[tensor.name] = inputs[tensor.name]
-    for tensor in signature.outputs:
-        step.output_map[tensor.name] = outputs[tensor.name]
+    for name in (tensor.name for tensor in signature.outputs if tensor.name in outputs):
+        step.output_map[name] = outputs[name]
 
 
 def _base(signature: ModelSignature, versions: Sequence[int]) -> Any:

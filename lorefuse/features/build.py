@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
+from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.errors import ArtifactError
@@ -63,8 +64,9 @@ def build_feature_data(
         num_folds=config.features.num_prior_folds,
     )
     (out_path / "sources").mkdir()
+    known = np.isin(rows.split_code, [SPLIT_CODES[part] for part in (Split.TRAIN, Split.VALIDATION)])
     sources = itertools.chain(
-        user_sources(dataset, history, vectors, config), item_sources(dataset, history, vectors, prior)
+        user_sources(dataset, history, vectors, config, known), item_sources(dataset, history, vectors, prior)
     )
     views, num_snapshots = write_sources(sources, out_path / "sources")
     write_json(out_path / VIEWS_FILE, {"views": views, "data_cutoff": facts["data_cutoff"]})

@@ -49,11 +49,19 @@ class Source:
 
 
 def user_sources(
-    dataset: Dataset, history: History, vectors: ItemVectors, config: PipelineConfig
+    dataset: Dataset, history: History, vectors: ItemVectors, config: PipelineConfig, known: NDArray[np.bool_]
 ) -> Iterator[tuple[View, Source]]:
-    """Yield the sources of the users' views."""
+    """Yield the sources of the users' views.
+
+    Args:
+        dataset: Users and items.
+        history: The rows that features are learned from.
+        vectors: What interests are made of.
+        config: Shrinkage and length of histories.
+        known: Rows that a served user's past holds, (R,): validation rows too, as where lists are judged.
+    """
     length = config.features.history_length
-    yield View.USER_HISTORY, Source("user", _HISTORY_FIELDS, _history_frames(dataset, history, length))
+    yield View.USER_HISTORY, Source("user", _HISTORY_FIELDS, _history_frames(dataset, history, known, length))
     attributes = dataset.users()[[c.USER_ID, *dataset.roles.user_categories]]
     yield View.USER_ATTRIBUTES, _static("user", attributes, dict.fromkeys(dataset.roles.user_categories, "string"))
     user_ids, mean = dataset.users()[c.USER_ID].to_numpy(), history.overall_mean
@@ -189,15 +197,19 @@ def _static(entity: str, frame: pd.DataFrame, fields: dict[str, str]) -> Source:
 _HISTORY_FIELDS = {"recent_liked": "strings", "seen": "strings"}
 
 
-def _history_frames(dataset: Dataset, history: History, length: int) -> Iterator[pd.DataFrame]:
-    """Recent liked items (newest last) and all seen items of each user, as of the data cutoff."""
+def _history_frames(
+    dataset: Dataset, history: History, known: NDArray[np.bool_], length: int
+) -> Iterator[pd.DataFrame]:
+    """Recent liked items (newest last) and all seen items of each user, of the known rows.
+
+    Nothing is learned from them. They stand at the data cutoff at the latest: what is later counts as news.
+    """
+    cutoff_us = history.timestamp_us[history.is_train].max() + 1
     users, items = dataset.users()[c.USER_ID], dataset.items()[c.ITEM_ID].to_numpy()
     place = np.empty(len(items), dtype=np.int32)  # of each item among the sorted ids
     place[np.argsort(items, kind="stable")] = np.arange(len(items), dtype=np.int32)
-    train = np.flatnonzero(history.is_train).astype(np.int32)
-    order = np.lexsort((place[history.item_row[train]], history.timestamp_us[train], history.user_row[train]))
-    rows = train[order]
-    del train, order
+    rows = np.flatnonzero(known).astype(np.int32)
+    rows = rows[np.lexsort((place[history.item_row[rows]], history.timestamp_us[rows], history.user_row[rows]))]
     ends = np.cumsum(np.bincount(history.user_row[rows], minlength=len(users)))
     # As many users at a time as have about PART_ROWS rows.
     cuts = np.unique(np.r_[0, np.searchsorted(ends, np.arange(PART_ROWS, ends[-1], PART_ROWS)), len(users)])
@@ -207,6 +219,7 @@ def _history_frames(dataset: Dataset, history: History, length: int) -> Iterator
         item, is_liked, time = items[history.item_row[part]], history.liked[part], history.timestamp_us[part]
         num_liked = np.r_[0, np.cumsum(is_liked)]
         stamps = np.where(np.diff(part_ends, prepend=0) > 0, np.r_[time, 0][part_ends - 1] + 1, EPOCH_US)
+        stamps = np.minimum(stamps, cutoff_us)
         yield pd.DataFrame(
             {
                 c.USER_ID: users[first:last].to_numpy(),

@@ -21,7 +21,7 @@ MODEL = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention
 
 
 def history_after_everything(world: World, user_id: str) -> list[int]:
-    """The last liked train items of a user, as `recent_liked` gives them to a row at the end of time."""
+    """The last liked items of a user before the test part, as `recent_liked` gives them to a row at the end of time."""
     rows, user = world.training_set, int(user_id[1:])
     users = world.dataset.users()["user_id"].to_list()
     extra = {"user_row": users.index(f"u{user}"), "item_row": 0, "timestamp_us": 2**60, "label": 0.0, "value": 0.0}
@@ -32,7 +32,7 @@ def history_after_everything(world: World, user_id: str) -> list[int]:
         columns["timestamp_us"],
         columns["label"],
         columns["value"],
-        np.append(rows.split_code == 0, False),
+        np.append(rows.split_code <= 1, False),
         "binary",
     )
     found: list[int] = recent_liked(history, MODEL.history_length)[-1].tolist()

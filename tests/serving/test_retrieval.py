@@ -91,7 +91,7 @@ def template() -> Iterator[ModuleType]:
         yield importlib.import_module("retriever")
     finally:
         sys.path.remove(str(TEMPLATE_PATH))
-        for name in ("retriever", "tables"):
+        for name in ("retriever", "tables", "opened"):
             sys.modules.pop(name, None)
 
 
@@ -181,7 +181,7 @@ def test_what_is_damaged_is_told_from_a_fault(
 ) -> None:
     shutil.copytree(large.path / "repository" / "retrieve" / "1", tmp_path / "1")
     (tmp_path / "1" / name).write_bytes(content)
-    with pytest.raises(template.OPEN_ERRORS):
+    with pytest.raises(sys.modules["opened"].OPEN_ERRORS):
         template.Retriever(str(tmp_path / "1"))
 
 
@@ -261,7 +261,7 @@ def test_finding_some_answers_with_the_best_of_the_nearest(
     overlaps = []
     for user in range(8):
         tensors = Control(supervisor.url).infer("features", {"user_id": text_array(f"u{user}")}, 3)
-        vector = retriever.user_vectors(tensors["user_fields"], tensors["liked_item_id"])[0]
+        vector = retriever.user_vectors(tensors["user_fields"], tensors["liked_rows"])[0]
         excluded = tensors["exclude_rows"][0]
         allowed = np.setdiff1d(np.arange(NUM_ITEMS), excluded[excluded >= 0])
         nearest = np.sort(allowed[np.argsort(-(items[allowed] @ vector))[:NUM_RETRIEVED]])

@@ -131,7 +131,7 @@ def test_online_items_are_what_the_training_set_calls_now(
 
 def test_online_history_and_attributes(world: World, store_path: Path) -> None:
     events = world.dataset.interactions()
-    train = events[(load_split(world.split_path)[0][c.SPLIT] == Split.TRAIN).to_numpy()]
+    train = events[load_split(world.split_path)[0][c.SPLIT].isin([Split.TRAIN, Split.VALIDATION]).to_numpy()]
     users = world.dataset.users()[c.USER_ID].tolist()
     online = online_features(store_path, View.USER_HISTORY, ["seen", "recent_liked"], users)
     for user, seen, liked in zip(users, online["seen"], online["recent_liked"], strict=True):
