@@ -94,8 +94,9 @@ def train(config_path: Path) -> None:
     parts, vectors, source, store, joined = rows[first]
     study, control = (steps.tune(config, arm, joined).path for arm in ("real", "none"))
     judged = steps.evaluate(config, joined, study, control, rows[SECOND_STRATEGY[first]][-1]).path
-    page = steps.report(config, data, parts, vectors, judged).path
-    model = steps.bundle(config, data, texts, vectors, source, joined, judged).path
+    stages = steps.lists(config, texts, joined, judged).path
+    page = steps.report(config, data, parts, vectors, judged, stages).path
+    model = steps.bundle(config, data, texts, vectors, source, joined, judged, stages).path
     steps.register(config, data, parts, joined, judged, model, page, store)
 
 

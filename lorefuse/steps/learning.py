@@ -111,11 +111,11 @@ def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) 
 
 @reported
 def report(
-    config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder, lists: Folder
+    config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder, stages: Folder
 ) -> StepResult:
     """Evaluation and lists → HTML report; also copied to `<home>/report.html`."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation, lists=lists)
+    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.report.build import build_report
@@ -127,7 +127,7 @@ def report(
             pipeline,
             out_path,
             item_vectors_path=paths["vectors"],
-            lists_path=paths["lists"],
+            lists_path=paths["stages"],
         )
         return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
 

@@ -21,7 +21,7 @@ def bundle(
     feature_data: Folder,
     rows: Folder,
     evaluation: Folder,
-    lists: Folder,
+    stages: Folder,
 ) -> StepResult:
     """Trained ranker → everything a model version carries, exported to ONNX and held to torch."""
     pipeline = parse_config(config)
@@ -32,7 +32,7 @@ def bundle(
         feature_data=feature_data,
         rows=rows,
         evaluation=evaluation,
-        lists=lists,
+        stages=stages,
     )
 
     def build(out_path: Path) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def bundle(
             paths["dataset"],
             metrics,
             out_path,
-            paths["lists"],
+            paths["stages"],
         )
 
     key = pipeline.model_dump(mode="json")

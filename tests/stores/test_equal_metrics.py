@@ -32,14 +32,15 @@ def judge(config: steps.Config) -> dict[str, StepResult]:
     rows = steps.training_set(config, data.path, parts.path, vectors.path, source.path, store.path)
     study, control = (steps.tune(config, arm, rows.path) for arm in ("real", "none"))
     judged = steps.evaluate(config, rows.path, study.path, control.path)
-    return {step.step: step for step in (data, texts, parts, vectors, source, store, rows, study, judged)}
+    stages = steps.lists(config, texts.path, rows.path, judged.path)
+    return {step.step: step for step in (data, texts, parts, vectors, source, store, rows, study, judged, stages)}
 
 
 def register(config: steps.Config, made: dict[str, StepResult]) -> dict[str, float]:
     """Register the judged model and return the metrics of its run, as MLflow gives them back."""
     at = {name: step.path for name, step in made.items()}
     page = steps.report(config, at["ingest"], at["split"], at["item_vectors"], at["evaluate"], at["lists"])
-    inputs = ("ingest", "embed", "item_vectors", "features", "training_set", "evaluate")
+    inputs = ("ingest", "embed", "item_vectors", "features", "training_set", "evaluate", "lists")
     model = steps.bundle(config, *(at[name] for name in inputs))
     folders = (at["ingest"], at["split"], at["training_set"], at["evaluate"], model.path, page.path, at["materialize"])
     version = steps.register(config, *folders)

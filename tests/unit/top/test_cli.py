@@ -18,7 +18,19 @@ HEAVY = ("torch", "mlflow", "kfp", "pandas", "numpy", "feast", "sklearn", "trans
 
 
 def test_commands_are_the_documented_ones() -> None:
-    expected = {"advise", "compile", "down", "enrich", "fine-tune", "promote", "rank", "recommend", "run", "score"}
+    expected = {
+        "advise",
+        "compile",
+        "down",
+        "enrich",
+        "fine-tune",
+        "lists",
+        "promote",
+        "rank",
+        "recommend",
+        "run",
+        "score",
+    }
     expected |= {"reconcile", "refresh", "result", "rollback", "status", "study", "submit", "tune", "ui", "up"}
     expected |= {"add-items", "backfill", "webhook"}
     expected |= {"embed", "submit-training", "submit-tuning", "train"}

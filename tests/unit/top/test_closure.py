@@ -30,7 +30,8 @@ DECIDES = {
     "tell_trials": ("tuning/generations.py",),
     "close_tuning": ("tuning/study.py",),
     "evaluate": ("training/row_metrics.py", "features/arms.py"),
-    "report": ("report/report.html.j2", "report/figures.py"),
+    "lists": ("lists/two_stage.py", "lists/blend.py", "retrieval/ease.py", "features/arms.py"),
+    "report": ("report/report.html.j2", "report/figures.py", "report/lists.py"),
     "bundle": ("training/params.py", "training/evaluate.py", "embedding/reduce.py", "export/onnx.py"),
     "append_rows": ("data/append.py", "data/names.py"),
     "champion": ("registry/version.py",),
@@ -177,8 +178,9 @@ s = steps.materialize(c, f).path
 r = steps.training_set(c, d, p, v, f, s).path
 real, none = steps.tune(c, "real", r).path, steps.tune(c, "none", r).path
 e = steps.evaluate(c, r, real, none, r).path
-steps.report(c, d, p, v, e)
-steps.bundle(c, d, t, v, f, r, e)
+l = steps.lists(c, t, r, e).path
+steps.report(c, d, p, v, e, l)
+steps.bundle(c, d, t, v, f, r, e, l)
 print("RAN " + json.dumps(ran))
 """
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import EvaluationConfig, PipelineConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.contract import ARM_RANKERS_FOLDER, SPLIT_CODES, Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import load_ranker
@@ -74,7 +74,9 @@ def test_layout(parallel: tuple[dict[str, Path], PipelineConfig, Path]) -> None:
         "trials.json",
         "user_scores.parquet",
         RANKER_FOLDER,
+        ARM_RANKERS_FOLDER,
     }
+    assert {path.name for path in (out_path / ARM_RANKERS_FOLDER).iterdir()} == {"none", "shuffled"}
     assert (metrics["k"], metrics["label_kind"], metrics["seeds"]) == (3, "binary", [0, 1])
     assert metrics["best_params"] == {"real": defaults(config), "none": defaults(config)}
     assert set(metrics["splits"]) == {"per_user_time", "global_time"}
