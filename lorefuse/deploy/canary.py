@@ -142,7 +142,9 @@ def _check_retrieve(control: Control, reference: dict[str, NDArray[Any]], versio
     if rows.shape != expected_rows.shape or ((rows < 0) != (expected_rows < 0)).any():
         raise DeployError(f"{s.RETRIEVE} {version} returned other rows than torch.", got=str(rows.shape))
     common = [np.intersect1d(*pair, return_indices=True)[1:] for pair in zip(rows, expected_rows, strict=True)]
-    share = sum(len(here) for here, _ in common) / max(1, rows.size)
+    # Padding is one row to the intersection, however often it stands there.
+    found = sum(int((rows[user, here] >= 0).sum()) for user, (here, _) in enumerate(common))
+    share = found / max(1, int((expected_rows >= 0).sum()))
     if share < MIN_COMMON:
         raise DeployError(
             f"{s.RETRIEVE} {version} finds other items than its reference.",

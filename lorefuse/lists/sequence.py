@@ -76,6 +76,10 @@ def fit_sequence(
     """
     data = from_training_set(training_set, threshold=threshold, judged=Split.VALIDATION, recency_half_life=HALF_LIFE)
     side: Side = replace(data.side, item_text=text)
+    if text is not None:  # few items have few directions
+        liked = np.unique(data.train.indices)
+        num_directions = len(np.unique(text[liked], axis=0)) - 1
+        config = config.model_copy(update={"text_dim": max(0, min(config.text_dim, num_directions))})
     recommender = SASRec(config, seed).fit(data.train, side, ndcg_of(data, K, MAX_VALIDATION_USERS))
     served = ServedSequence(torch.from_numpy(recommender.item_vectors().copy()), config)
     own = {name: value for name, value in recommender.encoder.state_dict().items() if not name.startswith("items.")}

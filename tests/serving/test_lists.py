@@ -1,0 +1,177 @@
+"""Two stages in a real Triton: what a blend finds and the ranker orders is what was judged, filters and all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorefuse.atomic import atomic_folder
+from lorefuse.client import Client
+from lorefuse.contract import View
+from lorefuse.deploy.control import Control
+from lorefuse.deploy.deploy import deploy
+from lorefuse.deploy.supervisor import Supervisor
+from lorefuse.errors import ArtifactError, DeployError
+from lorefuse.export.bundle import Bundle
+from lorefuse.export.grow import grow_bundle
+from lorefuse.export.stages import OnnxStages, hold_lists
+from lorefuse.export.wire import text_array
+from lorefuse.export.write_bundle import write_bundle
+from lorefuse.features.store import online_features
+from lorefuse.lists.run import run_lists
+from lorefuse.models.build import save_ranker
+from lorefuse.models.ranker import Ranker
+from tests.serving.caller import reseal
+from tests.serving.synthetic import FULL_DIM, NUM_ITEMS, World, grow
+
+SMALL = {"num_candidates": 15, "num_neighbours": 20, "shrinkage": 1.0, "sequence": True}
+
+
+@pytest.fixture(scope="module")
+def blending(world: World, rankers: tuple[Ranker, Ranker], tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world with a candidate stage, in a folder of its own."""
+    path = tmp_path_factory.mktemp("lists")
+    sasrec = world.config.retrieval.sasrec.model_copy(
+        update={"embedding_dim": 8, "history_length": 5, "max_epochs": 1, "num_threads": 1}
+    )
+    config = world.config.model_copy(
+        update={
+            "candidates": world.config.candidates.model_copy(update=SMALL),
+            "retrieval": world.config.retrieval.model_copy(update={"sasrec": sasrec}),
+        }
+    )
+    world.training_set.save(_made(path / "rows"))
+    save_ranker(rankers[0], config.model, _made(path / "ranker"))
+    vectors = np.random.default_rng(0).normal(size=(NUM_ITEMS, FULL_DIM)).astype(np.float32)
+    save_file({"full": vectors}, str(_made(path / "embeddings") / "item_embeddings.safetensors"))
+    run_lists(path / "rows", {"real": path / "ranker"}, path / "embeddings", config, _made(path / "stages"))
+    return dataclasses.replace(world, path=path, config=config)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(blending: World, world: World, rankers: tuple[Ranker, Ranker]) -> Bundle:
+    with atomic_folder(blending.path / "bundle") as draft_path:
+        write_bundle(
+            rankers[0],
+            world.training_set,
+            blending.config,
+            world.path / "feature_data",
+            world.path / "vectors",
+            world.path / "embeddings",
+            world.path / "dataset",
+            {"test": {"auc": 0.5}},
+            draft_path,
+            blending.path / "stages",
+        )
+    return Bundle.load(blending.path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def lists_url(new_supervisor: Callable[[], Supervisor], bundle: Bundle, world: World) -> str:
+    supervisor = new_supervisor()
+    assert deploy(bundle.path, world.store_path, 1, supervisor=supervisor)["max_score_difference"] <= 1e-5
+    return supervisor.url
+
+
+def test_a_version_carries_its_stages_and_what_they_are_worth(bundle: Bundle) -> None:
+    assert bundle.retrieves
+    assert bundle.blends
+    assert "catalogue_ranker.onnx" not in bundle.sha256
+    lists = bundle.lists()
+    assert lists is not None
+    assert "served" in lists["lists"]
+    assert bundle.read_json("bundle.json")["parity"]["same_items"] >= 0.999
+
+
+def test_triton_shows_the_lists_of_the_files(lists_url: str, bundle: Bundle) -> None:
+    served, ids = OnnxStages(bundle.path), np.array(bundle.catalogue()[0])
+    with Client(lists_url) as client:
+        for user in ("u0", "u3", "u11", "somebody new"):
+            expected = served.answer(Control(lists_url).infer("features", {"user_id": text_array(user)}, 1))
+            got = client.recommend(user, 10)
+            rows = expected["catalogue_row"][0][:10]
+            assert [item.item_id for item in got.items] == ids[rows[rows >= 0]].tolist()
+            scores = [item.score for item in got.items]
+            np.testing.assert_allclose(scores, expected["score"][0][: len(scores)], atol=1e-5)
+            assert all(0 <= item.score <= 1 for item in got.items)
+
+
+def test_filters_and_candidates_bound_what_is_shown(lists_url: str, bundle: Bundle) -> None:
+    filters = bundle.filters()["decade"]
+    ids = bundle.catalogue()[0]
+    with Client(lists_url) as client:
+        for decade, rows in filters.items():
+            answer = client.recommend("u3", 25, filters=[f"decade={decade}"], exclude_seen=False)
+            assert {item.item_id for item in answer.items} == {ids[row] for row in rows}
+        listed = client.recommend("u3", 10, candidates=[ids[4], ids[9], "no such item"], exclude_seen=False)
+        assert {item.item_id for item in listed.items} == {ids[4], ids[9]}
+        assert client.recommend("u3", 10, filters=["decade=1600s"]).items == []
+
+
+def test_what_was_seen_is_left_out_and_newcomers_get_an_answer(lists_url: str, world: World) -> None:
+    seen = set(online_features(world.store_path, View.USER_HISTORY, ["seen"], ["u3"]).loc[0, "seen"])
+    with Client(lists_url) as client:
+        assert not seen & {item.item_id for item in client.recommend("u3", 25).items}
+        assert len(client.recommend("somebody new", 5).items) == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["candidates.safetensors", "candidates.json", "sequence.onnx", "candidate_ranker.onnx"]
+)
+def test_a_version_without_its_tables_is_refused(bundle: Bundle, name: str, tmp_path: Path) -> None:
+    copy_path = tmp_path / "bundle"
+    copy_path.mkdir()
+    for file in bundle.path.iterdir():
+        if file.name != name:
+            (copy_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ArtifactError, match=name):
+        Bundle.load(copy_path)
+
+
+def test_a_damaged_table_leaves_what_answers(
+    new_supervisor: Callable[[], Supervisor], bundle: Bundle, world: World, tmp_path: Path
+) -> None:
+    supervisor = new_supervisor()
+    deploy(bundle.path, world.store_path, 1, supervisor=supervisor)
+    bad_path = tmp_path / "bad"
+    bad_path.mkdir()
+    for file in bundle.path.iterdir():
+        (bad_path / file.name).write_bytes(file.read_bytes())
+    (bad_path / "candidates.safetensors").write_bytes(b"not tables")
+    reseal(bad_path, "candidates.safetensors")
+    with pytest.raises(DeployError):
+        deploy(bad_path, world.store_path, 2, supervisor=supervisor)
+    with Client(supervisor.url) as client:
+        assert client.recommend("u3", 3).model_version == "1"
+
+
+def test_new_items_join_without_training(blending: World, world: World, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "grown").mkdir()
+    later = grow(world, _made(tmp_path / "later"))
+    with pytest.MonkeyPatch.context() as patch:
+        from lorefuse.export import grow as room
+
+        patch.setattr(room, "_text_vectors", lambda *_: world.training_set.item_text[:1])
+        facts = grow_bundle(bundle, later.dataset, tmp_path / "grown")
+    assert facts["num_new"] == 1
+    stages = OnnxStages(tmp_path / "grown")
+    assert stages.stages.num_items == NUM_ITEMS + 1
+    answer = stages.answer(Bundle.load(tmp_path / "grown").arrays("reference_catalogue.safetensors"))
+    assert answer["catalogue_row"].max() <= NUM_ITEMS
+
+
+def test_other_lists_than_the_judged_ones_are_refused() -> None:
+    judged = np.arange(40).reshape(2, 20)
+    assert hold_lists(judged, judged) == 1
+    with pytest.raises(ArtifactError, match="other lists than those that were judged"):
+        hold_lists(judged[:, ::-1], judged)
