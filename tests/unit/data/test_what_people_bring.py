@@ -192,6 +192,7 @@ def _zip(*names: str, content: str = ROWS) -> bytes:
         ("rows.zip", _zip("folder/rows.csv", "__MACOSX/._rows.csv")),
         ("rows.csv.zip", _zip("rows.csv")),
     ],
+    ids=["gz", "gz without its name", "bz2", "xz", "zip", "zip of one"],  # archives hold the time: no two workers agree
 )
 def test_compressed_files(folder: Path, name: str, content: bytes) -> None:
     assert bring(folder, content, rows_name=name).cells("interactions", "user_id") == ["u1", "u2"]
@@ -205,6 +206,7 @@ def test_compressed_files(folder: Path, name: str, content: bytes) -> None:
         (gzip.compress(ROWS.encode())[:-12], "could not be read"),
         (_zip("a.csv")[:40], "could not be read"),
     ],
+    ids=["two files", "a spreadsheet", "gz cut short", "zip cut short"],
 )
 def test_archives_that_cannot_be_read(folder: Path, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
