@@ -96,10 +96,6 @@ ITEM_TENSORS = (
 )
 
 
-ARM_RANKERS_FOLDER = "rankers"
-"""Folder of an evaluation with the rankers of the control arms: lists are judged with them, no version carries them."""
-
-
 class Alias(StrEnum):
     """Aliases of a registered model."""
 

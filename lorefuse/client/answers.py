@@ -28,7 +28,8 @@ class ScoredItem:
     Attributes:
         item_id: Raw id.
         title: What people read.
-        score: Probability of a like, or the predicted value for regression.
+        score: Chance that the item is liked next, where a blend finds the candidates; else the ranker's own:
+            probability of a like once the user has the item, or the predicted value for regression.
     """
 
     item_id: str

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.config import PipelineConfig, ServingConfig
+from lorefuse.config import PipelineConfig
 from lorefuse.contract import USER_TENSORS, Split, Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export.candidates import export_candidates
@@ -46,7 +46,7 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
     blends = (out_path / CANDIDATES_FILE).is_file()
-    if blends or past_one_graph(serving, num_items):
+    if blends or serving.retrieval.past_one_graph(num_items):
         report = _export_halves(ranker, inputs, out_path)
         if blends:
             return report | export_stages(training_set, config, ranker, out_path)
@@ -77,12 +77,6 @@ def _export_halves(ranker: Ranker, inputs: dict[str, NDArray[Any]], out_path: Pa
     report |= check_candidates(side_path, candidates_path, ranker, inputs)
     _write_ranker_reference(ranker, inputs, out_path)
     return report
-
-
-def past_one_graph(serving: ServingConfig, num_items: int) -> bool:
-    """Tell whether a catalogue is retrieved from, then ranked."""
-    mode = serving.retrieval.mode
-    return mode == "ann" or (mode == "auto" and num_items > serving.retrieval.threshold)
 
 
 def reference_inputs(training_set: TrainingSet, num_rows: int) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,7 @@ Suffixes: ``U`` users, ``N`` items of the catalogue, ``K`` ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -97,8 +97,3 @@ def gains(mine: Mapping[str, Array], other: Mapping[str, Array], num_bootstraps:
         mean = float(difference.mean()) if len(difference) else float("nan")
         result[name] = {"mean": mean, "low": low, "high": high}
     return result
-
-
-def best_of(ndcg: Mapping[str, float], names: Sequence[str]) -> str:
-    """Return the name with the highest figure; the first among equals."""
-    return max(names, key=lambda name: ndcg[name])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.contract import SPLIT_CODES, USER_TENSORS, Split
+from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.retrieval.data import RetrievalData, from_training_set
 
@@ -116,23 +116,6 @@ def moments_of(training_set: TrainingSet, part: Split, length: int, threshold: f
         states=training_set.state_row[first_rows].astype(np.int64),
         data=data,
     )
-
-
-def user_tensors(training_set: TrainingSet, moments: Moments, width: dict[str, int]) -> dict[str, NDArray[np.generic]]:
-    """Return a ranker's user tensors as of the moments, by name, (U, …).
-
-    Args:
-        training_set: Whose states they are.
-        moments: The users.
-        width: Tensors that are wanted, with their widths; those of width 0 are left out.
-    """
-    arrays: dict[str, NDArray[np.generic]] = {
-        "user_fields": training_set.user_fields[moments.users],
-        "user_numeric": training_set.user_numeric[moments.states],
-        "user_interest": training_set.user_interest[moments.states],
-        "user_history": training_set.user_history[moments.states].astype(np.int64),
-    }
-    return {name.value: np.ascontiguousarray(arrays[name.value]) for name in USER_TENSORS if width.get(name.value)}
 
 
 def _first_of(user: NDArray[np.int32], time: NDArray[np.int64], rows: Rows, users: Rows) -> Rows:

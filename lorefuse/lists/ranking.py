@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from lorefuse.contract import ITEM_TENSORS, Tensor
 from lorefuse.features.history import interactions_of, recent_liked
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.moments import Moments, user_tensors
+from lorefuse.lists.moments import Moments
 from lorefuse.models.ranker import Ranker
 
-ITEMS_PER_BATCH, USERS_PER_BATCH = 4096, 4096
+ITEMS_PER_BATCH = 4096
 
 
 class TorchRanking:
@@ -46,13 +46,17 @@ class TorchRanking:
 
 def tensors_of(ranker: Ranker, training_set: TrainingSet, moments: Moments) -> dict[str, NDArray[np.generic]]:
     """Return the user tensors that a ranker reads, as of the moments, by name, (U, …)."""
-    width = {name.value: ranker.spec.width(name) for name in ranker.user_inputs}
-    arrays = user_tensors(training_set, moments, {**width, Tensor.USER_HISTORY.value: 0})
+    arrays: dict[Tensor, NDArray[np.generic]] = {
+        Tensor.USER_FIELDS: training_set.user_fields[moments.users],
+        Tensor.USER_NUMERIC: training_set.user_numeric[moments.states],
+        Tensor.USER_INTEREST: training_set.user_interest[moments.states],
+    }
     if Tensor.USER_HISTORY in ranker.user_inputs:
         length = ranker.spec.history_length
-        history = recent_liked(interactions_of(training_set), length, moments.states)
-        arrays[Tensor.USER_HISTORY.value] = history.astype(np.int64)
-    return {name.value: arrays[name.value] for name in ranker.user_inputs}
+        arrays[Tensor.USER_HISTORY] = recent_liked(interactions_of(training_set), length, moments.states).astype(
+            np.int64
+        )
+    return {name.value: np.ascontiguousarray(arrays[name]) for name in ranker.user_inputs}
 
 
 def _encoded_items(ranker: Ranker, training_set: TrainingSet) -> dict[str, torch.Tensor]:

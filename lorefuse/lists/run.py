@@ -19,13 +19,11 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, save_stages
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, verdict, without_nan
 
-SERVED, SIMPLE = "served", ("popularity", "item_knn", "ease")
-IDENTITY = "candidates alone"
 NUM_EVALUATED = 20
 
 
@@ -39,10 +37,16 @@ class _Task:
     config: PipelineConfig
 
 
-def has_likes(training_set: TrainingSet, threshold: float) -> bool:
-    """Return whether each part holds a like: without them there is no list to learn or to judge."""
+def _wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
+    """Tell whether a blend is to be fitted: where it is asked for, or where nothing rules it out.
+
+    Without a like in each part there is no list to learn or to judge; past one graph an index searches the catalogue.
+    """
+    if config.candidates.mode != "auto":
+        return config.candidates.mode == "blend"
     parts = (Split.TRAIN, Split.VALIDATION, Split.TEST)
-    return all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
+    has_likes = all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
+    return has_likes and not config.serving.retrieval.past_one_graph(len(training_set.item_fields))
 
 
 def like_threshold(training_set: TrainingSet) -> float:
@@ -72,9 +76,7 @@ def run_lists(
     """
     training_set = load_training_set(str(rows_path))
     threshold = like_threshold(training_set)
-    if config.candidates.mode == "none" or (
-        config.candidates.mode == "auto" and not has_likes(training_set, threshold)
-    ):
+    if not _wants_candidates(training_set, threshold, config):
         return {"mode": "none"}
     with tempfile.TemporaryDirectory() as folder:
         collaborative = collaborative_tables(taken_in_train(training_set), config.candidates)
@@ -86,7 +88,7 @@ def run_lists(
         ]
         results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
     test = _test_moments(training_set, config)
-    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], IDENTITY: results["real"]["identity"]}
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], WITHOUT_RANKER: results["real"]["identity"]}
     settings = _simple(lists, training_set, test, config)
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
     content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
@@ -140,7 +142,11 @@ def _run(task: _Task) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        result |= {"fitted": fitted, "sequence": sequence, "identity": make_lists(stages, test, None, length, IDENTITY)}
+        result |= {
+            "fitted": fitted,
+            "sequence": sequence,
+            "identity": make_lists(stages, test, None, length, WITHOUT_RANKER),
+        }
     return result
 
 

@@ -26,6 +26,8 @@ from lorefuse.errors import ArtifactError
 from lorefuse.lists.two_stage import TwoStage
 
 CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
+SERVED, WITHOUT_RANKER, SIMPLE = "served", "candidates alone", ("popularity", "item_knn", "ease")
+"""Names of lists in `lists.json`; any other is the served list of an arm."""
 SEQUENCE_FILE = "sequence.safetensors"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
 

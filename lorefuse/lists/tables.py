@@ -5,7 +5,7 @@ Suffixes: ``U`` users, ``N`` items of the catalogue, ``E`` width of vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def knowledge_vectors(blocks: Sequence[Vectors], known_N: NDArray[np.bool_]) -> 
 
 def content_table(vectors_NE: Vectors, config: CandidatesConfig) -> csr_array:
     """Return the squared cosines of each item with the nearest others, (N, N); none below 0."""
-    return _nearest(vectors_NE, vectors_NE, config.num_neighbours, lambda rows: rows)
+    return _nearest(vectors_NE, vectors_NE, config.num_neighbours, SIMILARITY_POWER, among_themselves=True)
 
 
 def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbours: int) -> csr_array:
@@ -89,7 +89,7 @@ def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbo
     Source: in the manner of Gantner et al., ICDM 2010, who map attributes to a factor model by the nearest items.
     """
     known, new = np.flatnonzero(known_N), np.flatnonzero(~known_N)
-    near_CN = _nearest(vectors_NE[new], vectors_NE[known], num_neighbours, lambda _: None, power=1)
+    near_CN = _nearest(vectors_NE[new], vectors_NE[known], num_neighbours, power=1)
     rows = np.repeat(new, np.diff(near_CN.indptr))
     return csr_array((near_CN.data, (known[near_CN.indices], rows)), shape=(len(known_N),) * 2)
 
@@ -103,18 +103,18 @@ def _nearest(
     from_AE: Vectors,
     to_BE: Vectors,
     num_neighbours: int,
-    itself: Callable[[NDArray[np.int64]], NDArray[np.int64] | None],
-    power: int = SIMILARITY_POWER,
+    power: int,
+    *,
+    among_themselves: bool = False,
 ) -> csr_array:
-    """Return powers of the largest positive cosines of each row, (A, B), but for those with `itself`."""
+    """Return powers of the largest positive cosines of each row, (A, B); of one set of items none with itself."""
     kept = min(num_neighbours, len(to_BE))
     rows, columns, values = [], [], []
     for start in track(range(0, len(from_AE), ROWS_PER_BATCH), "Finding the nearest items"):
         numbers = np.arange(start, min(start + ROWS_PER_BATCH, len(from_AE)))
         cosine_PB = from_AE[numbers] @ to_BE.T
-        own = itself(numbers)
-        if own is not None:
-            cosine_PB[np.arange(len(numbers)), own] = 0
+        if among_themselves:
+            cosine_PB[np.arange(len(numbers)), numbers] = 0
         near_PK = np.argpartition(-cosine_PB, kept - 1, axis=1)[:, :kept]
         value_PK = np.maximum(np.take_along_axis(cosine_PB, near_PK, axis=1), 0) ** power
         inside = value_PK > 0

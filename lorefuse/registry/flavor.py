@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lorefuse.contract import ARM_RANKERS_FOLDER
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry.signature import input_example, signature
+from lorefuse.training.summary import ARM_RANKERS_FOLDER
 
 BUNDLE_FOLDER = "bundle"
 EVALUATION_FOLDER = "evaluation"

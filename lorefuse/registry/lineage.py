@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lorefuse.atomic import sha256_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import DatasetFile, Split
+from lorefuse.lists.stage_files import SERVED, SIMPLE
 from lorefuse.report.evaluation import by_arm, is_number, read_json
 from lorefuse.settings import settings
 from lorefuse.workspace import code_digest, read_digest
@@ -79,7 +80,7 @@ def list_metrics(content: Mapping[str, Any]) -> dict[str, float]:
         figures = {metric: values["mean"] for metric, values in entry["metrics"].items()}
         figures |= {"coverage": entry["coverage"], "novelty": entry["novelty"]}
         flat |= {f"{own}/{metric}": value for metric, value in figures.items()}
-        if name == "served":
+        if name == SERVED:
             flat |= {f"list_{metric}": value for metric, value in figures.items()}
     for name, gains in content["gains"].items():
         base = "lists/served_minus_" + name.replace(" ", "_")
@@ -93,10 +94,10 @@ def list_metrics(content: Mapping[str, Any]) -> dict[str, float]:
 def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
     """Return what a version says about its list: the figure, and how it stands beside popularity."""
     name = f"ndcg_at_{content['k']}_warm"
-    served = content["lists"]["served"]["metrics"][name]["mean"]
+    served = content["lists"][SERVED]["metrics"][name]["mean"]
     tags = {"lorefuse.list_ndcg": f"{served:.4f}" if is_number(served) else "none"}
     for other, gains in content["gains"].items():
-        if other in ("popularity", "item_knn", "ease") and is_number(gains[name]["mean"]):
+        if other in SIMPLE and is_number(gains[name]["mean"]):
             gain = gains[name]
             tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
     return tags

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorefuse.atomic import sha256_file
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import ARM_RANKERS_FOLDER, Alias
+from lorefuse.contract import Alias
 from lorefuse.export.bundle import BUNDLE_FILE, EMBEDDING_FILE, Bundle
 from lorefuse.features.online import store_file as find_store_file
 from lorefuse.registry import lineage
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, TAG, create_version, find_version, log_model, promote
 from lorefuse.report.evaluation import main_split, read_json, verdict_text
+from lorefuse.training.summary import ARM_RANKERS_FOLDER
 from lorefuse.workspace import read_digest
 
 if TYPE_CHECKING:

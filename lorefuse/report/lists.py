@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lorefuse.lists.stage_files import SERVED, WITHOUT_RANKER
 from lorefuse.report.evaluation import TEMPERATURES, is_number
 from lorefuse.report.style import COLOURS, GREY, blank_figure
 from lorefuse.report.tables import interval_chip
@@ -14,10 +15,9 @@ from lorefuse.report.tables import interval_chip
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-SERVED, CANDIDATES = "served", "candidates alone"
 TITLES = {
     SERVED: "served",
-    CANDIDATES: "without the ranker",
+    WITHOUT_RANKER: "without the ranker",
     "popularity": "popularity",
     "item_knn": "ItemKNN",
     "ease": "EASE",

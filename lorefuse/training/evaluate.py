@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig, TrainingConfig
-from lorefuse.contract import ARM_RANKERS_FOLDER, Split
+from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
 from lorefuse.training.pool import load_training_set, run_parallel
-from lorefuse.training.summary import first_seed, headline, seeds_of, summarise, without_nan
+from lorefuse.training.summary import ARM_RANKERS_FOLDER, first_seed, headline, seeds_of, summarise, without_nan
 
 if TYPE_CHECKING:
     from lorefuse.training.job import Job

@@ -14,6 +14,9 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.training.compare import compare
 from lorefuse.training.row_metrics import METRICS, parse_metric
 
+ARM_RANKERS_FOLDER = "rankers"
+"""Folder of an evaluation with the rankers of the control arms: lists are judged with them, no version carries them."""
+
 
 def seeds_of(config: PipelineConfig) -> list[int]:
     """Return the seeds of an evaluation: the configured one and those after it."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import EvaluationConfig, PipelineConfig
-from lorefuse.contract import ARM_RANKERS_FOLDER, SPLIT_CODES, Split
+from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import load_ranker
@@ -18,7 +18,7 @@ from lorefuse.training import evaluate, pool
 from lorefuse.training.evaluate import RANKER_FOLDER, run_arms
 from lorefuse.training.params import defaults
 from lorefuse.training.row_metrics import auc
-from lorefuse.training.summary import verdict
+from lorefuse.training.summary import ARM_RANKERS_FOLDER, verdict
 from lorefuse.training.train import score_rows
 from tests.unit.training.samples import make_training_set, small_config
 
