@@ -146,8 +146,16 @@ def fit(
     boost = _boost(looked, weighed, final, config.new_item_cost, start.facts["label_kind"])
     # The boost is one of the final score; the blend's own is a factor away from it.
     arrays["biases"] = biases + np.array([0, 0, boost / final["blend"], 0], np.float32)
-    facts = {**start.facts, "final": final, "new_item_boost": boost}
+    alone = _boost(looked, weighed, _NO_BLEND, config.new_item_cost, start.facts["label_kind"])
+    facts = {**start.facts, "final": final, "new_item_boost": boost, "new_item_boost_without_ranker": alone}
     return Fitted(arrays, {**facts, "final": {**final, **_calibration(Fitted(arrays, facts), weighed, looked)}})
+
+
+def without_ranker(fitted: Fitted) -> Fitted:
+    """Return the stages as they would be with the identity in the ranker's place: new items get a lift of their own."""
+    facts, biases = fitted.facts, fitted.arrays["biases"].copy()
+    biases[2] += facts["new_item_boost_without_ranker"] - facts["new_item_boost"] / facts["final"]["blend"]
+    return Fitted({**fitted.arrays, "biases": biases}, {**facts, "final": dict(_NO_BLEND)})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
+from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
@@ -37,7 +37,7 @@ class _Task:
     config: PipelineConfig
 
 
-def _wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
+def wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
     """Tell whether a blend is to be fitted: where it is asked for, or where nothing rules it out.
 
     Without a like in each part there is no list to learn or to judge; past one graph an index searches the catalogue.
@@ -76,7 +76,7 @@ def run_lists(
     """
     training_set = load_training_set(str(rows_path))
     threshold = like_threshold(training_set)
-    if not _wants_candidates(training_set, threshold, config):
+    if not wants_candidates(training_set, threshold, config):
         return {"mode": "none"}
     with tempfile.TemporaryDirectory() as folder:
         collaborative = collaborative_tables(taken_in_train(training_set), config.candidates)
@@ -142,11 +142,9 @@ def _run(task: _Task) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        result |= {
-            "fitted": fitted,
-            "sequence": sequence,
-            "identity": make_lists(stages, test, None, length, WITHOUT_RANKER),
-        }
+        alone = without_ranker(fitted).two_stage()
+        result |= {"fitted": fitted, "sequence": sequence}
+        result["identity"] = make_lists(alone, test, None, length, WITHOUT_RANKER)
     return result
 
 
@@ -191,11 +189,8 @@ def _simple(
     """Add the simple recommenders' lists; return the settings that validation chose for each."""
     from lorefuse.lists.simple import simple_lists
 
-    validation = moments_of(
-        training_set, Split.VALIDATION, config.candidates.history_length, like_threshold(training_set)
-    )
-    settings = {}
-    for name, shown, text in simple_lists(validation, test, config.retrieval, lists[SERVED].shape[1]):
+    settings, threshold, length = {}, like_threshold(training_set), lists[SERVED].shape[1]
+    for name, shown, text in simple_lists(training_set, test.users, config, threshold, length):
         lists[name], settings[name] = shown, text
     return settings
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.sparse import csr_array
+from numpy.typing import NDArray
 
-from lorefuse.config.retrieval import RetrievalConfig
-from lorefuse.errors import UsageError
+from lorefuse.config import PipelineConfig
+from lorefuse.contract import Split
+from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.judge import Lists
-from lorefuse.lists.moments import Moments
+from lorefuse.progress import track
+from lorefuse.retrieval.data import RetrievalData, from_training_set
 from lorefuse.retrieval.ease import Ease
-from lorefuse.retrieval.metrics import user_metrics
+from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.neighbours import ItemKNN
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender, recommend
@@ -20,68 +22,58 @@ from lorefuse.retrieval.recommender import Recommender, recommend
 HALF_LIVES = (2.0, 10.0, 30.0, None)
 L2_FACTORS, MAX_TUNED_ITEMS = (0.5, 1.0, 2.0, 4.0), 4000
 """Multiples of `retrieval.ease_l2` that are tried; of larger catalogues the first fit is the only one."""
-MAX_TUNING_USERS = 2000
-K = 10
+MAX_TUNING_USERS, K = 2000, 10
+Variants = list[tuple[str, Callable[[], Recommender]]]
 
 
 def simple_lists(
-    validation: Moments, test: Moments, config: RetrievalConfig, length: int
+    training_set: TrainingSet, users: NDArray[np.int64], config: PipelineConfig, threshold: float, length: int
 ) -> Iterator[tuple[str, Lists, str]]:
-    """Yield name, lists of the test users and the settings of each simple recommender.
+    """Yield name, lists of test users and the chosen settings of each simple recommender.
 
-    Half-lives of the past, and λ of EASE, are those with the best NDCG@10 of known items on validation.
+    Half-lives of the past, which is read whole, and λ of EASE are those with the best NDCG@10 on validation.
 
     Args:
-        validation: Users that choose.
-        test: Users that are shown lists.
+        training_set: Rows of all parts.
+        users: Test users that are shown lists.
         config: The recommenders' other settings.
+        threshold: Label from which a row is a like.
         length: Ranks of a list.
     """
-    for name, variants in _variants(config, validation.data.train).items():
-        tuning = validation.thinned(MAX_TUNING_USERS)
+
+    def data_of(part: Split) -> dict[float | None, RetrievalData]:
+        return {
+            half_life: from_training_set(training_set, threshold=threshold, judged=part, recency_half_life=half_life)
+            for half_life in HALF_LIVES
+        }
+
+    validation, test = data_of(Split.VALIDATION), data_of(Split.TEST)
+    for name, variants in track(list(_variants(config, validation[None]).items()), "Ranking with simple recommenders"):
         best: tuple[float, Recommender, float | None, str] | None = None
-        try:
-            for text, make in variants:
-                recommender = make().fit(validation.data.train, validation.data.side)
-                for half_life in HALF_LIVES if name != "popularity" else (None,):
-                    lists = _lists(recommender, tuning, half_life, K)
-                    judged = np.diff(tuning.warm.indptr) > 0
-                    ndcg = float(user_metrics(lists[judged], tuning.warm[judged], K)["ndcg"].mean())
-                    if best is None or ndcg > best[0]:
-                        best = ndcg, recommender, half_life, text
-        except UsageError:  # EASE of a catalogue that is too large for it
-            continue
+        for text, make in variants:
+            recommender = make().fit(validation[None].train, validation[None].side)
+            for half_life in HALF_LIVES if name != "popularity" else (None,):
+                ndcg = ndcg_of(validation[half_life], K, MAX_TUNING_USERS)(recommender)
+                if best is None or ndcg > best[0]:
+                    best = ndcg, recommender, half_life, text
         assert best is not None
         _, recommender, half_life, text = best
-        settings = ", ".join(filter(None, [text, f"half-life {half_life:g}" if half_life else ""]))
-        yield name, _lists(recommender, test, half_life, length), settings
+        judged = test[half_life]
+        shown = recommend(recommender, users, length, seen_UN=judged.seen, history_UN=judged.history)
+        yield name, shown, ", ".join(filter(None, [text, f"half-life {half_life:g}" if half_life else ""]))
 
 
-def _variants(config: RetrievalConfig, train_UN: csr_array) -> dict[str, list[tuple[str, Callable[[], Recommender]]]]:
-    num_liked = len(np.unique(train_UN.indices))
-    factors = L2_FACTORS if num_liked <= MAX_TUNED_ITEMS else (1.0,)
-    penalties = [config.ease_l2 * factor for factor in factors]
+def _variants(config: PipelineConfig, data: RetrievalData) -> dict[str, Variants]:
+    section, num_liked = config.retrieval, len(np.unique(data.train.indices))
 
     def ease(l2: float) -> Callable[[], Recommender]:
         return lambda: Ease(l2)
 
-    return {
+    variants: dict[str, Variants] = {
         "popularity": [("", lambda: Popularity(None))],
-        "item_knn": [("", lambda: ItemKNN(config.num_neighbours, config.shrinkage))],
-        "ease": [(f"λ {l2:g}", ease(l2)) for l2 in penalties],
+        "item_knn": [("", lambda: ItemKNN(section.num_neighbours, section.shrinkage))],
     }
-
-
-def _lists(recommender: Recommender, moments: Moments, half_life: float | None, length: int) -> Lists:
-    weights = history_matrix(moments, half_life)
-    return recommend(recommender, moments.users, length, seen_UN=moments.data.seen, history_UN=weights)
-
-
-def history_matrix(moments: Moments, half_life: float | None) -> csr_array:
-    """Return the users' pasts as weights, 0.5^(number of later likes / half-life), (all users, N)."""
-    shape = moments.data.train.shape
-    lengths = [len(rows) for rows in moments.liked]
-    ages = np.concatenate([np.arange(length) for length in lengths]) if lengths else np.zeros(0)
-    weights = np.ones(len(ages)) if half_life is None else 0.5 ** (ages / half_life)
-    columns = np.concatenate(moments.liked) if lengths else np.zeros(0, np.int64)
-    return csr_array((weights.astype(np.float32), (np.repeat(moments.users, lengths), columns)), shape=shape)
+    if num_liked <= config.candidates.max_ease_items:
+        factors = L2_FACTORS if num_liked <= MAX_TUNED_ITEMS else (1.0,)
+        variants["ease"] = [(f"λ {section.ease_l2 * f:g}", ease(section.ease_l2 * f)) for f in factors]
+    return variants

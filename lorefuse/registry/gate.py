@@ -16,8 +16,9 @@ from lorefuse.config import PipelineConfig
 from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
-from lorefuse.lists.stage_files import LIST_VALUES_FILE
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE
 from lorefuse.registry import flavor
+from lorefuse.registry.lineage import LIST_TAG
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
@@ -139,8 +140,12 @@ def _sanity(config: PipelineConfig, scores: pd.DataFrame) -> GateDecision | None
 
 def _lists_of(entry: ModelVersion) -> dict[str, Any] | None:
     """Return what a version's list is worth; None where the ranker orders the whole catalogue."""
+    if LIST_TAG not in entry.tags:
+        return None
     with tempfile.TemporaryDirectory() as temporary:
-        return Bundle.load(fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary))).lists()
+        path = fetch(entry, f"{flavor.BUNDLE_FOLDER}/{LISTS_FILE}", Path(temporary))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
 
 
 def against_popularity(content: dict[str, Any] | None) -> GateDecision | None:
@@ -166,13 +171,13 @@ def _against_list(config: PipelineConfig, entry: ModelVersion, champion: ModelVe
     """Return a refusal where a version's list is worse than the champion's for the same users, beyond the interval."""
     import pandas as pd
 
+    if not all(LIST_TAG in version.tags for version in (entry, champion)):
+        return None  # one of them has no list of this kind
     name, frames = f"ndcg_at_{config.retrieval.k}_warm", []
     with tempfile.TemporaryDirectory() as temporary:
         for number, version in enumerate((entry, champion)):
-            path = fetch(version, flavor.BUNDLE_FOLDER, Path(temporary) / str(number)) / LIST_VALUES_FILE
-            if not path.is_file():
-                return None  # one of them has no list of this kind
-            frames.append(pd.read_parquet(path))
+            file = f"{flavor.BUNDLE_FOLDER}/{LIST_VALUES_FILE}"
+            frames.append(pd.read_parquet(fetch(version, file, Path(temporary) / str(number))))
     if any(name not in frame for frame in frames):
         return None  # the two were judged at other cuts
     new, old = (frame.set_index("user_row")[name] for frame in frames)

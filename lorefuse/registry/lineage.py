@@ -25,6 +25,10 @@ MAX_DIGEST_CHARS = 36
 _ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "tuning", "lists", "registry", "export")
 
 
+LIST_TAG = "lorefuse.list_ndcg"
+"""Versions that show a judged list have it."""
+
+
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return a nested mapping as dotted names → text; lists become JSON, None becomes ``null``."""
     flat: dict[str, str] = {}
@@ -95,7 +99,7 @@ def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
     """Return what a version says about its list: the figure, and how it stands beside popularity."""
     name = f"ndcg_at_{content['k']}_warm"
     served = content["lists"][SERVED]["metrics"][name]["mean"]
-    tags = {"lorefuse.list_ndcg": f"{served:.4f}" if is_number(served) else "none"}
+    tags = {LIST_TAG: f"{served:.4f}" if is_number(served) else "none"}
     for other, gains in content["gains"].items():
         if other in SIMPLE and is_number(gains[name]["mean"]):
             gain = gains[name]

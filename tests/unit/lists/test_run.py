@@ -13,7 +13,7 @@ from lorefuse.features.arms import with_knowledge
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import run as lists_run
 from lorefuse.lists.moments import moments_of, stack
-from lorefuse.lists.run import knowledge_blocks, run_lists
+from lorefuse.lists.run import knowledge_blocks, run_lists, wants_candidates
 from lorefuse.lists.stage_files import CANDIDATES_FILE, load_stages
 from lorefuse.lists.tables import content_table, knowledge_vectors, new_item_places
 from lorefuse.models.build import build_ranker, save_ranker
@@ -110,6 +110,15 @@ def test_every_part_may_be_left_out(candidates: dict[str, Any], tmp_path: Path) 
 def test_items_without_any_text_or_graph_still_get_a_list(tmp_path: Path) -> None:
     _, path = _run(tmp_path / "bare", make_taste_set(text=False))
     assert load_stages(path).facts["tables"] == ["ease", "item_knn"]
+
+
+def test_a_catalogue_that_an_index_searches_has_no_blend() -> None:
+    training_set, config = make_taste_set(), small_lists_config()
+    assert wants_candidates(training_set, 0.5, config)
+    for retrieval in ({"mode": "ann"}, {"threshold": NUM_ITEMS - 1}):
+        section = config.serving.retrieval.model_copy(update=retrieval)
+        searched = config.model_copy(update={"serving": config.serving.model_copy(update={"retrieval": section})})
+        assert not wants_candidates(training_set, 0.5, searched)
 
 
 def test_no_likes_no_candidates(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import json
 import os
 
 import numpy as np
-from opened import ORT_ERRORS, open_session
+from opened import Finder, open_session
 from tables import open_tables, plain
 from two_stage import PAST, TwoStage, sequence_of
 
 SIDE = "item_side"
 
 
-class Lists:
+class Lists(Finder):
     """Candidates and ranker of one version.
 
     Args:
@@ -35,23 +35,6 @@ class Lists:
         self.encoder = open_session(sequence_path) if facts["vectors"] else None
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         self.user_names = [name for name in self.names if name != SIDE]
-
-    def run(self, asked):
-        """Rank for several requests.
-
-        Args:
-            asked: Number of the request → its tensors, as `features` gives them.
-
-        Returns:
-            Number of the request → rows and scores, or the error that the ranker gave.
-        """
-        results = {}
-        for number, tensors in asked.items():
-            try:
-                results[number] = self.rank(tensors)
-            except ORT_ERRORS as error:
-                results[number] = error
-        return results
 
     def rank(self, tensors):
         """Return rows int64 (B, K) and scores float32 (B, K), best first; -1 and -inf fill up."""

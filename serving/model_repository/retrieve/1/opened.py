@@ -22,6 +22,27 @@ def open_session(path):
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+class Finder:
+    """What both ways of finding items share: `rank`, asked for several requests."""
+
+    def run(self, asked):
+        """Rank for several requests.
+
+        Args:
+            asked: Number of the request → its tensors, as `features` gives them.
+
+        Returns:
+            Number of the request → rows and scores, or the error that the ranker gave.
+        """
+        results = {}
+        for number, tensors in asked.items():
+            try:
+                results[number] = self.rank(tensors)
+            except ORT_ERRORS as error:
+                results[number] = error
+        return results
+
+
 def open_finder(folder):
     """Return what a version folder holds: `lists.Lists` or `retriever.Retriever`, which are asked alike.
 

@@ -9,13 +9,13 @@ import os
 
 import faiss
 import numpy as np
-from opened import ORT_ERRORS, open_session
+from opened import Finder, open_session
 from tables import open_tables, plain
 
 NOTHING = np.zeros(0, np.int64)
 
 
-class Retriever:
+class Retriever(Finder):
     """Towers, index, item tables and ranker of one version.
 
     Args:
@@ -47,23 +47,6 @@ class Retriever:
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         half_life, ages = self.facts["half_life"], np.arange(self.facts["history_length"])
         self.weights = (np.ones(len(ages)) if half_life is None else 0.5 ** (ages / half_life)).astype(np.float32)
-
-    def run(self, asked):
-        """Rank for several requests.
-
-        Args:
-            asked: Number of the request → its tensors, as `features` gives them.
-
-        Returns:
-            Number of the request → rows and scores, or the error that the ranker gave.
-        """
-        results = {}
-        for number, tensors in asked.items():
-            try:
-                results[number] = self.rank(tensors)
-            except ORT_ERRORS as error:
-                results[number] = error
-        return results
 
     def rank(self, tensors):
         """Return rows int64 (B, K) and scores float32 (B, K).
