@@ -21,7 +21,7 @@ NUM_HARD, NUM_DRAWN = 300, 300
 """Items that a user's like is told apart from: those some view puts on top, and others drawn evenly."""
 MAX_LIKES = 5.0
 """Users with more likes than this count no more."""
-MAX_STEPS = 60
+MAX_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -117,28 +117,24 @@ def fit_blend(examples: Examples, l2: float, num_threads: int) -> tuple[NDArray[
 
     Source: sampled softmax with its correction, Jean et al., ACL 2015, arXiv:1412.2007, section 3.
     """
+    from scipy.optimize import minimize
+
     width = examples.views.shape[2]
-    weights = torch.zeros(2, width, requires_grad=True)
-    biases = torch.zeros(4, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, biases], max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        score = _score(examples, weights, _allowed(biases)) + examples.offset
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        found = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+        score = _score(examples, found[:-4].view(2, width), found[-4:]) + examples.offset
         log_share = torch.log_softmax(score, dim=1).masked_fill(examples.share == 0, 0.0)
-        found = -(examples.share * log_share).sum(dim=1)
-        mean = (found * examples.weight).sum() / examples.weight.sum()
-        value = mean + l2 * (weights.square().sum() + biases.square().sum())
-        torch.autograd.backward(value)
-        return value
+        of_user = -(examples.share * log_share).sum(dim=1)
+        value = (of_user * examples.weight).sum() / examples.weight.sum() + l2 * found.square().sum()
+        (gradient,) = torch.autograd.grad(value, found)
+        return float(value.detach()), gradient.numpy().astype(np.float64)
 
-    with torch_threads(num_threads):
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy(), _allowed(biases).detach().numpy()
-
-
-def _allowed(biases: Tensor) -> Tensor:
-    return torch.cat([biases[:2].clamp(min=0), biases[2:]])
+    bounds = [(None, None)] * (2 * width) + [(0, None)] * 2 + [(None, None)] * 2
+    with torch_threads(num_threads):  # scipy's own: importing one of torch's optimizers takes seconds
+        start = np.zeros(len(bounds))
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS}).x
+    return found[:-4].reshape(2, width).astype(np.float32), found[-4:].astype(np.float32)
 
 
 def _score(examples: Examples, weights: Tensor, biases: Tensor) -> Tensor:

@@ -220,14 +220,17 @@ def _boost(
     """Return by how much new items are lifted: as far as known likes lose no more than their share of NDCG."""
     if not any(one.is_new.any() for one in looked) or not moments.cold.nnz:
         return 0.0
-    totals = [one.total(final, label_kind) for one in looked]
+    width = max(len(one.rows) for one in looked)
+    rows = np.stack([np.pad(one.rows, (0, width - len(one.rows)), constant_values=-1) for one in looked])
+    is_new = np.stack([np.pad(one.is_new, (0, width - len(one.rows))) for one in looked])
+    totals = np.full(rows.shape, -np.inf)
+    for to, one in zip(totals, looked, strict=True):
+        to[: len(one.rows)] = one.total(final, label_kind)
     judged: dict[float, tuple[float, float]] = {}
     for boost in BOOSTS:
-        lists = [
-            one.rows[np.lexsort((one.rows, -(total + boost * one.is_new)))][:K]
-            for one, total in zip(looked, totals, strict=True)
-        ]
-        ranked = np.stack([np.pad(rows, (0, K - len(rows)), constant_values=-1) for rows in lists])
+        best = np.argsort(-(totals + boost * is_new), axis=1, kind="stable")[:, :K]
+        ranked = np.take_along_axis(rows, best, axis=1)
+        ranked = np.pad(ranked, ((0, 0), (0, K - ranked.shape[1])), constant_values=-1)
         judged[boost] = (_mean_ndcg(ranked, moments.warm), _mean_ndcg(ranked, moments.cold))
     floor = (1 - cost) * max(warm for warm, _ in judged.values())
     fitting = [boost for boost, (warm, _) in judged.items() if warm >= floor]

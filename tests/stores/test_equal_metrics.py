@@ -15,6 +15,7 @@ from lorefuse.config import load_config
 from lorefuse.registry.lineage import scalar_metrics
 from lorefuse.registry.tracking import connect
 from lorefuse.training import pool
+from lorefuse.training.summary import ARM_RANKERS_FOLDER
 from lorefuse.workspace import StepResult
 from tests.pipelines.shop import without_clock, write_preset, write_shop
 
@@ -78,5 +79,5 @@ def test_production_stores_change_no_number(
 
 
 def _only(step: StepResult, name: str) -> Path:
-    (path,) = step.path.rglob(name)
+    (path,) = (path for path in step.path.rglob(name) if ARM_RANKERS_FOLDER not in path.parts)
     return path
