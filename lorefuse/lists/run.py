@@ -16,10 +16,11 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
+from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
+from lorefuse.lists.order import IDENTITY, RANKER, ordered_by
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITH_RANKER, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, verdict, without_nan
@@ -88,10 +89,12 @@ def run_lists(
         ]
         results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
     test = _test_moments(training_set, config)
-    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], WITHOUT_RANKER: results["real"]["identity"]}
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"]}
     settings = _simple(lists, training_set, test, config)
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
-    content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
+    facts = results["real"]["fitted"].facts
+    settings[SERVED] = "blend and ranker" if facts["ordered_by"] == RANKER else "blend"
+    content = _content(lists, test, config) | {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
     if results["real"]["sequence"] is not None:
         from lorefuse.lists.sequence import save_sequence
@@ -131,7 +134,7 @@ def _run(task: _Task) -> dict[str, Any]:
         item_vectors["sasrec"] = sequence.item_vectors.numpy()
         validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
+    ranker = load_ranker(Path(task.ranker_path)) if section.ranker != IDENTITY else None
     if sequence is not None:
         start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
     fitted = fit(
@@ -142,9 +145,11 @@ def _run(task: _Task) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        alone = without_ranker(fitted).two_stage()
-        result |= {"fitted": fitted, "sequence": sequence}
-        result["identity"] = make_lists(alone, test, None, length, WITHOUT_RANKER)
+        result |= {"fitted": fitted, "sequence": sequence, "other": {}}
+        for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
+            if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
+                other = ordered_by(fitted, order).two_stage()
+                result["other"][name] = make_lists(other, test, ranking, length, name)
     return result
 
 
