@@ -2,8 +2,8 @@
 
 torch computes float32 layers with MKL, which uses half of the width of an AVX-512 core that is not Intel's; oneDNN,
 which torch carries too (for bfloat16, and for compiled graphs), uses all of it. On an AMD EPYC with AVX-512 it was 2.3
-times as fast; with AVX2 alone both are even. So the two are timed once in a process, and oneDNN is taken where it is
-clearly ahead. Numbers differ in the last bits, as between any two CPUs.
+times as fast; with AVX2 alone both are even. So oneDNN is taken where the CPU is of the first kind. Timing both would
+be wrong now and then on a busy machine, and numbers of two runs would differ in the last bits, as between two CPUs.
 
 Suffixes: ``B`` rows, ``K`` columns of the input, ``N`` columns of the output.
 """
@@ -11,37 +11,33 @@ Suffixes: ``B`` rows, ``K`` columns of the input, ``N`` columns of the output.
 from __future__ import annotations
 
 import functools
-import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-MIN_SPEEDUP = 1.3
-"""oneDNN must be ahead by as much: where both are even noise must not decide, or no run would repeat another."""
 MIN_MULTIPLICATIONS = 2_000_000
 """Below, oneDNN's 10 µs a call are more than what it saves."""
 NARROW_COLUMNS_PER_THREAD = 64
 """On two threads 128 columns gained 1 to 5 % of a training step by MKL; 256 columns took it 1.4 times as long."""
-_ROUNDS, _SIZE = 9, (256, 384, 384)
+_CPU_PATH = Path("/proc/cpuinfo")
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Return whether oneDNN's products are faster in this process; takes some 20 ms the first time."""
+    """Return whether oneDNN's products are faster on this CPU: an AMD with AVX-512."""
     is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not is_there or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    num_rows, width, num_columns = _SIZE
-    values, weight = torch.ones(num_rows, width), torch.ones(num_columns, width)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    with torch.inference_mode():
-        for _ in range(_ROUNDS + 1):  # the first round warms up
-            for onednn, times in seconds.items():
-                start_s = time.perf_counter()
-                _onednn(values, weight) if onednn else torch.nn.functional.linear(values, weight)
-                times.append(time.perf_counter() - start_s)
-    return min(seconds[False][1:]) > MIN_SPEEDUP * min(seconds[True][1:])
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and "AuthenticAMD" in _cpu_facts()
+
+
+def _cpu_facts() -> str:
+    try:
+        return _CPU_PATH.read_text("utf-8", errors="replace")
+    except OSError:  # not Linux
+        return ""
 
 
 def product(values_BK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:

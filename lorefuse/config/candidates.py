@@ -37,7 +37,7 @@ class CandidatesConfig(Section):
         "alone; auto: list, where the lists of validation users are better for it, beyond the interval.",
     )
     num_lessons: int = Field(
-        4000, ge=50, description="Lists of the train part, at earlier moments of users, that a ranker learns from."
+        3000, ge=50, description="Lists of the train part, at earlier moments of users, that a ranker learns from."
     )
     num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
     half_lives: tuple[float, ...] = Field(

@@ -34,7 +34,7 @@ from lorefuse.lists.two_stage import Candidates
 
 NUM_FOLDS = 2
 """Parts of the users; the tables that look at one come from the others."""
-NUM_HARD, NUM_DRAWN = 40, 24
+NUM_HARD, NUM_DRAWN = 30, 18
 """Items of a lesson: its likes and those that some view puts on top, and others drawn evenly."""
 MIN_PAST, PERIODS = 3, 8
 """Rows before a moment; its likes are those among the next eighth of the user's train rows."""

@@ -6,7 +6,7 @@ Suffixes: ``U`` users, ``M`` candidates of a user, ``W`` the most of them that a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,9 @@ def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config
             interval over users), and what new items may cost.
     """
     kind = fitted.facts["label_kind"]
-    looked = _look(Candidates(fitted.arrays, fitted.facts), moments, rank, fitted.facts)
+    looked = look(fitted, moments)
+    if rank is not None:
+        looked = [replace(one, ranked=rank(number, one.rows)) for number, one in enumerate(looked)]
     orders = {IDENTITY: _order(looked, moments, BLEND_ALONE, config.new_item_cost, kind)}
     facts = dict(fitted.facts)
     if rank is not None:
@@ -64,18 +66,22 @@ def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config
     return Fitted(_lifted(fitted.arrays, facts["orders"][chosen], 1), facts)
 
 
-def ranked_ndcg(fitted: Fitted, moments: Moments, rank: RankRows, config: CandidatesConfig) -> float:
+def ranked_ndcg(looked: Sequence[Looked], moments: Moments, rank: RankRows, label_kind: str) -> float:
     """Return the mean NDCG@10 over all likes of lists that the ranker and the blend order together.
 
     Args:
-        fitted: The blend, with its weights.
-        moments: Validation users with likes to find.
+        looked: From `look`.
+        moments: The same users.
         rank: The ranker's scores for them.
-        config: What new items may cost.
+        label_kind: ``binary`` or ``regression``.
     """
-    kind = fitted.facts["label_kind"]
-    looked = _look(Candidates(fitted.arrays, fitted.facts), moments, rank, fitted.facts)
-    return float(_order(looked, moments, _weigh(looked, kind), config.new_item_cost, kind).ndcg.mean())
+    ranked = [replace(one, ranked=rank(number, one.rows)) for number, one in enumerate(looked)]
+    final = _weigh(ranked, label_kind)
+    lists = np.full((len(ranked), K), -1, np.int64)
+    for to, one in zip(lists, ranked, strict=True):
+        best = np.argsort(-one.total(final, label_kind), kind="stable")[:K]
+        to[: len(best)] = one.rows[best]
+    return _mean_ndcg(lists, moments.all)
 
 
 def ordered_by(fitted: Fitted, name: str) -> Fitted:
@@ -98,8 +104,16 @@ def _lifted(arrays: Mapping[str, NDArray[Any]], order: Mapping[str, Any], sign: 
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """The best known and new candidates of one user, with the scores of both stages."""
+class Looked:
+    """The best known and new candidates of one user, with the scores of both stages.
+
+    Attributes:
+        rows: int64 (M,) catalogue rows.
+        is_new: bool (M,), without train rows.
+        blend: float64 (M,) the blend's scores.
+        ranked: float32 (M,) the ranker's scores; None where it was not asked.
+        is_liked: bool (M,), what is to be found.
+    """
 
     rows: NDArray[np.int64]
     is_new: NDArray[np.bool_]
@@ -108,6 +122,7 @@ class _Looked:
     is_liked: NDArray[np.bool_]
 
     def total(self, final: Mapping[str, float], label_kind: str) -> NDArray[np.float64]:
+        """Return the final scores under factors of both stages, float64 (M,)."""
         total = final["blend"] * self.blend
         return total if self.ranked is None else total + final["ranker"] * logits(self.ranked, label_kind)
 
@@ -121,7 +136,9 @@ class _Order:
     ndcg: NDArray[np.float64]
 
 
-def _look(candidates: Candidates, moments: Moments, rank: RankRows | None, facts: Mapping[str, Any]) -> list[_Looked]:
+def look(fitted: Fitted, moments: Moments) -> list[Looked]:
+    """Return each user's best candidates by the blend, known and new ones apart, as no ranker has seen them yet."""
+    candidates, facts = Candidates(fitted.arrays, fitted.facts), fitted.facts
     wanted = moments.all
     result = []
     for number in track(range(len(moments)), "Weighing both stages"):
@@ -131,12 +148,11 @@ def _look(candidates: Candidates, moments: Moments, rank: RankRows | None, facts
         new, _ = best_rows(np.where(candidates.is_new, scores, -np.inf), NUM_NEW)
         rows = np.concatenate([known, new])
         likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
-        ranked = None if rank is None else rank(number, rows)
-        result.append(_Looked(rows, candidates.is_new[rows], scores[rows], ranked, np.isin(rows, likes)))
+        result.append(Looked(rows, candidates.is_new[rows], scores[rows], None, np.isin(rows, likes)))
     return result
 
 
-def _weigh(looked: Sequence[_Looked], label_kind: str) -> dict[str, float]:
+def _weigh(looked: Sequence[Looked], label_kind: str) -> dict[str, float]:
     """Return the factors of both stages under which the likes among the candidates come first: a softmax of two."""
     from scipy.optimize import minimize
 
@@ -157,13 +173,13 @@ def _weigh(looked: Sequence[_Looked], label_kind: str) -> dict[str, float]:
     return {**BLEND_ALONE, "blend": float(blend), "ranker": float(ranker)}
 
 
-def _scores(one: _Looked) -> NDArray[np.float32]:
+def _scores(one: Looked) -> NDArray[np.float32]:
     assert one.ranked is not None
     return one.ranked
 
 
 def _order(
-    looked: Sequence[_Looked], moments: Moments, final: Mapping[str, float], cost: float, label_kind: str
+    looked: Sequence[Looked], moments: Moments, final: Mapping[str, float], cost: float, label_kind: str
 ) -> _Order:
     """Lift new items as far as known likes lose no more than their share of NDCG, and judge the lists."""
     width = max((len(one.rows) for one in looked), default=0)
@@ -193,7 +209,7 @@ def _mean_ndcg(ranked: NDArray[np.int64], relevant: csr_array) -> float:
     return float(user_metrics(ranked[judged], relevant[judged], K)["ndcg"].mean()) if judged.any() else 0.0
 
 
-def _calibration(order: _Order, looked: Sequence[_Looked], label_kind: str) -> dict[str, float]:
+def _calibration(order: _Order, looked: Sequence[Looked], label_kind: str) -> dict[str, float]:
     """Return slope and offset that turn a final score into the chance that the item is liked in the part to come.
 
     Source: Platt, "Probabilistic outputs for support vector machines", 1999, without its smoothed targets.

@@ -20,7 +20,7 @@ from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.lessons import NUM_FOLDS, of_others
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, ordered_by, put_in_order, ranked_ndcg
+from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, look, ordered_by, put_in_order, ranked_ndcg
 from lorefuse.lists.stage_files import (
     LIST_RANKER_FOLDER,
     LIST_VALUES_FILE,
@@ -196,9 +196,11 @@ def _second_stage(
     if lessons is None:
         return None
     judged = validation.thinned(NUM_WEIGHED_USERS)
+    looked = look(blended, judged)
 
     def judge(ranker: Ranker) -> float:
-        return ranked_ndcg(blended, judged, TorchRanking(ranker, training_set, judged), section)
+        ranking = TorchRanking(ranker, training_set, judged)
+        return ranked_ndcg(looked, judged, ranking, training_set.spec.label_kind)
 
     ranker, _ = untrained_like(Path(task.ranker_path), seed=seed)
     return train_list_ranker(ranker, training_set, lessons, task.config.training, judge)

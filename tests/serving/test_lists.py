@@ -29,7 +29,7 @@ from lorefuse.models.ranker import Ranker
 from tests.serving.caller import reseal
 from tests.serving.synthetic import FULL_DIM, NUM_ITEMS, World, grow
 
-SMALL = {"num_candidates": 15, "num_neighbours": 20, "shrinkage": 1.0, "sequence": True}
+SMALL = {"num_candidates": 15, "num_neighbours": 20, "shrinkage": 1.0, "sequence": True, "ranker": "list"}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def blending(world: World, rankers: tuple[Ranker, Ranker], tmp_path_factory: pyt
     vectors = np.random.default_rng(0).normal(size=(NUM_ITEMS, FULL_DIM)).astype(np.float32)
     save_file({"full": vectors}, str(_made(path / "embeddings") / "item_embeddings.safetensors"))
     run_lists(path / "rows", {"real": path / "ranker"}, path / "embeddings", config, _made(path / "stages"))
+    assert (path / "stages" / "list_ranker" / "model.safetensors").is_file()
     return dataclasses.replace(world, path=path, config=config)
 
 
@@ -89,6 +90,7 @@ def test_a_version_carries_its_stages_and_what_they_are_worth(bundle: Bundle) ->
     assert "catalogue_ranker.onnx" not in bundle.sha256
     lists = bundle.lists()
     assert lists is not None
+    assert lists["facts"]["ordered_by"] == "ranker"
     assert "served" in lists["lists"]
     assert bundle.read_json("bundle.json")["parity"]["same_items"] >= 0.999
 

@@ -14,7 +14,7 @@ from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.lessons import NUM_FOLDS, Lessons, make_lessons, of_others, train_moments
 from lorefuse.lists.list_ranker import list_loss, train_list_ranker
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import ranked_ndcg
+from lorefuse.lists.order import look, ranked_ndcg
 from lorefuse.lists.ranking import TorchRanking
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
@@ -100,7 +100,7 @@ def test_a_trained_ranker_puts_likes_first_and_repeats_itself(taste: TrainingSet
     assert lessons is not None
 
     def judge(ranker: Ranker) -> float:
-        return ranked_ndcg(blended, validation, TorchRanking(ranker, taste, validation), CONFIG)
+        return ranked_ndcg(look(blended, validation), validation, TorchRanking(ranker, taste, validation), "binary")
 
     def trained() -> Ranker:
         ranker = build_ranker(small_lists_config().model, taste.spec, seed=0)

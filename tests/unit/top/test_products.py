@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,12 +102,35 @@ def test_graph_for_export_holds_torchs_operators(calls: list[tuple[int, ...]]) -
     assert calls == []
 
 
-def test_choice_is_the_same_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("capability", "vendor", "expected"),
+    [
+        ("AVX512", "AuthenticAMD", True),
+        ("AVX512", "GenuineIntel", False),
+        ("AVX2", "AuthenticAMD", False),
+        ("DEFAULT", "", False),
+    ],
+)
+def test_the_kind_of_cpu_decides(
+    capability: str, vendor: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(products, "_CPU_PATH", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     products.onednn_is_faster.cache_clear()
-    first = products.onednn_is_faster()
+    assert products.onednn_is_faster() is expected
     products.onednn_is_faster.cache_clear()
-    assert products.onednn_is_faster() is first
+
+
+def test_a_machine_that_says_nothing_about_its_cpu_takes_torchs_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(products, "_CPU_PATH", tmp_path / "nothing")
+    products.onednn_is_faster.cache_clear()
+    assert not products.onednn_is_faster()
+    products.onednn_is_faster.cache_clear()
 
 
 def test_without_onednn_there_is_torchs_way(monkeypatch: pytest.MonkeyPatch) -> None:
