@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
+from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import Split
+from lorefuse.errors import UsageError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, moments_of
+from lorefuse.lists.readers import make_readers, with_encoded
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
@@ -93,10 +97,10 @@ def run_lists(
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
     content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
     save_stages(results["real"]["fitted"], out_path)
-    if results["real"]["sequence"] is not None:
-        from lorefuse.lists.sequence import save_sequence
+    for name, module in results["real"]["encoders"].items():
+        from lorefuse.lists.encoders import save_encoder
 
-        save_sequence(results["real"]["sequence"], out_path)
+        save_encoder(name, module, out_path)
     write_json(out_path / LISTS_FILE, without_nan(content))
     _write_values(lists[SERVED], test, config, out_path)
     return headline(content)
@@ -114,26 +118,21 @@ def _run(task: _Task) -> dict[str, Any]:
     taken_UN = taken_in_train(training_set)
     collaborative = {path.stem: csr_array(load_npz(path)) for path in sorted(Path(task.tables_path).glob("*.npz"))}
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
-    tables = make_tables(taken_UN, collaborative, blocks, section)
+    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
+    text = blocks[0] if training_set.item_text.shape[1] else None
+    knowledge = ItemKnowledge.of(taken_UN, blocks, section.new_item_neighbours, text=text, graph=graph)
+    tables = make_tables(collaborative, knowledge, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
     threshold = like_threshold(whole)
     validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
     validation = validation.thinned(section.num_fit_users)
     test = _test_moments(training_set, config)
-    item_vectors: dict[str, NDArray[np.float32]] = {}
-    sequence = None
-    if section.sequence:
-        from lorefuse.lists.sequence import fit_sequence, with_sequence
-
-        text = blocks[0] if training_set.item_text.shape[1] else None
-        sasrec = config.retrieval.sasrec
-        sequence = fit_sequence(training_set, text, sasrec, threshold, seed)
-        item_vectors["sasrec"] = sequence.item_vectors.numpy()
-        validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
-    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
+    readers = make_readers(training_set, taken_UN, knowledge, config, threshold, seed)
+    if task.arm == "real":
+        _check_given(section, [*tables, *readers])
+    validation, test = (with_encoded(users, readers) for users in (validation, test))
+    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, readers)
     ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
-    if sequence is not None:
-        start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
     fitted = fit(
         start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
     )
@@ -143,9 +142,22 @@ def _run(task: _Task) -> dict[str, Any]:
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
         alone = without_ranker(fitted).two_stage()
-        result |= {"fitted": fitted, "sequence": sequence}
+        encoders = {name: parts.module for name, parts in readers.items() if parts.module is not None}
+        result |= {"fitted": fitted, "encoders": encoders}
         result["identity"] = make_lists(alone, test, None, length, WITHOUT_RANKER)
     return result
+
+
+def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
+    """Raise a usage error where a weight is given to a view that this data has no way to make."""
+    missing = sorted(set(section.weights or ()) - {*made, "popularity"})
+    if missing:
+        raise UsageError(
+            "candidates.weights gives a weight to views that this data does not allow.",
+            expected="texts or a graph for contents, and at most max_ease_items items for ease",
+            got=", ".join(missing),
+            fix="take other views, or raise candidates.max_ease_items",
+        )
 
 
 def knowledge_blocks(

@@ -2,9 +2,9 @@
 
 ::
 
-    candidates.safetensors   tables (CSR), popularity, is_new, weights, biases; see `two_stage.Candidates`
-    candidates.json          names and order of the tables, signals, sizes, factors; see `two_stage.TwoStage`
-    sequence.safetensors     only with `candidates.sequence`: a transformer over the order of likes
+    candidates.safetensors   views, popularity, is_new, weights, biases; see `two_stage.Candidates`
+    candidates.json          names and order of the views, signals, sizes, factors; see `two_stage.TwoStage`
+    sasrec.safetensors       only with that view: a transformer over the order of likes
     lists.json               what the lists are worth, beside simple recommenders and with other knowledge
     list_values.parquet      each judged user's figures and list: what a later version is compared with
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,33 @@ from lorefuse.atomic import write_json
 from lorefuse.errors import ArtifactError
 from lorefuse.lists.two_stage import TwoStage
 
+if TYPE_CHECKING:
+    from torch import nn
+
 CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
 SERVED, WITHOUT_RANKER, SIMPLE = "served", "candidates alone", ("popularity", "item_knn", "ease")
 """Names of lists in `lists.json`; any other is the served list of an arm."""
-SEQUENCE_FILE = "sequence.safetensors"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
+
+
+def weights_file(encoder_name: str) -> str:
+    """Return the name of the file with an encoder's weights."""
+    return f"{encoder_name}.safetensors"
+
+
+@dataclass(frozen=True)
+class ReaderParts:
+    """A view that reads a whole past at once, in parts.
+
+    Attributes:
+        facts: ``kind``, see `two_stage.READERS`, and what that kind reads.
+        arrays: Likewise, by names without the view's own.
+        module: Of an encoder: what makes a user's vector.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def test_the_same_run_gives_the_same_bytes(judged: tuple[TrainingSet, Path], tmp
 @pytest.mark.parametrize(
     "candidates",
     [
-        {"tables": []},
-        {"tables": ["content"]},
+        {"views": []},
+        {"views": ["content"]},
         {"ranker": "identity"},
         {"max_ease_items": 0},
         {"new_item_neighbours": 0},
@@ -101,7 +101,7 @@ def test_every_part_may_be_left_out(candidates: dict[str, Any], tmp_path: Path) 
     facts = load_stages(path).facts
     assert "served" in summary
     assert facts["tables"] == {
-        "tables": candidates.get("tables"), "max_ease_items": ["item_knn", "content"],
+        "views": candidates.get("views"), "max_ease_items": ["item_knn", "content"],
     }.get(next(iter(candidates)), ["ease", "item_knn", "content"])  # fmt: skip
     if candidates.get("ranker") == "identity":
         assert not facts["final"]["ranker"]

@@ -34,7 +34,7 @@ def arrays(num_items: int = 4, seed: int | None = None) -> dict[str, Any]:
 def facts(**other: Any) -> dict[str, Any]:
     return {
         "tables": ["t"],
-        "vectors": [],
+        "readers": {},
         "signals": [["liked", 1.0], ["seen", 2.0]],
         "history_length": 3,
         "num_candidates": 3,
