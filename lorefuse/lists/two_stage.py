@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Past = Mapping[str, Rows]
-"""``liked`` and ``seen`` → rows of the catalogue, newest first; ``user`` → the user's `user_fields`; may be left out."""
+"""``liked`` and ``seen`` → rows of the catalogue, newest first; ``user`` → the user's `user_fields`, or no such key."""
 Arrays = Mapping[str, NDArray[Any]]
 Encoded = Mapping[str, Floats]
 """Name of an encoder → what its graph makes of a past, (D,)."""
