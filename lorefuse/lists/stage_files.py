@@ -90,10 +90,15 @@ def load_stages(folder_path: Path) -> Fitted:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = folder_path / CANDIDATES_FILE
     try:
-        facts: dict[str, Any] = json.loads((folder_path / CANDIDATES_FILE).read_text("utf-8"))
-        return Fitted(load_file(str(folder_path / CANDIDATES_ARRAYS_FILE)), facts)
+        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        path = folder_path / CANDIDATES_ARRAYS_FILE
+        return Fitted(load_file(str(path)), facts)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(
-            f"{folder_path} holds no whole candidate stage.", got=str(error), fix="run again: lorefuse run"
+            f"{folder_path} holds no whole candidate stage.",
+            expected=f"a whole {path.name}",
+            got=str(error),
+            fix="run again: lorefuse run",
         ) from None
