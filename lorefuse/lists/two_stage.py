@@ -120,12 +120,12 @@ class Encoder:
         return np.asarray(self.items @ encoded[self.name])
 
 
+ENCODER = "encoder"
 READERS: dict[str, Callable[[str, Arrays, Mapping[str, Any], int], Reader]] = {
     "near_users": NearUsers,
     "past_sums": PastSums,
-    "encoder": Encoder,
+    ENCODER: Encoder,
 }
-ENCODER = "encoder"
 
 
 class Candidates:
