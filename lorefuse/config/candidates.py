@@ -36,8 +36,10 @@ class CandidatesConfig(Section):
         "Each then reads the likes with the first of `half_lives`, and content is the cosine with their mean. "
         "null: a blend of all views, learned on validation users.",
     )
-    ranker: Literal["model", "identity"] = Field(
-        "model", description="What orders the candidates: the trained ranker beside the views, or the views alone."
+    ranker: Literal["auto", "model", "identity"] = Field(
+        "auto",
+        description="What orders the candidates. model: the trained ranker beside the views; identity: the views "
+        "alone; auto: the ranker where the lists of validation users are better for it, beyond the interval.",
     )
     num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
     half_lives: tuple[float, ...] = Field(

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.lists.stage_files import Fitted
-from lorefuse.lists.tables import Vectors, knowledge_vectors, new_item_places, standing_in, with_new_items
+from lorefuse.lists.tables import Vectors, as_means, knowledge_vectors, new_item_places, standing_in, with_new_items
 from lorefuse.lists.two_stage import named
 from lorefuse.lists.users import grown_near_users
 
@@ -35,6 +35,8 @@ def grown_stages(fitted: Fitted, blocks: Sequence[Vectors], num_items: int, conf
     before = np.arange(num_items) < num_known
     vectors = knowledge_vectors(blocks, before)
     places = None if vectors is None else new_item_places(vectors, before, max(1, config.new_item_neighbours))
+    if places is not None and config.weights is not None:
+        places = as_means(places)
     for name in fitted.facts["tables"]:
         arrays |= _grown_table(name, arrays, places, num_items, config.num_neighbours)
     for name, of in fitted.facts["readers"].items():

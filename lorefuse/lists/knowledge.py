@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 from scipy.sparse import csr_array
 
-from lorefuse.lists.tables import Vectors, knowledge_vectors, new_item_places
+from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.lists.tables import Vectors, as_means, knowledge_vectors, new_item_places
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ItemKnowledge:
         cls,
         taken_UN: csr_array,
         blocks: Sequence[Vectors],
-        num_neighbours: int,
+        config: CandidatesConfig,
         *,
         text: Vectors | None = None,
         graph: Vectors | None = None,
@@ -46,13 +47,14 @@ class ItemKnowledge:
         Args:
             taken_UN: What users took in train.
             blocks: All that is known about the items, (N, ·) each.
-            num_neighbours: Known items that stand in for a new one; 0: none do.
+            config: How many known items stand in for a new one, and whether weights are learned for its scores.
             text: The block of texts.
             graph: The block of the graph.
         """
         known_N = np.bincount(taken_UN.indices, minlength=taken_UN.shape[1]) > 0
         vectors = knowledge_vectors(blocks, known_N)
         places = None
-        if vectors is not None and num_neighbours and not known_N.all():
-            places = new_item_places(vectors, known_N, num_neighbours)
+        if vectors is not None and config.new_item_neighbours and not known_N.all():
+            places = new_item_places(vectors, known_N, config.new_item_neighbours)
+            places = places if config.weights is None else as_means(places)
         return cls(vectors, None if graph is None else knowledge_vectors([graph], known_N), places, text)

@@ -18,12 +18,13 @@ from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import Split
 from lorefuse.errors import UsageError
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
+from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, moments_of
+from lorefuse.lists.order import IDENTITY, RANKER, ordered_by
 from lorefuse.lists.readers import make_readers, with_encoded
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITH_RANKER, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, verdict, without_nan
@@ -92,10 +93,12 @@ def run_lists(
         ]
         results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
     test = _test_moments(training_set, config)
-    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], WITHOUT_RANKER: results["real"]["identity"]}
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"]}
     settings = _simple(lists, training_set, test, config)
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
-    content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
+    facts = results["real"]["fitted"].facts
+    settings[SERVED] = "blend and ranker" if facts["ordered_by"] == RANKER else "blend"
+    content = _content(lists, test, config) | {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
     for name, module in results["real"]["encoders"].items():
         from lorefuse.lists.encoders import save_encoder
@@ -120,7 +123,7 @@ def _run(task: _Task) -> dict[str, Any]:
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
     graph = training_set.item_graph if training_set.item_graph.shape[1] else None
     text = blocks[0] if training_set.item_text.shape[1] else None
-    knowledge = ItemKnowledge.of(taken_UN, blocks, section.new_item_neighbours, text=text, graph=graph)
+    knowledge = ItemKnowledge.of(taken_UN, blocks, section, text=text, graph=graph)
     tables = make_tables(collaborative, knowledge, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
     threshold = like_threshold(whole)
@@ -132,7 +135,7 @@ def _run(task: _Task) -> dict[str, Any]:
         _check_given(section, [*tables, *readers])
     validation, test = (with_encoded(users, readers) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, readers)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
+    ranker = load_ranker(Path(task.ranker_path)) if section.ranker != IDENTITY else None
     fitted = fit(
         start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
     )
@@ -141,10 +144,12 @@ def _run(task: _Task) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        alone = without_ranker(fitted).two_stage()
         encoders = {name: parts.module for name, parts in readers.items() if parts.module is not None}
-        result |= {"fitted": fitted, "encoders": encoders}
-        result["identity"] = make_lists(alone, test, None, length, WITHOUT_RANKER)
+        result |= {"fitted": fitted, "encoders": encoders, "other": {}}
+        for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
+            if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
+                other = ordered_by(fitted, order).two_stage()
+                result["other"][name] = make_lists(other, test, ranking, length, name)
     return result
 
 

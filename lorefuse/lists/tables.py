@@ -94,6 +94,17 @@ def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbo
     return csr_array((near_CN.data, (known[near_CN.indices], rows)), shape=(len(known_N),) * 2)
 
 
+def as_means(places_NN: csr_array) -> csr_array:
+    """Return places in which a new item scores as the mean of those that stand in for it, and not as their sum.
+
+    Learned weights bring sums to scale by themselves; weights that are given would put every new item on top.
+    """
+    total_N = np.maximum(np.asarray(places_NN.sum(axis=0)).ravel(), 1e-12)
+    return csr_array(
+        (places_NN.data / total_N[places_NN.indices], places_NN.indices, places_NN.indptr), places_NN.shape
+    )
+
+
 def standing_in(places_NN: csr_array, vectors_ND: Vectors) -> Vectors:
     """Return for each item the mean vector of those that stand in for it, (N, D); zeros where none does."""
     weights_NN = csr_array(places_NN.T)[:, : len(vectors_ND)]

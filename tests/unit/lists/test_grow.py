@@ -16,7 +16,7 @@ EMPTY = np.zeros(0, np.int64)
 def test_a_new_item_is_found_by_whoever_likes_what_it_is_like() -> None:
     training_set, config = make_taste_set(), small_lists_config().candidates
     taken = taken_in_train(training_set)
-    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config.new_item_neighbours)
+    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     facts = {"kind": "encoder", "length": 5, "num_items": NUM_ITEMS}
     sasrec = ReaderParts(facts, {"items": np.eye(NUM_ITEMS, 6, dtype=np.float32)})
