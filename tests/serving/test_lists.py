@@ -33,7 +33,7 @@ SMALL = {
     "num_candidates": 15,
     "num_neighbours": 20,
     "shrinkage": 1.0,
-    "views": ["ease", "item_knn", "content", "sasrec"],
+    "views": ("ease", "item_knn", "content", "sasrec"),
 }
 
 
