@@ -36,10 +36,14 @@ class CandidatesConfig(Section):
         "Each then reads the likes with the first of `half_lives`, and content is the cosine with their mean. "
         "null: a blend of all views, learned on validation users.",
     )
-    ranker: Literal["auto", "model", "identity"] = Field(
+    ranker: Literal["auto", "list", "rows", "identity"] = Field(
         "auto",
-        description="What orders the candidates. model: the trained ranker beside the views; identity: the views "
-        "alone; auto: the ranker where the lists of validation users are better for it, beyond the interval.",
+        description="What orders the candidates. list: a ranker of the model's family that learned from lists of "
+        "candidates, beside the views; rows: the one that learned from rows, beside the views; identity: the views "
+        "alone; auto: list, where the lists of validation users are better for it, beyond the interval.",
+    )
+    num_lessons: int = Field(
+        4000, ge=50, description="Lists of the train part, at earlier moments of users, that a ranker learns from."
     )
     num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
     half_lives: tuple[float, ...] = Field(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,26 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
 from lorefuse.lists.knowledge import ItemKnowledge
+from lorefuse.lists.lessons import NUM_FOLDS, of_others
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import IDENTITY, RANKER, ordered_by
+from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, ordered_by, put_in_order, ranked_ndcg
 from lorefuse.lists.readers import make_readers, with_encoded
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITH_RANKER, WITHOUT_RANKER, save_stages
+from lorefuse.lists.stage_files import (
+    LIST_RANKER_FOLDER,
+    LIST_VALUES_FILE,
+    LISTS_FILE,
+    SERVED,
+    WITH_RANKER,
+    WITHOUT_RANKER,
+    Fitted,
+    save_stages,
+)
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, verdict, without_nan
+
+if TYPE_CHECKING:
+    from lorefuse.models.ranker import Ranker
 
 NUM_EVALUATED = 20
 
@@ -84,9 +97,10 @@ def run_lists(
     if not wants_candidates(training_set, threshold, config):
         return {"mode": "none"}
     with tempfile.TemporaryDirectory() as folder:
-        collaborative = collaborative_tables(taken_in_train(training_set), config.candidates)
-        for name, table in collaborative.items():
-            save_npz(Path(folder) / f"{name}.npz", table)
+        taken_UN, section = taken_in_train(training_set), config.candidates
+        _save_tables(collaborative_tables(taken_UN, section), Path(folder) / "all")
+        for fold in range(NUM_FOLDS) if section.ranker in ("auto", "list") else ():
+            _save_tables(collaborative_tables(of_others(taken_UN, fold), section), Path(folder) / f"fold_{fold}")
         tasks = [
             _Task(arm, str(rows_path), str(path), str(embeddings_path), folder, config)
             for arm, path in ranker_paths.items()
@@ -100,6 +114,8 @@ def run_lists(
     settings[SERVED] = "blend and ranker" if facts["ordered_by"] == RANKER else "blend"
     content = _content(lists, test, config) | {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
+    if facts["ordered_by"] == RANKER:
+        _save_ranker(results["real"]["ranker"], ranker_paths["real"], out_path / LIST_RANKER_FOLDER)
     for name, module in results["real"]["encoders"].items():
         from lorefuse.lists.encoders import save_encoder
 
@@ -111,7 +127,6 @@ def run_lists(
 
 def _run(task: _Task) -> dict[str, Any]:
     from lorefuse.lists.ranking import TorchRanking
-    from lorefuse.models.build import load_ranker
     from lorefuse.training.train import arm_set
 
     config, section = task.config, task.config.candidates
@@ -119,7 +134,7 @@ def _run(task: _Task) -> dict[str, Any]:
     seed = first_seed(config)
     training_set = arm_set(whole, task.arm, config, seed)
     taken_UN = taken_in_train(training_set)
-    collaborative = {path.stem: csr_array(load_npz(path)) for path in sorted(Path(task.tables_path).glob("*.npz"))}
+    collaborative = _load_tables(Path(task.tables_path) / "all")
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
     graph = training_set.item_graph if training_set.item_graph.shape[1] else None
     text = blocks[0] if training_set.item_text.shape[1] else None
@@ -135,17 +150,17 @@ def _run(task: _Task) -> dict[str, Any]:
         _check_given(section, [*tables, *readers])
     validation, test = (with_encoded(users, readers) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, readers)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker != IDENTITY else None
-    fitted = fit(
-        start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
-    )
-    ranking = None if ranker is None else TorchRanking(ranker, training_set, test)
+    blended = fit(start, validation, section, seed)
+    ranker = _second_stage(task, blended, training_set, taken_UN, blocks, validation, threshold, seed)
+    weighed = validation.thinned(NUM_WEIGHED_USERS)
+    fitted = put_in_order(blended, weighed, ranker and TorchRanking(ranker, training_set, weighed), section)
+    ranking = ranker and TorchRanking(ranker, training_set, test)
     length = max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
         encoders = {name: parts.module for name, parts in readers.items() if parts.module is not None}
-        result |= {"fitted": fitted, "encoders": encoders, "other": {}}
+        result |= {"fitted": fitted, "encoders": encoders, "ranker": ranker, "other": {}}
         for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
             if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
                 other = ordered_by(fitted, order).two_stage()
@@ -163,6 +178,59 @@ def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
             got=", ".join(missing),
             fix="take other views, or raise candidates.max_ease_items",
         )
+
+
+def _second_stage(
+    task: _Task,
+    blended: Fitted,
+    training_set: TrainingSet,
+    taken_UN: csr_array,
+    blocks: list[NDArray[np.float32]],
+    validation: Moments,
+    threshold: float,
+    seed: int,
+) -> Ranker | None:
+    """Return the ranker that may order the candidates, as `candidates.ranker` says; None: the identity."""
+    from lorefuse.lists.lessons import make_lessons
+    from lorefuse.lists.list_ranker import train_list_ranker
+    from lorefuse.lists.ranking import TorchRanking
+    from lorefuse.models.build import load_ranker, untrained_like
+
+    section = task.config.candidates
+    if section.ranker == "identity":
+        return None
+    if section.ranker == "rows":
+        return load_ranker(Path(task.ranker_path))
+    folds = [_load_tables(Path(task.tables_path) / f"fold_{fold}") for fold in range(NUM_FOLDS)]
+    lessons = make_lessons(
+        blended, training_set, taken_UN, folds, blocks, section, threshold, like=validation, seed=seed
+    )
+    if lessons is None:
+        return None
+    judged = validation.thinned(NUM_WEIGHED_USERS)
+
+    def judge(ranker: Ranker) -> float:
+        return ranked_ndcg(blended, judged, TorchRanking(ranker, training_set, judged), section)
+
+    ranker, _ = untrained_like(Path(task.ranker_path), seed=seed)
+    return train_list_ranker(ranker, training_set, lessons, task.config.training, judge)
+
+
+def _save_ranker(ranker: Ranker, like_path: Path, folder_path: Path) -> None:
+    from lorefuse.models.build import save_ranker, untrained_like
+
+    folder_path.mkdir()
+    save_ranker(ranker, untrained_like(like_path, seed=0)[1], folder_path)
+
+
+def _save_tables(tables: Mapping[str, csr_array], folder_path: Path) -> None:
+    folder_path.mkdir()
+    for name, table in tables.items():
+        save_npz(folder_path / f"{name}.npz", table)
+
+
+def _load_tables(folder_path: Path) -> dict[str, csr_array]:
+    return {path.stem: csr_array(load_npz(path)) for path in sorted(folder_path.glob("*.npz"))}
 
 
 def knowledge_blocks(
