@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 
-TableName = Literal["ease", "item_knn", "content"]
-"""Tables from item to item; see `lists.tables`."""
+ViewName = Literal[
+    "popularity", "item_knn", "user_knn", "ease", "content", "graph_content", "two_tower", "light_gcn", "sasrec"
+]
+"""What the candidate stage may look at the catalogue by; see `lists.readers` and `lists.tables`."""
 
 
 class CandidatesConfig(Section):
-    """Two stages: a learned blend finds candidates in the whole catalogue, the ranker puts them in order."""
+    """Two stages: views of the whole catalogue find candidates, the ranker puts them in order; each may be left out."""
 
     mode: Literal["auto", "blend", "none"] = Field(
         "auto",
@@ -21,19 +23,23 @@ class CandidatesConfig(Section):
         "that were drawn from it; auto: blend, where there are likes to learn it from and no index searches the "
         "catalogue (serving.retrieval).",
     )
-    tables: tuple[TableName, ...] = Field(
+    views: tuple[ViewName, ...] = Field(
         ("ease", "item_knn", "content"),
-        description="What relates items: EASE, who took both, and their texts and graphs. Empty: popularity alone.",
+        description="Recommenders that look at the catalogue: EASE, who took both (item_knn), who took the same "
+        "(user_knn), texts and graphs (content), graphs alone (graph_content), and those that are trained for minutes "
+        "by their settings in `retrieval`: two_tower, light_gcn, sasrec. Popularity is always part of the learned "
+        "blend. Empty: popularity alone.",
     )
-    sequence: bool = Field(
-        False,
-        description="Also a transformer over the order of likes (retrieval.sasrec): minutes of training, and on sparse "
-        "data the best single view.",
+    weights: dict[ViewName, float] | None = Field(
+        None,
+        description="Weight of each view's z-scores; one view: that recommender in its own order, several: a hybrid. "
+        "Each then reads the likes with the first of `half_lives`, and content is the cosine with their mean. "
+        "null: a blend of all views, learned on validation users.",
     )
     ranker: Literal["auto", "list", "rows", "identity"] = Field(
         "auto",
         description="What orders the candidates. list: a ranker of the model's family that learned from lists of "
-        "candidates, beside the blend; rows: the one that learned from rows, beside the blend; identity: the blend "
+        "candidates, beside the views; rows: the one that learned from rows, beside the views; identity: the views "
         "alone; auto: list, where the lists of validation users are better for it, beyond the interval.",
     )
     num_lessons: int = Field(
@@ -44,7 +50,9 @@ class CandidatesConfig(Section):
         (2.0, 20.0), min_length=1, max_length=4, description="After how many later items a past one counts half."
     )
     history_length: int = Field(50, ge=1, le=1000, description="Most past items that are read for a user.")
-    num_neighbours: int = Field(300, ge=1, description="Entries that a table keeps for each item.")
+    num_neighbours: int = Field(
+        300, ge=1, description="Entries that a table keeps for each item, and nearest users of user_knn."
+    )
     shrinkage: float = Field(20.0, ge=0, description="Pulls similarities of items that few took together to 0.")
     ease_l2: float | None = Field(
         None, gt=0, description="λ of EASE; null: six times the mean number of train rows of an item."
@@ -53,7 +61,7 @@ class CandidatesConfig(Section):
         15_000, ge=0, le=30_000, description="Larger catalogues do without EASE, whose cost is cubic in the items."
     )
     new_item_neighbours: int = Field(
-        5, ge=0, description="Nearest known items whose place in a table an item without train rows takes; 0: none."
+        5, ge=0, description="Nearest known items whose place in a view an item without train rows takes; 0: none."
     )
     new_item_cost: float = Field(
         0.1,
@@ -64,3 +72,13 @@ class CandidatesConfig(Section):
     l2: float = Field(1e-3, ge=0, description="Penalty of the blend's weights.")
     num_fit_users: int = Field(3000, ge=10, description="Validation users that the blend is learned from.")
     num_judged_users: int = Field(20_000, ge=10, description="Test users whose lists are judged.")
+
+    @model_validator(mode="after")
+    def _weights_fit_the_views(self) -> Self:
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views must name each view once, got {', '.join(self.views)}")
+        if self.weights is not None and set(self.weights) != set(self.views):
+            raise ValueError(f"weights must name the views, {', '.join(self.views)}; got {', '.join(self.weights)}")
+        if self.weights is not None and not any(self.weights.values()):
+            raise ValueError("weights must not all be 0")
+        return self

@@ -17,7 +17,7 @@
     two_tower.safetensors items.faiss retrieval.json   what finds the items to rank; see `export.retrieval`
     item_side.onnx candidate_ranker.onnx   with those, or the next: score the items that were found for a user
     candidates.json candidates.safetensors   in place of the catalogue's graph: what finds the items; see `lists`
-    sequence.onnx   with those, where the blend reads the order of likes
+    sasrec.onnx   with those, where that view reads the order of likes
     lists.json list_values.parquet   with those: what the served list is worth, beside simple recommenders
     encoder.onnx tokenizer.json encoder.json   only with `serving.embed`: words → vector
     bundle.json                       sha256 of every file, data cutoff, parity
@@ -53,8 +53,6 @@ ITEM_SIDE_GRAPH_FILE, CANDIDATE_RANKER_FILE = CANDIDATE_FILES = ("item_side.onnx
 """Of versions that retrieve; those of older releases have none, and are served by `RANKER_FILE`."""
 RETRIEVAL_FILE = "retrieval.json"
 RETRIEVAL_FILES = ("two_tower.safetensors", "items.faiss", RETRIEVAL_FILE)
-SEQUENCE_GRAPH_FILE = "sequence.onnx"
-"""Of a blend that reads the order of likes."""
 STAGE_FILES: tuple[str, ...] = (*CANDIDATES_FILES, *LIST_FILES)
 MODEL_FILES = ("model.safetensors", "model.json")
 FEATURE_FILES = ("vocabularies.json", "views.json", "item_prior.safetensors")
@@ -65,6 +63,11 @@ _REQUIRED = (
     REFERENCE_FILE, CATALOGUE_REFERENCE_FILE, METRICS_FILE, RANKER_FILE,
 )  # fmt: skip
 FIX = "train and export the model again: lorefuse run"
+
+
+def graph_file(encoder_name: str) -> str:
+    """Return the name of the file with the graph of an encoder of a past."""
+    return f"{encoder_name}.onnx"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Bundle:
 
     @property
     def blends(self) -> bool:
-        """Whether a learned blend finds the items."""
+        """Whether views of the whole catalogue find the items."""
         return CANDIDATES_FILE in self.sha256
 
     @property

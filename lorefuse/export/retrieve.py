@@ -18,6 +18,7 @@ from lorefuse.export.session import open_session
 from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.lists import two_stage
 from lorefuse.lists.stage_files import CANDIDATES_ARRAYS_FILE, CANDIDATES_FILE
+from lorefuse.lists.two_stage import encoder_names
 
 ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
 """What items add to scores on their own, float32 (N, W): name of the table, and its file in a version folder."""
@@ -47,13 +48,14 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
 
 
 def _write_stages(bundle: Bundle, path: Path) -> None:
-    """Fill the folder of a version whose candidates a blend finds."""
+    """Fill the folder of a version whose candidates views find."""
     copy_stage_code(path)
-    sequence = [b.SEQUENCE_GRAPH_FILE] if b.SEQUENCE_GRAPH_FILE in bundle.sha256 else []
-    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE, *sequence):
+    facts = bundle.read_json(CANDIDATES_FILE)
+    graphs = [b.graph_file(name) for name in encoder_names(facts)]
+    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE, *graphs):
         link_or_copy(bundle.path / name, path / name)
     write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
-    write_json(path / CANDIDATES_FILE, bundle.read_json(CANDIDATES_FILE))
+    write_json(path / CANDIDATES_FILE, facts)
 
 
 def copy_stage_code(path: Path) -> None:

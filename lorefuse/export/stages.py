@@ -17,7 +17,7 @@ from lorefuse.export import bundle as b
 from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.export.session import open_session
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, load_stages
-from lorefuse.lists.two_stage import PAST, sequence_of
+from lorefuse.lists.two_stage import encode, encoder_names
 
 if TYPE_CHECKING:
     from lorefuse.config import PipelineConfig
@@ -45,15 +45,13 @@ class OnnxStages:
         side, tables = open_session(path / b.ITEM_SIDE_GRAPH_FILE), _tables(path)
         names = [tensor.name for tensor in side.get_inputs()]
         (self.item_side,) = side.run(None, {name: tables[name] for name in names})
-        self.encoder = None
-        if self.stages.facts["vectors"]:
-            self.encoder = open_session(path / b.SEQUENCE_GRAPH_FILE)
+        self.encoders = {name: open_session(path / b.graph_file(name)) for name in encoder_names(self.stages.facts)}
 
     def answer(self, users: Arrays) -> Arrays:
         """Return the lists of some users.
 
         Args:
-            users: User tensors, exclude_rows, liked_rows and seen_rows, (U, …).
+            users: User tensors, user_fields among them, exclude_rows, liked_rows and seen_rows, (U, …).
 
         Returns:
             catalogue_row int64 (U, K) and score float32 (U, K); -1 and -inf fill up.
@@ -68,10 +66,9 @@ class OnnxStages:
 
     def _one(self, user: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         past = {"liked": _without_padding(user[LIKED_ROWS]), "seen": _without_padding(user[SEEN_ROWS])}
-        vectors: list[NDArray[Any]] = []
-        if self.encoder is not None:
-            vectors = [self.encoder.run(None, {PAST: sequence_of(past["liked"], self.stages.facts)})[0][0]]
-        found, blended = self.stages.find(past, user[Tensor.EXCLUDE_ROWS.value], vectors)
+        past["user"] = user[Tensor.USER_FIELDS.value]
+        encoded = encode(past["liked"], self.encoders, self.stages.facts)
+        found, blended = self.stages.find(past, user[Tensor.EXCLUDE_ROWS.value], encoded)
         ranked = None
         if self.stages.asks_ranker and len(found):
             feed = {name: user[name][None] for name in self.names}
@@ -79,17 +76,14 @@ class OnnxStages:
         return self.stages.order(found, blended, ranked)
 
 
-def export_sequence(lists_path: Path, config: PipelineConfig, out_path: Path) -> None:
-    """Write the encoder of likes in their order as ONNX, `sequence.onnx`."""
-    import torch
-
+def export_encoders(lists_path: Path, config: PipelineConfig, out_path: Path) -> None:
+    """Write each encoder of a past as ONNX, `<name>.onnx`."""
     from lorefuse.export.onnx import export_module
-    from lorefuse.lists.sequence import USER_VECTOR, load_sequence
+    from lorefuse.lists.encoders import USER_VECTOR, load_encoder
 
-    section = config.retrieval.sasrec
-    served = load_sequence(lists_path, section)
-    example = {PAST: torch.ones(2, section.history_length, dtype=torch.int64)}
-    export_module(served, example, [PAST], [USER_VECTOR], out_path / b.SEQUENCE_GRAPH_FILE)
+    for name in encoder_names(load_stages(lists_path).facts):
+        module, example = load_encoder(name, lists_path, config)
+        export_module(module, example, list(example), [USER_VECTOR], out_path / b.graph_file(name))
 
 
 def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ranker, out_path: Path) -> dict[str, Any]:
@@ -119,6 +113,7 @@ def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ran
     def asked(chosen: Any, width: int) -> Arrays:
         return {
             **tensors_of(ranker, training_set, chosen),
+            Tensor.USER_FIELDS.value: chosen.fields,
             LIKED_ROWS: stack(chosen.liked, section.history_length),
             SEEN_ROWS: stack(chosen.seen, section.history_length),
             Tensor.EXCLUDE_ROWS.value: stack(chosen.hidden, width),

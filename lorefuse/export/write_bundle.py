@@ -16,7 +16,7 @@ from lorefuse.contract import ITEM_TENSORS, Tensor
 from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.export import bundle as b
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
-from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER, SEQUENCE_FILE
+from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER
 
 if TYPE_CHECKING:
     from lorefuse.features.spec import FeatureSpec
@@ -61,7 +61,7 @@ def write_bundle(
     from lorefuse.embedding.modes import pinned
     from lorefuse.export.encoder import export_encoder
     from lorefuse.export.graphs import export_graphs
-    from lorefuse.export.stages import export_sequence
+    from lorefuse.export.stages import export_encoders
     from lorefuse.features.history import with_history
     from lorefuse.models.build import save_ranker
 
@@ -87,8 +87,7 @@ def write_bundle(
     if lists_path is not None and (lists_path / CANDIDATES_FILE).is_file():
         for name in b.STAGE_FILES:
             _copy(lists_path / name, out_path)
-        if (lists_path / SEQUENCE_FILE).is_file():
-            export_sequence(lists_path, config, out_path)
+        export_encoders(lists_path, config, out_path)
         if (lists_path / LIST_RANKER_FOLDER).is_dir():
             list_ranker_path = lists_path / LIST_RANKER_FOLDER
     parity = export_graphs(training_set, config, out_path, list_ranker_path)

@@ -17,9 +17,10 @@ from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import tables as t
 from lorefuse.lists.blend import collect, fit_blend
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.order import BLEND_ALONE
-from lorefuse.lists.stage_files import Fitted
+from lorefuse.lists.stage_files import Fitted, ReaderParts
 from lorefuse.lists.two_stage import Candidates
 
 
@@ -35,29 +36,22 @@ def taken_in_train(training_set: TrainingSet) -> csr_array:
 
 
 def make_tables(
-    taken_UN: csr_array,
-    collaborative: Mapping[str, csr_array],
-    blocks: Sequence[t.Vectors],
-    config: CandidatesConfig,
+    collaborative: Mapping[str, csr_array], knowledge: ItemKnowledge, config: CandidatesConfig
 ) -> dict[str, csr_array]:
     """Return all tables, with the new items in the place that knowledge gives them.
 
     Args:
-        taken_UN: What users took in train.
         collaborative: From `tables.collaborative_tables`; the same for all arms.
-        blocks: What is known about the items, (N, ·) each; none: new items stay out of all tables.
-        config: Which tables.
+        knowledge: What the arm knows of the items; nothing: new items stay out of all tables.
+        config: Which tables. With given weights contents are no tables, see `readers`.
     """
-    known_N = np.bincount(taken_UN.indices, minlength=taken_UN.shape[1]) > 0
-    vectors = t.knowledge_vectors(blocks, known_N)
-    result = dict(collaborative)
-    if vectors is None:
-        return result
-    if config.new_item_neighbours and not known_N.all():
-        places = t.new_item_places(vectors, known_N, config.new_item_neighbours)
+    result, places = dict(collaborative), knowledge.places
+    if places is not None:
         result = {name: t.with_new_items(table, places, config.num_neighbours) for name, table in result.items()}
-    if "content" in config.tables:
-        result["content"] = t.content_table(vectors, config)
+    contents = {"content": knowledge.vectors, "graph_content": knowledge.graph_vectors}
+    for name, vectors in contents.items():
+        if name in config.views and vectors is not None and config.weights is None:
+            result[name] = t.content_table(vectors, config)
     return result
 
 
@@ -67,9 +61,9 @@ def unfitted(
     config: CandidatesConfig,
     num_returned: int,
     label_kind: str,
-    item_vectors: Mapping[str, t.Vectors] | None = None,
+    readers: Mapping[str, ReaderParts] | None = None,
 ) -> Fitted:
-    """Return stages without weights: popularity alone orders them.
+    """Return stages with the weights that are given; without any, popularity alone orders them.
 
     Args:
         tables: By name.
@@ -77,9 +71,9 @@ def unfitted(
         config: Signals and sizes.
         num_returned: Most items of an answer.
         label_kind: ``binary`` or ``regression``.
-        item_vectors: Of the recommenders by vectors, (N, D) each, by name.
+        readers: Views that read a whole past, by name.
     """
-    item_vectors = item_vectors or {}
+    readers = readers or {}
     count_N = np.bincount(taken_UN.indices, minlength=taken_UN.shape[1])
     log_count = np.log1p(count_N)
     arrays: dict[str, NDArray[Any]] = {
@@ -91,14 +85,18 @@ def unfitted(
         arrays[f"{name}.indptr"] = table.indptr.astype(np.int64)
         arrays[f"{name}.indices"] = table.indices.astype(np.int32)
         arrays[f"{name}.values"] = table.data.astype(np.float32)
+    for name, parts in readers.items():
+        arrays |= {f"{name}.{key}": array for key, array in parts.arrays.items()}
     signals = [["liked", half_life] for half_life in config.half_lives] + [["seen", config.half_lives[0]]]
-    arrays |= {f"{name}.items": np.asarray(vectors, np.float32) for name, vectors in item_vectors.items()}
-    num_scores = len(tables) * len(signals) + len(item_vectors)
-    arrays |= {"weights": np.zeros((2, 2 * num_scores), np.float32), "biases": np.array([1, 0, 0, 0], np.float32)}
+    if config.weights is not None:
+        signals = signals[:1]
+    names = [*tables, *readers] if config.weights is not None else []
+    num_scores = len(tables) * len(signals) + len(readers)
+    arrays |= _given_weights(names, num_scores, {str(name): weight for name, weight in (config.weights or {}).items()})
     facts = {
         "tables": list(tables),
-        "vectors": list(item_vectors),
         "signals": signals,
+        "readers": {name: parts.facts for name, parts in readers.items()},
         "history_length": config.history_length,
         "num_candidates": config.num_candidates,
         "num_returned": num_returned,
@@ -109,8 +107,19 @@ def unfitted(
     return Fitted(arrays, facts)
 
 
+def _given_weights(
+    names: Sequence[str], num_scores: int, weights: Mapping[str, float]
+) -> dict[str, NDArray[np.float32]]:
+    """Return weights and biases of z-scores alone; popularity is all where no view of a weight could be made."""
+    given = np.zeros((2, 2 * num_scores), np.float32)
+    for place, name in enumerate(names):
+        given[:, place] = weights[name]
+    popular = weights.get("popularity", 0.0) if given.any() or "popularity" in weights else 1.0
+    return {"weights": given, "biases": np.array([popular, 0, 0, 0], np.float32)}
+
+
 def fit(start: Fitted, validation: Moments, config: CandidatesConfig, seed: int) -> Fitted:
-    """Return the stages with the blend's weights, learned from validation likes.
+    """Return the stages with the blend's weights, learned from validation likes where none are given.
 
     Args:
         start: From `unfitted`.
@@ -118,6 +127,8 @@ def fit(start: Fitted, validation: Moments, config: CandidatesConfig, seed: int)
         config: Penalty, and most users.
         seed: Of the draws.
     """
+    if config.weights is not None:
+        return start
     candidates = Candidates(start.arrays, start.facts)
     examples = collect(candidates, validation.thinned(config.num_fit_users), seed)
     weights, biases = fit_blend(examples, config.l2, num_threads=2)

@@ -5,7 +5,7 @@ Suffixes: ``N`` items after the growth, ``M`` items before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.lists.stage_files import Fitted
-from lorefuse.lists.tables import Vectors, knowledge_vectors, new_item_places, with_new_items
+from lorefuse.lists.tables import Vectors, as_means, knowledge_vectors, new_item_places, standing_in, with_new_items
+from lorefuse.lists.two_stage import named
+from lorefuse.lists.users import grown_near_users
 
 
 def grown_stages(fitted: Fitted, blocks: Sequence[Vectors], num_items: int, config: CandidatesConfig) -> Fitted:
@@ -33,16 +35,13 @@ def grown_stages(fitted: Fitted, blocks: Sequence[Vectors], num_items: int, conf
     before = np.arange(num_items) < num_known
     vectors = knowledge_vectors(blocks, before)
     places = None if vectors is None else new_item_places(vectors, before, max(1, config.new_item_neighbours))
+    if places is not None and config.weights is not None:
+        places = as_means(places)
     for name in fitted.facts["tables"]:
         arrays |= _grown_table(name, arrays, places, num_items, config.num_neighbours)
-    for name in fitted.facts["vectors"]:
-        items = arrays[f"{name}.items"]
-        new = np.zeros((num_items - num_known, items.shape[1]), np.float32)
-        if places is not None:
-            weights = csr_array(places.T)[num_known:, :num_known]
-            total = np.maximum(np.asarray(weights.sum(axis=1)).reshape(-1, 1), 1e-12)
-            new = np.asarray(weights @ items / total, dtype=np.float32)
-        arrays[f"{name}.items"] = np.concatenate([items, new])
+    for name, of in fitted.facts["readers"].items():
+        grown = _grown_reader(named(arrays, name), of, places, num_items)
+        arrays |= {f"{name}.{key}": array for key, array in grown.items()}
     num_new = num_items - num_known
     lowest = np.full(num_new, arrays["popularity"].min(), np.float32)
     arrays["popularity"] = np.concatenate([arrays["popularity"], lowest])
@@ -64,3 +63,21 @@ def _grown_table(
         f"{name}.indices": table.indices.astype(np.int32),
         f"{name}.values": table.data.astype(np.float32),
     }
+
+
+def _grown_reader(
+    arrays: dict[str, NDArray[Any]], facts: Mapping[str, Any], places: csr_array | None, num_items: int
+) -> dict[str, NDArray[Any]]:
+    if facts["kind"] == "near_users":
+        return grown_near_users(arrays, places, num_items, facts["num_neighbours"])
+    return {
+        name: _longer(table, places, num_items) if name in ("items", "past") else table
+        for name, table in arrays.items()
+    }
+
+
+def _longer(vectors: Vectors, places: csr_array | None, num_items: int) -> Vectors:
+    """Return vectors of all items, (N, D), the new ones as the mean of those that stand in for them."""
+    if places is None:
+        return np.pad(vectors, ((0, num_items - len(vectors)), (0, 0)))
+    return np.concatenate([vectors, standing_in(places, vectors)[len(vectors) :]])

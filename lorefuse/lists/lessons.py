@@ -27,6 +27,7 @@ from lorefuse.features.rows import item_numeric_now
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.blend import collect, scored
 from lorefuse.lists.fit import make_tables, unfitted
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, once
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import Vectors
@@ -89,7 +90,7 @@ def make_lessons(
 ) -> Lessons | None:
     """Return lessons of moments spread over all users; None where there are too few.
 
-    Recommenders by vectors, which have seen these likes too, are left out of the scores.
+    Views that read a whole past, which have seen these likes too, are left out of the scores.
 
     Args:
         blended: The blend, with its weights.
@@ -104,12 +105,15 @@ def make_lessons(
     """
     moments = train_moments(training_set, like, config.num_lessons, config.history_length, threshold, seed)
     is_new = torch.from_numpy(np.asarray(blended.arrays["is_new"], bool))
+    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
     parts, users = [], []
     for fold, collaborative in enumerate(folds):
         mine = moments.chosen(np.flatnonzero(moments.users % NUM_FOLDS == fold))
         if not len(mine):
             continue
-        candidates = _of_fold(blended, of_others(taken_UN, fold), collaborative, blocks, config)
+        others_UN = of_others(taken_UN, fold)
+        knowledge = ItemKnowledge.of(others_UN, blocks, config, graph=graph)
+        candidates = _of_fold(blended, others_UN, collaborative, knowledge, config)
         examples = collect(candidates, mine, seed, NUM_HARD, NUM_DRAWN)
         weights, biases = (torch.from_numpy(array) for array in (candidates.weights, candidates.biases))
         offset = scored(examples, weights, biases) + examples.offset
@@ -134,12 +138,12 @@ def _of_fold(
     blended: Fitted,
     taken_UN: csr_array,
     collaborative: Mapping[str, csr_array],
-    blocks: Sequence[Vectors],
+    knowledge: ItemKnowledge,
     config: CandidatesConfig,
 ) -> Candidates:
     """Return the blend over a fold's tables; items that nobody else took stand where knowledge puts them."""
     facts = blended.facts
-    tables = make_tables(taken_UN, collaborative, blocks, config)
+    tables = make_tables(collaborative, knowledge, config)
     start = unfitted(tables, taken_UN, config, facts["num_returned"], facts["label_kind"])
     num_scores, num_kept = blended.arrays["weights"].shape[1] // 2, start.arrays["weights"].shape[1] // 2
     kept = np.concatenate([np.arange(num_kept), num_scores + np.arange(num_kept)])
@@ -196,7 +200,8 @@ def train_moments(
         warm=found,
         cold=csr_array(shape, dtype=np.float32),
         states=rows[asked],
-        vectors=(),
+        fields=training_set.user_fields[user[rows[asked]]].astype(np.int64),
+        encoded={},
     )
     return moments.chosen(np.flatnonzero(counts))
 

@@ -5,8 +5,8 @@ Suffixes: ``U`` users judged, ``N`` items of the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ class Moments:
         warm: Likes of the judged part whose item has a train row, (U, N).
         cold: Those whose item has none, (U, N).
         states: int64 (U,) the interaction whose state holds each user's features as of then.
-        vectors: What recommenders by vectors make of each past, float32 (U, D) each.
+        fields: int64 (U, fields) what each user is, as `user_fields`.
+        encoded: What the encoders make of each past, by name, float32 (U, D) each.
         data: The whole split as recommenders see it, for those that everything is compared with.
     """
 
@@ -42,8 +43,9 @@ class Moments:
     warm: csr_array
     cold: csr_array
     states: Rows
+    fields: NDArray[np.int64]
     data: RetrievalData
-    vectors: tuple[NDArray[np.float32], ...] = ()
+    encoded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -55,11 +57,11 @@ class Moments:
 
     def past(self, number: int) -> dict[str, Rows]:
         """Return a user's past, as the first stage reads it."""
-        return {"liked": self.liked[number], "seen": self.seen[number]}
+        return {"liked": self.liked[number], "seen": self.seen[number], "user": self.fields[number]}
 
-    def user_vectors(self, number: int) -> list[NDArray[np.float32]]:
-        """Return a user's vectors, as the first stage reads them."""
-        return [table[number] for table in self.vectors]
+    def user_vectors(self, number: int) -> dict[str, NDArray[np.float32]]:
+        """Return what the encoders make of a user's past, as the first stage reads it."""
+        return {name: table[number] for name, table in self.encoded.items()}
 
     def thinned(self, num_users: int) -> Moments:
         """Return at most so many of the users, evenly spread."""
@@ -79,7 +81,8 @@ class Moments:
             liked=liked,
             seen=seen,
             hidden=hidden,
-            vectors=tuple(table[chosen] for table in self.vectors),
+            fields=self.fields[chosen],
+            encoded={name: table[chosen] for name, table in self.encoded.items()},
         )
 
 
@@ -117,6 +120,7 @@ def moments_of(training_set: TrainingSet, part: Split, length: int, threshold: f
         warm=data.warm[users],
         cold=data.cold[users],
         states=training_set.state_row[first_rows].astype(np.int64),
+        fields=training_set.user_fields[users].astype(np.int64),
         data=data,
     )
 

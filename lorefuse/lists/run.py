@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,17 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
+from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import Split
+from lorefuse.errors import UsageError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.lessons import NUM_FOLDS, of_others
 from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, look, ordered_by, put_in_order, ranked_ndcg
+from lorefuse.lists.readers import make_readers, with_encoded
 from lorefuse.lists.stage_files import (
     LIST_RANKER_FOLDER,
     LIST_VALUES_FILE,
@@ -112,10 +116,10 @@ def run_lists(
     save_stages(results["real"]["fitted"], out_path)
     if facts["ordered_by"] == RANKER:
         _save_ranker(results["real"]["ranker"], ranker_paths["real"], out_path / LIST_RANKER_FOLDER)
-    if results["real"]["sequence"] is not None:
-        from lorefuse.lists.sequence import save_sequence
+    for name, module in results["real"]["encoders"].items():
+        from lorefuse.lists.encoders import save_encoder
 
-        save_sequence(results["real"]["sequence"], out_path)
+        save_encoder(name, module, out_path)
     write_json(out_path / LISTS_FILE, without_nan(content))
     _write_values(lists[SERVED], test, config, out_path)
     return headline(content)
@@ -132,25 +136,20 @@ def _run(task: _Task) -> dict[str, Any]:
     taken_UN = taken_in_train(training_set)
     collaborative = _load_tables(Path(task.tables_path) / "all")
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
-    tables = make_tables(taken_UN, collaborative, blocks, section)
+    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
+    text = blocks[0] if training_set.item_text.shape[1] else None
+    knowledge = ItemKnowledge.of(taken_UN, blocks, section, text=text, graph=graph)
+    tables = make_tables(collaborative, knowledge, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
     threshold = like_threshold(whole)
     validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
     validation = validation.thinned(section.num_fit_users)
     test = _test_moments(training_set, config)
-    item_vectors: dict[str, NDArray[np.float32]] = {}
-    sequence = None
-    if section.sequence:
-        from lorefuse.lists.sequence import fit_sequence, with_sequence
-
-        text = blocks[0] if training_set.item_text.shape[1] else None
-        sasrec = config.retrieval.sasrec
-        sequence = fit_sequence(training_set, text, sasrec, threshold, seed)
-        item_vectors["sasrec"] = sequence.item_vectors.numpy()
-        validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
-    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
-    if sequence is not None:
-        start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
+    readers = make_readers(training_set, taken_UN, knowledge, config, threshold, seed)
+    if task.arm == "real":
+        _check_given(section, [*tables, *readers])
+    validation, test = (with_encoded(users, readers) for users in (validation, test))
+    start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, readers)
     blended = fit(start, validation, section, seed)
     ranker = _second_stage(task, blended, training_set, taken_UN, blocks, validation, threshold, seed)
     weighed = validation.thinned(NUM_WEIGHED_USERS)
@@ -160,12 +159,25 @@ def _run(task: _Task) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        result |= {"fitted": fitted, "sequence": sequence, "ranker": ranker, "other": {}}
+        encoders = {name: parts.module for name, parts in readers.items() if parts.module is not None}
+        result |= {"fitted": fitted, "encoders": encoders, "ranker": ranker, "other": {}}
         for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
             if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
                 other = ordered_by(fitted, order).two_stage()
                 result["other"][name] = make_lists(other, test, ranking, length, name)
     return result
+
+
+def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
+    """Raise a usage error where a weight is given to a view that this data has no way to make."""
+    missing = sorted(set(section.weights or ()) - {*made, "popularity"})
+    if missing:
+        raise UsageError(
+            "candidates.weights gives a weight to views that this data does not allow.",
+            expected="texts or a graph for contents, and at most max_ease_items items for ease",
+            got=", ".join(missing),
+            fix="take other views, or raise candidates.max_ease_items",
+        )
 
 
 def _second_stage(

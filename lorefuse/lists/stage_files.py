@@ -2,10 +2,10 @@
 
 ::
 
-    candidates.safetensors   tables (CSR), popularity, is_new, weights, biases; see `two_stage.Candidates`
-    candidates.json          names and order of the tables, signals, sizes, factors; see `two_stage.TwoStage`
+    candidates.safetensors   views, popularity, is_new, weights, biases; see `two_stage.Candidates`
+    candidates.json          names and order of the views, signals, sizes, factors; see `two_stage.TwoStage`
     list_ranker/             only where it orders the candidates: model.json and model.safetensors
-    sequence.safetensors     only with `candidates.sequence`: a transformer over the order of likes
+    sasrec.safetensors       only with that view: a transformer over the order of likes
     lists.json               what the lists are worth, beside simple recommenders and with other knowledge
     list_values.parquet      each judged user's figures and list: what a later version is compared with
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,36 @@ from lorefuse.atomic import write_json
 from lorefuse.errors import ArtifactError
 from lorefuse.lists.two_stage import TwoStage
 
+if TYPE_CHECKING:
+    from torch import nn
+
 CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
 SERVED, SIMPLE = "served", ("popularity", "item_knn", "ease")
 WITHOUT_RANKER, WITH_RANKER = "without the ranker", "with the ranker"
 """Names of lists in `lists.json`; any other is the served list of an arm. The served list is also judged with the
 other order of its candidates."""
-SEQUENCE_FILE, LIST_RANKER_FOLDER = "sequence.safetensors", "list_ranker"
+LIST_RANKER_FOLDER = "list_ranker"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
+
+
+def weights_file(encoder_name: str) -> str:
+    """Return the name of the file with an encoder's weights."""
+    return f"{encoder_name}.safetensors"
+
+
+@dataclass(frozen=True)
+class ReaderParts:
+    """A view that reads a whole past at once, in parts.
+
+    Attributes:
+        facts: ``kind``, see `two_stage.READERS`, and what that kind reads.
+        arrays: Likewise, by names without the view's own.
+        module: Of an encoder: what makes a user's vector.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +94,15 @@ def load_stages(folder_path: Path) -> Fitted:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    path = folder_path / CANDIDATES_FILE
     try:
-        facts: dict[str, Any] = json.loads((folder_path / CANDIDATES_FILE).read_text("utf-8"))
-        return Fitted(load_file(str(folder_path / CANDIDATES_ARRAYS_FILE)), facts)
+        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        path = folder_path / CANDIDATES_ARRAYS_FILE
+        return Fitted(load_file(str(path)), facts)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(
-            f"{folder_path} holds no whole candidate stage.", got=str(error), fix="run again: lorefuse run"
+            f"{folder_path} holds no whole candidate stage.",
+            expected=f"a whole {path.name}",
+            got=str(error),
+            fix="run again: lorefuse run",
         ) from None

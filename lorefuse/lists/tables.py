@@ -33,9 +33,9 @@ def collaborative_tables(taken_UN: csr_array, config: CandidatesConfig) -> dict[
     """
     result = {}
     num_taken = int((np.bincount(taken_UN.indices, minlength=taken_UN.shape[1]) > 0).sum())
-    if "ease" in config.tables and num_taken <= config.max_ease_items:
+    if "ease" in config.views and num_taken <= config.max_ease_items:
         result["ease"] = _ease(taken_UN, config)
-    if "item_knn" in config.tables:
+    if "item_knn" in config.views:
         items_NU = csr_array(taken_UN.T)
         similarity_NN = without(cosine(items_NU, items_NU, config.shrinkage), np.arange(items_NU.shape[0]))
         result["item_knn"] = keep_nearest(similarity_NN, config.num_neighbours)
@@ -94,8 +94,26 @@ def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbo
     return csr_array((near_CN.data, (known[near_CN.indices], rows)), shape=(len(known_N),) * 2)
 
 
+def as_means(places_NN: csr_array) -> csr_array:
+    """Return places in which a new item scores as the mean of those that stand in for it, and not as their sum.
+
+    Learned weights bring sums to scale by themselves; weights that are given would put every new item on top.
+    """
+    total_N = np.maximum(np.asarray(places_NN.sum(axis=0)).ravel(), 1e-12)
+    return csr_array(
+        (places_NN.data / total_N[places_NN.indices], places_NN.indices, places_NN.indptr), places_NN.shape
+    )
+
+
+def standing_in(places_NN: csr_array, vectors_ND: Vectors) -> Vectors:
+    """Return for each item the mean vector of those that stand in for it, (N, D); zeros where none does."""
+    weights_NN = csr_array(places_NN.T)[:, : len(vectors_ND)]
+    total_N1 = np.maximum(np.asarray(weights_NN.sum(axis=1)).reshape(-1, 1), 1e-12)
+    return np.asarray(weights_NN @ vectors_ND / total_N1, dtype=np.float32)
+
+
 def with_new_items(table_NN: csr_array, places_NN: csr_array, num_neighbours: int) -> csr_array:
-    """Return a table in which new items stand where the known items do that are most like them."""
+    """Return a table, of items or users, in which new items stand where the known ones do that are most like them."""
     return csr_array(table_NN + keep_nearest(csr_array(table_NN @ places_NN), num_neighbours)).astype(np.float32)
 
 

@@ -3,13 +3,15 @@
 This one file runs where the list is judged and inside Triton, into whose version folders it is copied: what is judged
 is what is served. It needs numpy alone. The arrays and facts it reads are described at `lists.stage_files`.
 
-Suffixes: ``N`` items of the catalogue, ``J`` score vectors, ``L`` past items, ``M`` candidates, ``K`` returned.
+Suffixes: ``N`` items of the catalogue, ``J`` score vectors, ``L`` past items, ``M`` candidates, ``K`` returned, ``V``
+users of train, ``D`` width of vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Past = Mapping[str, Rows]
+"""``liked`` and ``seen`` → rows of the catalogue, newest first; ``user`` → the user's `user_fields`, or no such key."""
+Arrays = Mapping[str, NDArray[Any]]
+Encoded = Mapping[str, Floats]
+"""Name of an encoder → what its graph makes of a past, (D,)."""
 SHORT_PAST = 10.0
 """κ of κ / (n + κ): how much a past of n items leaves to what everybody likes."""
 MAX_DENSE_BYTES = 64 * 1024 * 1024
@@ -24,27 +30,124 @@ MAX_DENSE_BYTES = 64 * 1024 * 1024
 PAST = "past"
 """Input of the graph that reads likes in their order."""
 _EPSILON = 1e-9
+_NOTHING: Encoded = MappingProxyType({})
+
+
+class Reader(Protocol):
+    """A view that reads a whole past at once."""
+
+    def scores(self, past: Past, encoded: Encoded) -> Floats:
+        """Return a score of every item, float32 (N,)."""
+
+
+class NearUsers:
+    """What those like who share most with a past: the arithmetic of `retrieval.neighbours.UserKNN`.
+
+    Args:
+        name: Of the view.
+        arrays: Of the view: ``ids`` int32 (V,), each user's index in the vocabulary; ``takers.indptr`` and
+            ``takers.indices``, from an item to the users who took it; ``taken.indptr``, ``taken.indices`` and
+            ``taken.values``, from a user to items.
+        facts: ``num_neighbours``, ``shrinkage`` and ``half_life``.
+        num_items: N.
+    """
+
+    def __init__(self, name: str, arrays: Arrays, facts: Mapping[str, Any], num_items: int) -> None:
+        self.arrays, self.facts, self.num_items = arrays, facts, num_items
+        self.norms = np.sqrt(np.bincount(arrays["takers.indices"], minlength=len(arrays["ids"])))
+
+    def scores(self, past: Past, encoded: Encoded) -> Floats:
+        """Return Σ of the similarities of the nearest other users who took an item, float32 (N,)."""
+        liked, num_users = past["liked"], len(self.norms)
+        weights = recency(len(liked), self.facts["half_life"])
+        places, lengths = entries(self.arrays["takers.indptr"], liked)
+        shared = np.bincount(self.arrays["takers.indices"][places], np.repeat(weights, lengths), minlength=num_users)
+        near = shared / np.maximum(np.linalg.norm(weights) * self.norms + self.facts["shrinkage"], _EPSILON)
+        if len(past.get("user", ())) and past["user"][0]:
+            near[self.arrays["ids"] == past["user"][0]] = 0
+        users = nearest(near, self.facts["num_neighbours"])
+        places, lengths = entries(self.arrays["taken.indptr"], users)
+        counted = self.arrays["taken.values"][places] * np.repeat(near[users], lengths)
+        found = np.bincount(self.arrays["taken.indices"][places], counted, minlength=self.num_items)
+        return found.astype(np.float32)
+
+
+class PastSums:
+    """Products of items' vectors with a sum over who the user is and what they liked.
+
+    user = Σ fields + Σ w·past / n, where n is Σ w or its square root: two towers (`retrieval.vectors`), LightGCN folded
+    in (`LightGCN.fold_in`), and the cosine with the mean of a past. A user's length says nothing, and is left as it is.
+
+    Args:
+        name: Of the view.
+        arrays: Of the view: ``items`` and ``past``, float32 (N, D); ``users`` float32 (·, D), the tables of all user
+            fields one below the other, and ``offsets`` int64 (fields + 1,), where each begins, and the end.
+        facts: ``half_life``, or None where all likes count the same, and ``root``, whether n is the square root.
+        num_items: N.
+    """
+
+    def __init__(self, name: str, arrays: Arrays, facts: Mapping[str, Any], num_items: int) -> None:
+        self.arrays, self.facts = arrays, facts
+        self.starts, self.sizes = arrays["offsets"][:-1], np.diff(arrays["offsets"])
+
+    def scores(self, past: Past, encoded: Encoded) -> Floats:
+        """Return the products with all items, float32 (N,); 0 where neither user nor past is known."""
+        vector = np.zeros(self.arrays["items"].shape[1], np.float32)
+        fields = past.get("user", np.zeros(len(self.sizes), np.int64))[: len(self.sizes)]
+        vector += self.arrays["users"][np.where(fields < self.sizes, fields, 0) + self.starts].sum(0)
+        weights = recency(len(past["liked"]), self.facts["half_life"])
+        if len(weights):
+            total = weights.sum()
+            vector += weights / (np.sqrt(total) if self.facts["root"] else total) @ self.arrays["past"][past["liked"]]
+        return np.asarray(self.arrays["items"] @ vector)
+
+
+class Encoder:
+    """Products of items' vectors with what a graph makes of a past: SASRec.
+
+    Args:
+        name: Of the view, under which the graph's vector is looked up.
+        arrays: Of the view: ``items`` float32 (N, D).
+        facts: See `sequence_of`.
+        num_items: N.
+    """
+
+    def __init__(self, name: str, arrays: Arrays, facts: Mapping[str, Any], num_items: int) -> None:
+        self.name, self.items = name, arrays["items"]
+
+    def scores(self, past: Past, encoded: Encoded) -> Floats:
+        """Return the products with all items, float32 (N,)."""
+        return np.asarray(self.items @ encoded[self.name])
+
+
+ENCODER = "encoder"
+READERS: dict[str, Callable[[str, Arrays, Mapping[str, Any], int], Reader]] = {
+    "near_users": NearUsers,
+    "past_sums": PastSums,
+    ENCODER: Encoder,
+}
 
 
 class Candidates:
-    """The first stage: a learned blend of several views of the whole catalogue.
+    """The first stage: a weighted sum of several views of the whole catalogue.
 
     Args:
         arrays: ``<table>.indptr``, ``<table>.indices`` and ``<table>.values`` of each table, from a past item to
-            others; ``<vectors>.items`` float32 (N, D) of each recommender by vectors; ``popularity`` float32 (N,),
-            standardised; ``is_new`` bool (N,), without train rows; ``weights`` float32 (2, 2 J), of known and of new
-            items; ``biases`` float32 (4,).
-        facts: ``tables``, ``vectors``, ``signals`` (pairs of ``liked`` or ``seen`` and a half-life), and
-            ``history_length``.
+            others; ``<reader>.<array>`` of each reader; ``popularity`` float32 (N,), standardised; ``is_new`` bool
+            (N,), without train rows; ``weights`` float32 (2, 2 J), of known and of new items; ``biases`` float32 (4,).
+        facts: ``tables``; ``signals`` (pairs of ``liked`` or ``seen`` and a half-life), by which tables are read;
+            ``readers`` (name → ``kind``, see `READERS`, and its facts); ``history_length``.
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+    def __init__(self, arrays: Arrays, facts: Mapping[str, Any]) -> None:
         self.facts, self.num_items = facts, len(arrays["popularity"])
         self.popularity, self.is_new = arrays["popularity"], np.asarray(arrays["is_new"], bool)
         self.tables = [
             tuple(arrays[f"{name}.{part}"] for part in ("indptr", "indices", "values")) for name in facts["tables"]
         ]
-        self.vectors = [arrays[f"{name}.items"] for name in facts["vectors"]]
+        self.readers: list[Reader] = [
+            READERS[of["kind"]](name, named(arrays, name), of, self.num_items) for name, of in facts["readers"].items()
+        ]
         self.weights, self.biases = arrays["weights"], arrays["biases"]
         ages = np.arange(facts["history_length"])
         self.decays = {
@@ -53,7 +156,7 @@ class Candidates:
             )
             for source in dict.fromkeys(name for name, _ in facts["signals"])
         }
-        self.num_scores = len(self.tables) * len(facts["signals"]) + len(self.vectors)
+        self.num_scores = len(self.tables) * len(facts["signals"]) + len(self.readers)
         small = 4 * len(self.tables) * self.num_items**2 <= MAX_DENSE_BYTES
         self.dense = self._dense() if small and self.tables else None
 
@@ -65,23 +168,26 @@ class Candidates:
             result[rows, number, indices] = values
         return result.reshape(self.num_items, -1)
 
-    def raw(self, past: Past, user_vectors: Sequence[Floats] = ()) -> Floats:
-        """Return the scores of the whole catalogue by every table, signal and set of vectors, float32 (J, N).
+    def raw(self, past: Past, encoded: Encoded = _NOTHING) -> Floats:
+        """Return the scores of the whole catalogue by every table and signal and by every reader, float32 (J, N).
 
         Args:
-            past: ``liked`` and ``seen`` → rows of the catalogue, newest first, each at most `history_length` long.
-            user_vectors: One float32 (D,) for each of `vectors`.
+            past: The newest `history_length` of each list are read; rows that are not there count for nothing.
+            encoded: What the graphs made of the past, one vector for each reader that is an encoder.
         """
+        past = {**past, **{source: self._known(past[source]) for source in ("liked", "seen")}}
         parts = []
-        for source, decays in self.decays.items():
-            rows = np.asarray(past[source][: decays.shape[1]], np.int64)
+        for source, decays in self.decays.items() if self.tables else ():
+            rows = past[source]
             weights = decays[:, : len(rows)]
-            if not self.tables:
-                continue
             scores = self._from_dense(rows, weights) if self.dense is not None else self._from_sparse(rows, weights)
             parts.append(scores.reshape(-1, self.num_items))
-        parts += [(items @ vector)[None] for items, vector in zip(self.vectors, user_vectors, strict=True)]
+        parts += [reader.scores(past, encoded)[None] for reader in self.readers]
         return np.concatenate(parts) if parts else np.zeros((0, self.num_items), np.float32)
+
+    def _known(self, rows: Rows) -> Rows:
+        rows = np.asarray(rows, np.int64)
+        return rows[(rows >= 0) & (rows < self.num_items)][: self.facts["history_length"]]
 
     def _from_dense(self, rows: Rows, weights: Floats) -> Floats:
         assert self.dense is not None
@@ -91,12 +197,10 @@ class Candidates:
         """Add up the rows of the tables, (signals, tables, N)."""
         result = np.empty((len(weights), len(self.tables), self.num_items), np.float32)
         for number, (indptr, indices, values) in enumerate(self.tables):
-            starts, lengths = indptr[rows], indptr[rows + 1] - indptr[rows]
-            places = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-            places = places + np.arange(len(places)) if len(rows) else np.zeros(0, np.int64)
-            items, entries = indices[places], values[places]
+            places, lengths = entries(indptr, rows)
+            items, found = indices[places], values[places]
             for signal, weight in enumerate(weights):
-                counted = entries * np.repeat(weight, lengths)
+                counted = found * np.repeat(weight, lengths)
                 result[signal, number] = np.bincount(items, counted, minlength=self.num_items)
         return result
 
@@ -108,17 +212,24 @@ class Candidates:
         plain = (raw - raw.mean(1, keepdims=True)) / np.where(deviation > _EPSILON, deviation, 1.0)
         return np.concatenate([plain, np.copysign(np.log(1 + np.abs(plain)), plain)])
 
-    def score(self, past: Past, user_vectors: Sequence[Floats] = ()) -> Floats:
-        """Return the blend's score of every item, float32 (N,); arguments as for `raw`."""
-        views = self.views(self.raw(past, user_vectors))
+    def score(self, past: Past, encoded: Encoded = _NOTHING) -> Floats:
+        """Return the weighted sum of every item, float32 (N,); arguments as for `raw`."""
+        views = self.views(self.raw(past, encoded))
         known, new = self.weights @ views if len(views) else np.zeros((2, self.num_items), np.float32)
-        return np.asarray(np.where(self.is_new, new, known) + self.bias(past))
+        return np.asarray(np.where(self.is_new, new, known) + self.bias(past, told=bool(views.any())))
 
-    def bias(self, past: Past) -> Floats:
-        """Return what an item's popularity and newness add for a user with this past, float32 (N,)."""
+    def bias(self, past: Past, *, told: bool = True) -> Floats:
+        """Return what an item's popularity and newness add for a user with this past, float32 (N,).
+
+        Args:
+            past: Of which the lengths count.
+            told: Whether any view tells items apart for this user; if none does, popularity counts in any case.
+        """
         popular, popular_short, new, new_short = self.biases
         short = short_past(past)
         weight = np.float32(popular + popular_short * short)
+        if not told and not weight:
+            weight = np.float32(1)
         return np.asarray(weight * self.popularity + np.float32(new + new_short * short) * self.is_new)
 
 
@@ -146,16 +257,16 @@ class TwoStage:
         """Whether the ranker is asked about the candidates."""
         return bool(self.facts["final"]["ranker"])
 
-    def find(self, past: Past, codes: Rows, user_vectors: Sequence[Floats] = ()) -> tuple[Rows, Floats]:
-        """Return the rows that are worth ranking and the blend's scores of them, (M,) each, best first.
+    def find(self, past: Past, codes: Rows, encoded: Encoded = _NOTHING) -> tuple[Rows, Floats]:
+        """Return the rows that are worth ranking and the first stage's scores of them, (M,) each, best first.
 
         Args:
             past: As for `Candidates.raw`.
             codes: `exclude_rows` of the user: a row that may not be shown, -1 for padding, or -2 - row for one that
                 may; where there is one of these, no others may.
-            user_vectors: As for `Candidates.raw`.
+            encoded: As for `Candidates.raw`.
         """
-        scores = self.candidates.score(past, user_vectors)
+        scores = self.candidates.score(past, encoded)
         allowed = allowed_rows(codes, self.num_items)
         num_wanted = max(self.facts["num_candidates"], self.facts["num_returned"])
         if allowed is not None:
@@ -179,18 +290,62 @@ class TwoStage:
         return rows[best], chance.astype(np.float32)
 
 
+class Graph(Protocol):
+    """An open ONNX graph."""
+
+    def run(self, names: None, feed: dict[str, Rows]) -> list[Floats]:
+        """Return all outputs."""
+
+
+def encoder_names(facts: Mapping[str, Any]) -> list[str]:
+    """Return the readers whose vectors a graph makes: `encode` asks ``<name>.onnx``."""
+    return [name for name, of in facts["readers"].items() if of["kind"] == ENCODER]
+
+
+def encode(liked: Rows, graphs: Mapping[str, Graph], facts: Mapping[str, Any]) -> dict[str, Floats]:
+    """Return what each graph makes of likes (rows, newest first), (D,) each, by name."""
+    return {
+        name: graph.run(None, {PAST: sequence_of(liked, facts["readers"][name])})[0][0]
+        for name, graph in graphs.items()
+    }
+
+
 def sequence_of(liked: Rows, facts: Mapping[str, Any]) -> Rows:
-    """Return likes as the encoder of their order reads them: rows + 1, oldest first, 0 on the left, (1, L).
+    """Return likes as an encoder of their order reads them: rows + 1, oldest first, 0 on the left, (1, L).
 
     Args:
         liked: Rows, newest first.
-        facts: ``sequence_length``, and ``sequence_items``: rows from there on joined later, and the encoder knows none.
+        facts: ``length``, and ``num_items``: rows from there on joined later, and the encoder knows none.
     """
-    length = facts["sequence_length"]
-    rows = liked[liked < facts["sequence_items"]][:length][::-1]
+    length = facts["length"]
+    rows = liked[liked < facts["num_items"]][:length][::-1]
     past = np.zeros((1, length), np.int64)
     past[0, length - len(rows) :] = rows + 1
     return past
+
+
+def named(arrays: Arrays, name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose name begins with ``<name>.``, without that."""
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+
+
+def recency(length: int, half_life: float | None) -> Floats:
+    """Return the weights of past items, newest first, (L,): 0.5^(number of later ones / half_life)."""
+    return np.asarray(np.ones(length) if half_life is None else 0.5 ** (np.arange(length) / half_life), np.float32)
+
+
+def entries(indptr: Rows, rows: Rows) -> tuple[Rows, Rows]:
+    """Return where the entries of some rows of a CSR matrix stand, and how many each row has."""
+    starts, lengths = indptr[rows], indptr[rows + 1] - indptr[rows]
+    places = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    return (places + np.arange(len(places)) if len(rows) else np.zeros(0, np.int64)), lengths
+
+
+def nearest(values: NDArray[np.float64], num_wanted: int) -> Rows:
+    """Return the positions of the largest values above 0, the lower position first among equals."""
+    floor = np.partition(values, -num_wanted)[-num_wanted] if num_wanted < len(values) else 0.0
+    rows = np.flatnonzero((values >= floor) & (values > 0))
+    return rows[np.argsort(-values[rows], kind="stable")[:num_wanted]]
 
 
 def allowed_rows(codes: Rows, num_items: int) -> NDArray[np.bool_] | None:

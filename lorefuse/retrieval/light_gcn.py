@@ -131,6 +131,27 @@ class LightGCN(Recommender):
         vectors_VD = self._propagated[1]
         return np.asarray(vectors_VD[user_rows] @ vectors_VD[history_UN.shape[0] :].T)
 
+    def fold_in(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Return what makes a user's vector without propagating again: own (U, D), past (N, D), items (N, D).
+
+        With weights w of what a user liked, the user is own + Σ w·past / sqrt(Σ w), where an item's row of `past` is
+        Σ of its layers but the last / sqrt(its degree), all over layers + 1. For the train graph that is the vector
+        itself; for other likes the items stay where train put them, which `scores` with a newer history moves too.
+        """
+        module, num_users = self.module, self.module.num_users
+        with torch.no_grad():
+            layer_VD = module.layer_0()
+            own_UD, items_ND = layer_VD[:num_users], module()[num_users:]
+            sum_ND = torch.zeros_like(items_ND)
+            for _ in range(module.num_layers):
+                sum_ND += layer_VD[num_users:]
+                layer_VD = module.adjacency_VV @ layer_VD
+        assert self._train is not None
+        degree_N = np.maximum(np.bincount(self._train.indices, minlength=module.num_items), 1)[:, None]
+        parts = own_UD.numpy(), sum_ND.numpy() / np.sqrt(degree_N)
+        own, past = (np.asarray(part / (module.num_layers + 1), np.float32) for part in parts)
+        return own, past, np.asarray(items_ND.numpy(), np.float32)
+
     def save(self, folder_path: Path) -> None:
         """Write the weights, `recommender.safetensors`, into a folder."""
         save_weights(self.module, folder_path)

@@ -29,7 +29,13 @@ from lorefuse.models.ranker import Ranker
 from tests.serving.caller import reseal
 from tests.serving.synthetic import FULL_DIM, NUM_ITEMS, World, grow
 
-SMALL = {"num_candidates": 15, "num_neighbours": 20, "shrinkage": 1.0, "sequence": True, "ranker": "list"}
+SMALL = {
+    "num_candidates": 15,
+    "num_neighbours": 20,
+    "shrinkage": 1.0,
+    "ranker": "list",
+    "views": ("ease", "item_knn", "content", "sasrec"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +133,7 @@ def test_what_was_seen_is_left_out_and_newcomers_get_an_answer(lists_url: str, w
         assert len(client.recommend("somebody new", 5).items) == 5
 
 
-@pytest.mark.parametrize(
-    "name", ["candidates.safetensors", "candidates.json", "sequence.onnx", "candidate_ranker.onnx"]
-)
+@pytest.mark.parametrize("name", ["candidates.safetensors", "candidates.json", "sasrec.onnx", "candidate_ranker.onnx"])
 def test_a_version_without_its_tables_is_refused(bundle: Bundle, name: str, tmp_path: Path) -> None:
     copy_path = tmp_path / "bundle"
     copy_path.mkdir()

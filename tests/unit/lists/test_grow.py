@@ -4,6 +4,8 @@ import numpy as np
 
 from lorefuse.lists.fit import make_tables, taken_in_train, unfitted
 from lorefuse.lists.grow import grown_stages
+from lorefuse.lists.knowledge import ItemKnowledge
+from lorefuse.lists.stage_files import ReaderParts
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.lists.two_stage import Candidates
 from tests.unit.lists.samples import NUM_ITEMS, NUM_TASTES, make_taste_set, small_lists_config
@@ -14,14 +16,17 @@ EMPTY = np.zeros(0, np.int64)
 def test_a_new_item_is_found_by_whoever_likes_what_it_is_like() -> None:
     training_set, config = make_taste_set(), small_lists_config().candidates
     taken = taken_in_train(training_set)
-    tables = make_tables(taken, collaborative_tables(taken, config), [training_set.item_text], config)
-    vectors = {"sasrec": np.eye(NUM_ITEMS, 6, dtype=np.float32)}
-    fitted = unfitted(tables, taken, config, 10, "binary", vectors)
+    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
+    tables = make_tables(collaborative_tables(taken, config), knowledge, config)
+    facts = {"kind": "encoder", "length": 5, "num_items": NUM_ITEMS}
+    sasrec = ReaderParts(facts, {"items": np.eye(NUM_ITEMS, 6, dtype=np.float32)})
+    fitted = unfitted(tables, taken, config, 10, "binary", {"sasrec": sasrec})
     more = np.concatenate([training_set.item_text, training_set.item_text[:2]])
     grown = grown_stages(fitted, [more], NUM_ITEMS + 2, config)
     old, new = (Candidates(one.arrays, one.facts) for one in (fitted, grown))
     past = {"liked": np.array([NUM_TASTES]), "seen": EMPTY}  # an item of the first taste
-    before, after = old.raw(past, [np.ones(6, np.float32)]), new.raw(past, [np.ones(6, np.float32)])
+    encoded = {"sasrec": np.ones(6, np.float32)}
+    before, after = old.raw(past, encoded), new.raw(past, encoded)
     assert after.shape == (len(before), NUM_ITEMS + 2)
     np.testing.assert_allclose(after[:, :NUM_ITEMS], before, atol=1e-6)
     assert after[2, NUM_ITEMS] > 0, "it is like what is in the past"

@@ -11,6 +11,7 @@ from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.lessons import NUM_FOLDS, Lessons, make_lessons, of_others, train_moments
 from lorefuse.lists.list_ranker import list_loss, train_list_ranker
 from lorefuse.lists.moments import Moments, moments_of
@@ -22,7 +23,7 @@ from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from tests.unit.lists.samples import NUM_ITEMS, NUM_NEW, make_taste_set, small_lists_config
 
-CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, tables=("item_knn",), ranker="list")
+CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, views=("item_knn",), ranker="list")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def validation(taste: TrainingSet) -> Moments:
 
 def blend(taste: TrainingSet, validation: Moments) -> Fitted:
     taken = taken_in_train(taste)
-    tables = make_tables(taken, collaborative_tables(taken, CONFIG), [], CONFIG)
+    tables = make_tables(collaborative_tables(taken, CONFIG), ItemKnowledge.of(taken, [], CONFIG), CONFIG)
     return fit(unfitted(tables, taken, CONFIG, 10, "binary"), validation, CONFIG, 0)
 
 

@@ -12,13 +12,14 @@ from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import Split
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
+from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.order import IDENTITY, RANKER, RankRows, ordered_by, put_in_order
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
 from tests.unit.lists.samples import make_taste_set
 
-CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, tables=("item_knn", "content"))
+CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, views=("item_knn", "content"))
 
 
 def knows(moments: Moments, right: float, wrong: float) -> RankRows:
@@ -35,7 +36,8 @@ def fitted_with(rank: Any, **section: Any) -> tuple[Fitted, Moments]:
     training_set = make_taste_set()
     config = CONFIG.model_copy(update=section)
     taken = taken_in_train(training_set)
-    tables = make_tables(taken, collaborative_tables(taken, config), [training_set.item_text], config)
+    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
+    tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     moments = moments_of(training_set, Split.VALIDATION, 50)
     blended = fit(unfitted(tables, taken, config, 10, "binary"), moments, config, 0)
     return put_in_order(blended, moments, None if rank is None else rank(moments), config), moments

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lorefuse.contract import Split
+from lorefuse.errors import ConfigError, UsageError
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import run as lists_run
@@ -90,8 +91,8 @@ def test_the_same_run_gives_the_same_bytes(judged: tuple[TrainingSet, Path], tmp
 @pytest.mark.parametrize(
     "candidates",
     [
-        {"tables": []},
-        {"tables": ["content"]},
+        {"views": []},
+        {"views": ["content"]},
         {"ranker": "identity"},
         {"max_ease_items": 0},
         {"new_item_neighbours": 0},
@@ -102,10 +103,55 @@ def test_every_part_may_be_left_out(candidates: dict[str, Any], tmp_path: Path) 
     facts = load_stages(path).facts
     assert "served" in summary
     assert facts["tables"] == {
-        "tables": candidates.get("tables"), "max_ease_items": ["item_knn", "content"],
+        "views": candidates.get("views"), "max_ease_items": ["item_knn", "content"],
     }.get(next(iter(candidates)), ["ease", "item_knn", "content"])  # fmt: skip
     if candidates.get("ranker") == "identity":
         assert not facts["final"]["ranker"]
+
+
+def test_views_beside_the_tables_are_learned_and_written(tmp_path: Path) -> None:
+    training_set = make_taste_set()
+    views = ["ease", "user_knn", "graph_content"]  # there is no graph: that view is left out
+    _, path = _run(tmp_path / "more", training_set, views=views)
+    fitted = load_stages(path)
+    assert (fitted.facts["tables"], list(fitted.facts["readers"])) == (["ease"], ["user_knn"])
+    assert np.abs(fitted.arrays["weights"][:, 3]).max() > 0.01, "after three scores of EASE's comes UserKNN's"
+    moments, stages = moments_of(training_set, Split.TEST, 50), fitted.two_stage()
+    values = pd.read_parquet(path / "list_values.parquet")
+    rows, _ = stages.find(moments.past(0), moments.hidden[0], moments.user_vectors(0))
+    shown = values["list"][0]
+    assert set(shown[shown >= 0]) <= set(rows)
+
+
+def test_given_weights_are_kept_and_only_new_items_are_lifted(tmp_path: Path) -> None:
+    weights = {"user_knn": 1.0, "content": 0.25, "popularity": 0.5}
+    training_set = make_taste_set()
+    _, path = _run(tmp_path / "given", training_set, views=list(weights), weights=weights, ranker="identity")
+    fitted = load_stages(path)
+    assert list(fitted.facts["readers"]) == ["content", "user_knn"]
+    np.testing.assert_array_equal(fitted.arrays["weights"], np.float32([[0.25, 1, 0, 0]] * 2))
+    popular, popular_short, _, new_short = fitted.arrays["biases"]
+    assert (popular, popular_short, new_short) == (0.5, 0, 0)
+    assert "none" in json.loads((path / "lists.json").read_text())["lists"]  # whose list does without content
+
+
+def test_a_weight_of_a_view_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not allow[\s\S]*got: content"):
+        _run(tmp_path / "bare", make_taste_set(text=False), views=["content"], weights={"content": 1})
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ({"views": ["ease", "ease"]}, "each view once"),
+        ({"weights": {"ease": 1}}, "must name the views, ease, item_knn, content"),
+        ({"views": ["ease"], "weights": {"ease": 0}}, "not all be 0"),
+        ({"views": ["bm25"]}, "graph_content"),
+    ],
+)
+def test_views_and_weights_that_do_not_fit_are_refused(candidates: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_lists_config(**candidates)
 
 
 def test_items_without_any_text_or_graph_still_get_a_list(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def arrays(num_items: int = 4, seed: int | None = None) -> dict[str, Any]:
 def facts(**other: Any) -> dict[str, Any]:
     return {
         "tables": ["t"],
-        "vectors": [],
+        "readers": {},
         "signals": [["liked", 1.0], ["seen", 2.0]],
         "history_length": 3,
         "num_candidates": 3,
@@ -134,3 +134,59 @@ def test_without_tables_popularity_is_all_there_is() -> None:
     }  # fmt: skip
     rows, _ = TwoStage(content, facts(tables=[])).find({"liked": np.array([2]), "seen": EMPTY}, EMPTY)
     assert rows.tolist() == [0, 1, 2]
+
+
+def test_near_users_say_what_else_they_took_and_the_user_is_none_of_them() -> None:
+    taken = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 1]])  # of the users 1, 2 and 3
+    content = {
+        **arrays(),
+        **{f"near.{name}": array for name, array in near(taken).items()},
+        "weights": np.array([[1, 0], [1, 0]], np.float32),
+    }
+    reader = {"kind": "near_users", "num_neighbours": 1, "shrinkage": 0.0, "half_life": None}
+    stages = Candidates(content, facts(tables=[], readers={"near": reader}))
+    past = {"liked": np.array([0, 1]), "seen": EMPTY}
+    np.testing.assert_allclose(stages.raw(past), [[1, 1, 0, 0]], rtol=1e-6)  # the first user has just these
+    np.testing.assert_allclose(
+        stages.raw({**past, "user": np.array([1])}), [np.array([1, 1, 0, 1]) * 2 / np.sqrt(2 * 3)], rtol=1e-6
+    )
+    assert not stages.raw({"liked": EMPTY, "seen": EMPTY}).any()
+
+
+def near(taken: np.ndarray) -> dict[str, Any]:
+    users, items = np.nonzero(taken)
+    by_item = np.nonzero(taken.T)
+    return {
+        "ids": np.arange(1, len(taken) + 1, dtype=np.int32),
+        "takers.indptr": np.r_[0, np.bincount(by_item[0], minlength=taken.shape[1]).cumsum()],
+        "takers.indices": by_item[1].astype(np.int32),
+        "taken.indptr": np.r_[0, np.bincount(users).cumsum()],
+        "taken.indices": items.astype(np.int32),
+        "taken.values": np.ones(len(items), np.float32),
+    }
+
+
+def test_a_users_vector_is_a_sum_of_fields_and_of_the_past() -> None:
+    content = {
+        **arrays(),
+        "sums.items": np.eye(4, 2, dtype=np.float32),
+        "sums.past": np.float32([[8, 0], [0, 4], [0, 0], [0, 0]]),
+        "sums.users": np.float32([[0, 0], [1, 1], [0, 0], [0, 5]]),
+        "sums.offsets": np.array([0, 2, 4]),
+        "weights": np.zeros((2, 2), np.float32),
+    }
+    reader = {"kind": "past_sums", "half_life": 1.0, "root": False}
+    past = {"liked": np.array([1, 0]), "seen": EMPTY, "user": np.array([1, 1])}
+    raw = Candidates(content, facts(tables=[], readers={"sums": reader})).raw
+    np.testing.assert_allclose(raw(past)[0, :2], [1 + 8 / 3, 6 + 4 * 2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(raw({**past, "user": np.array([7, 1])})[0, :2], [8 / 3, 5 + 8 / 3], rtol=1e-6)
+    root = Candidates(content, facts(tables=[], readers={"sums": {**reader, "root": True}})).raw
+    np.testing.assert_allclose(
+        root({"liked": past["liked"], "seen": EMPTY})[0, :2], np.array([4, 4]) / np.sqrt(1.5), rtol=1e-6
+    )
+
+
+def test_the_nearest_are_positive_and_the_first_wins_among_equals() -> None:
+    assert two_stage.nearest(np.array([0.5, 0, 2, 0.5, -1, 0.5]), 3).tolist() == [2, 0, 3]
+    assert two_stage.nearest(np.array([0.5, 0, -1]), 9).tolist() == [0]
+    assert two_stage.nearest(np.zeros(0), 2).tolist() == []

@@ -30,7 +30,7 @@ DECIDES = {
     "tell_trials": ("tuning/generations.py",),
     "close_tuning": ("tuning/study.py",),
     "evaluate": ("training/row_metrics.py", "features/arms.py"),
-    "lists": ("lists/two_stage.py", "lists/blend.py", "retrieval/ease.py", "features/arms.py"),
+    "lists": ("lists/two_stage.py", "lists/blend.py", "lists/sums.py", "retrieval/light_gcn.py", "features/arms.py"),
     "report": ("report/report.html.j2", "report/figures.py", "report/lists.py"),
     "bundle": ("training/params.py", "training/evaluate.py", "embedding/reduce.py", "export/onnx.py"),
     "append_rows": ("data/append.py", "data/names.py"),

@@ -1,4 +1,4 @@
-"""Both stages of a version inside Triton: a blend finds candidates, the ranker's graph scores them.
+"""Both stages of a version inside Triton: views find candidates, the ranker's graph scores them.
 
 The arithmetic is that of two_stage.py, the very file that judged the lists.
 """
@@ -9,7 +9,7 @@ import os
 import numpy as np
 from opened import Finder, open_session
 from tables import open_tables, plain
-from two_stage import PAST, TwoStage, sequence_of
+from two_stage import TwoStage, encode, encoder_names
 
 SIDE = "item_side"
 
@@ -19,7 +19,7 @@ class Lists(Finder):
 
     Args:
         folder: Version folder; holds `candidates.json`, `candidates.safetensors`, `candidate_ranker.onnx`,
-            `item_side.npy` and, where the order of likes is read, `sequence.onnx`.
+            `item_side.npy` and the graph of each encoder of a past, such as `sasrec.onnx`.
 
     Raises:
         OPEN_ERRORS: A file is missing or not whole.
@@ -31,8 +31,7 @@ class Lists(Finder):
         self.stages = TwoStage(open_tables(os.path.join(folder, "candidates.safetensors")), facts)
         self.items = {SIDE: plain(np.load(os.path.join(folder, "item_side.npy"), mmap_mode="r"))}
         self.session = open_session(os.path.join(folder, "candidate_ranker.onnx"))
-        sequence_path = os.path.join(folder, "sequence.onnx")
-        self.encoder = open_session(sequence_path) if facts["vectors"] else None
+        self.encoders = {name: open_session(os.path.join(folder, f"{name}.onnx")) for name in encoder_names(facts)}
         self.names = [tensor.name for tensor in self.session.get_inputs()]
         self.user_names = [name for name in self.names if name != SIDE]
 
@@ -48,11 +47,9 @@ class Lists(Finder):
 
     def _one(self, tensors, user):
         liked, seen = tensors["liked_rows"][user], tensors["seen_rows"][user]
-        past = {"liked": liked[liked >= 0], "seen": seen[seen >= 0]}
-        vectors = []
-        if self.encoder is not None:
-            vectors = [self.encoder.run(None, {PAST: sequence_of(past["liked"], self.stages.facts)})[0][0]]
-        found, blended = self.stages.find(past, tensors["exclude_rows"][user], vectors)
+        past = {"liked": liked[liked >= 0], "seen": seen[seen >= 0], "user": tensors["user_fields"][user]}
+        encoded = encode(past["liked"], self.encoders, self.stages.facts)
+        found, blended = self.stages.find(past, tensors["exclude_rows"][user], encoded)
         if not self.stages.asks_ranker or not len(found):
             return self.stages.order(found, blended)
         feed = {name: tensors[name][user : user + 1] for name in self.user_names}

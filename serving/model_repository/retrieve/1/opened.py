@@ -1,4 +1,4 @@
-"""What finds the items of a version: a blend of tables, or towers and an index."""
+"""What finds the items of a version: views of the whole catalogue, or towers and an index."""
 
 import os
 

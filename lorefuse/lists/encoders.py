@@ -1,11 +1,10 @@
-"""SASRec as one of the blend's views: a user's vector from the order of their likes, and one vector for each item.
+"""SASRec as a view: a graph makes a user's vector from the order of their likes; see `two_stage.Encoder`.
 
 Suffixes: ``B`` users, ``L`` sequence length, ``N`` items of the catalogue, ``D`` embedding width.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lorefuse.config import PipelineConfig, RetrievalConfig
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.contract import Split
 from lorefuse.errors import ArtifactError
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.lists.likes import likes_of, with_directions
 from lorefuse.lists.moments import Moments
-from lorefuse.lists.stage_files import SEQUENCE_FILE
-from lorefuse.retrieval.data import from_training_set
-from lorefuse.retrieval.evaluate import ndcg_of
-from lorefuse.retrieval.recommender import Side
+from lorefuse.lists.stage_files import ReaderParts, weights_file
+from lorefuse.lists.tables import Vectors
+from lorefuse.lists.two_stage import ENCODER, PAST
 from lorefuse.retrieval.sasrec import SASRec
 from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder
 from lorefuse.retrieval.tables import Knowledge
 
 USER_VECTOR = "user_vector"
-HALF_LIFE, MAX_VALIDATION_USERS, K = 2.0, 2000, 10
-Vectors = NDArray[np.float32]
+SASREC, HALF_LIFE = "sasrec", 2.0
+"""Name of the view; the half-life weighs nothing for it: it says which like is the later one."""
 
 
 class ServedSequence(nn.Module):
@@ -62,9 +61,9 @@ class ServedSequence(nn.Module):
         return self.encoder.states(past, vectors)[:, -1]
 
 
-def fit_sequence(
-    training_set: TrainingSet, text: Vectors | None, config: SASRecConfig, threshold: float, seed: int
-) -> ServedSequence:
+def sasrec_encoder(
+    training_set: TrainingSet, text: Vectors | None, config: RetrievalConfig, threshold: float, seed: int
+) -> ReaderParts:
     """Train SASRec on train likes, stopped by validation likes, and keep what serving needs of it.
 
     Args:
@@ -74,17 +73,15 @@ def fit_sequence(
         threshold: Label from which a row is a like.
         seed: Of initialisation, shuffling and dropout.
     """
-    data = from_training_set(training_set, threshold=threshold, judged=Split.VALIDATION, recency_half_life=HALF_LIFE)
-    side: Side = replace(data.side, item_text=text)
-    if text is not None:  # few items have few directions
-        liked = np.unique(data.train.indices)
-        num_directions = len(np.unique(text[liked], axis=0)) - 1
-        config = config.model_copy(update={"text_dim": max(0, min(config.text_dim, num_directions))})
-    recommender = SASRec(config, seed).fit(data.train, side, ndcg_of(data, K, MAX_VALIDATION_USERS))
-    served = ServedSequence(torch.from_numpy(recommender.item_vectors().copy()), config)
+    likes = likes_of(training_set, text, threshold, HALF_LIFE)
+    section = with_directions(config.sasrec, likes)
+    recommender = SASRec(section, seed).fit(likes.train, likes.side, likes.ndcg)
+    served = ServedSequence(torch.from_numpy(recommender.item_vectors().copy()), section)
     own = {name: value for name, value in recommender.encoder.state_dict().items() if not name.startswith("items.")}
     served.encoder.load_state_dict(own, strict=False)
-    return served.eval()
+    items = served.item_vectors.numpy()
+    facts = {"kind": ENCODER, "length": section.history_length, "num_items": len(items)}
+    return ReaderParts(facts, {"items": items}, served.eval())
 
 
 def past_matrix(moments: Moments, length: int) -> NDArray[np.int64]:
@@ -97,23 +94,27 @@ def past_matrix(moments: Moments, length: int) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def with_sequence(moments: Moments, served: ServedSequence, length: int) -> Moments:
-    """Return the users with their vectors."""
-    past = torch.from_numpy(past_matrix(moments, length))
-    vectors = torch.cat([served(part) for part in torch.split(past, 512)]) if len(past) else torch.zeros(0, 1)
-    return replace(moments, vectors=(*moments.vectors, np.asarray(vectors.numpy(), np.float32)))
+def encoded(parts: ReaderParts, moments: Moments) -> NDArray[np.float32]:
+    """Return what an encoder makes of the users' likes, (U, D)."""
+    assert parts.module is not None
+    past = torch.from_numpy(past_matrix(moments, parts.facts["length"]))
+    vectors = [parts.module(part) for part in torch.split(past, 512)]
+    return np.asarray((torch.cat(vectors) if len(past) else torch.zeros(0, 1)).numpy(), np.float32)
 
 
-def save_sequence(served: ServedSequence, folder_path: Path) -> None:
-    """Write `sequence.safetensors`."""
+def save_encoder(name: str, module: nn.Module, folder_path: Path) -> None:
+    """Write `<name>.safetensors`."""
     from safetensors.torch import save_file
 
-    own = {name: value.contiguous() for name, value in served.state_dict().items() if ".items." not in name}
-    save_file(own, str(folder_path / SEQUENCE_FILE))
+    own = {key: value.contiguous() for key, value in module.state_dict().items() if ".items." not in key}
+    save_file(own, str(folder_path / weights_file(name)))
 
 
-def load_sequence(folder_path: Path, config: SASRecConfig) -> ServedSequence:
-    """Read `sequence.safetensors`.
+def load_encoder(name: str, folder_path: Path, config: PipelineConfig) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Read `<name>.safetensors`.
+
+    Returns:
+        The encoder, and an example of what it reads.
 
     Raises:
         ArtifactError: It is missing, cut short, or of another config.
@@ -121,14 +122,14 @@ def load_sequence(folder_path: Path, config: SASRecConfig) -> ServedSequence:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder_path / SEQUENCE_FILE
+    path, section = folder_path / weights_file(name), config.retrieval.sasrec
     try:
         weights = load_file(str(path))
-        served = ServedSequence(weights["item_vectors"], config)
+        served = ServedSequence(weights["item_vectors"], section)
         missing, unknown = served.load_state_dict(weights, strict=False)
         wrong = [*unknown, *(name for name in missing if ".items." not in name)]
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise ArtifactError(f"{path} does not fit its config.", got=str(error)[:300], fix="lorefuse run") from None
     if wrong:
         raise ArtifactError(f"{path} does not fit its config.", got=", ".join(wrong), fix="lorefuse run")
-    return served.eval()
+    return served.eval(), {PAST: torch.ones(2, section.history_length, dtype=torch.int64)}
