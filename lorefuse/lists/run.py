@@ -17,19 +17,32 @@ from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
-from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
+from lorefuse.lists.judge import Lists, compare, make_lists, user_values
 from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
-from lorefuse.training.summary import first_seed, verdict, without_nan
+from lorefuse.training.summary import first_seed, without_nan
 
 NUM_EVALUATED = 20
 
 
 @dataclass(frozen=True)
-class _Task:
+class ArmTask:
+    """A list that is fitted and made.
+
+    Attributes:
+        arm: What is known about the items.
+        seed: Of the arm's own draws and of the fit.
+        rows_path: Training set, with the real knowledge.
+        ranker_path: The arm's trained ranker.
+        embeddings_path: Full text vectors of the items.
+        tables_path: From `save_tables`.
+        config: What is fitted.
+    """
+
     arm: Arm
+    seed: int
     rows_path: str
     ranker_path: str
     embeddings_path: str
@@ -79,19 +92,21 @@ def run_lists(
     if not wants_candidates(training_set, threshold, config):
         return {"mode": "none"}
     with tempfile.TemporaryDirectory() as folder:
-        collaborative = collaborative_tables(taken_in_train(training_set), config.candidates)
-        for name, table in collaborative.items():
-            save_npz(Path(folder) / f"{name}.npz", table)
+        save_tables(training_set, config, Path(folder))
+        seed = first_seed(config)
         tasks = [
-            _Task(arm, str(rows_path), str(path), str(embeddings_path), folder, config)
+            ArmTask(arm, seed, str(rows_path), str(path), str(embeddings_path), folder, config)
             for arm, path in ranker_paths.items()
         ]
-        results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
-    test = _test_moments(training_set, config)
+        results = dict(zip(ranker_paths, run_parallel(run_arm, tasks), strict=True))
+    test = judged_moments(training_set, config)
     lists: dict[str, Lists] = {SERVED: results["real"]["lists"], WITHOUT_RANKER: results["real"]["identity"]}
-    settings = _simple(lists, training_set, test, config)
+    simple, settings = make_simple_lists(training_set, test, config)
+    lists |= simple
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
-    content = _content(lists, test, config) | {"settings": settings, "facts": results["real"]["fitted"].facts}
+    section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
+    content = compare({name: [one] for name, one in lists.items()}, test, section.k, section.recall_k, num_bootstraps)
+    content |= {"settings": settings, "facts": results["real"]["fitted"].facts}
     save_stages(results["real"]["fitted"], out_path)
     if results["real"]["sequence"] is not None:
         from lorefuse.lists.sequence import save_sequence
@@ -102,14 +117,26 @@ def run_lists(
     return headline(content)
 
 
-def _run(task: _Task) -> dict[str, Any]:
+def save_tables(training_set: TrainingSet, config: PipelineConfig, folder_path: Path) -> None:
+    """Fit the tables of who took both, the same for all arms, and write each as ``<name>.npz``."""
+    for name, table in collaborative_tables(taken_in_train(training_set), config.candidates).items():
+        save_npz(folder_path / f"{name}.npz", table)
+
+
+def run_arm(task: ArmTask) -> dict[str, Any]:
+    """Fit both stages of an arm and make the lists of test users.
+
+    Returns:
+        ``lists``, (U, `list_length`); of the real arm also ``identity``, the lists without the ranker, ``fitted``, the
+        stages, and ``sequence``, None where no order of likes is read.
+    """
     from lorefuse.lists.ranking import TorchRanking
     from lorefuse.models.build import load_ranker
     from lorefuse.training.train import arm_set
 
     config, section = task.config, task.config.candidates
     whole = load_training_set(task.rows_path)
-    seed = first_seed(config)
+    seed = task.seed
     training_set = arm_set(whole, task.arm, config, seed)
     taken_UN = taken_in_train(training_set)
     collaborative = {path.stem: csr_array(load_npz(path)) for path in sorted(Path(task.tables_path).glob("*.npz"))}
@@ -119,7 +146,7 @@ def _run(task: _Task) -> dict[str, Any]:
     threshold = like_threshold(whole)
     validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
     validation = validation.thinned(section.num_fit_users)
-    test = _test_moments(training_set, config)
+    test = judged_moments(training_set, config)
     item_vectors: dict[str, NDArray[np.float32]] = {}
     sequence = None
     if section.sequence:
@@ -138,7 +165,7 @@ def _run(task: _Task) -> dict[str, Any]:
         start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
     )
     ranking = None if ranker is None else TorchRanking(ranker, training_set, test)
-    length = max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
+    length = list_length(config)
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
@@ -177,42 +204,29 @@ def knowledge_blocks(
     return blocks
 
 
-def _test_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
+def judged_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
+    """Return the test users whose lists are judged, at the beginning of the test part."""
     section = config.candidates
     moments = moments_of(training_set, Split.TEST, section.history_length, like_threshold(training_set))
     return moments.thinned(section.num_judged_users)
 
 
-def _simple(
-    lists: dict[str, Lists], training_set: TrainingSet, test: Moments, config: PipelineConfig
-) -> dict[str, str]:
-    """Add the simple recommenders' lists; return the settings that validation chose for each."""
+def list_length(config: PipelineConfig) -> int:
+    """Return how many ranks of a list are judged."""
+    return max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
+
+
+def make_simple_lists(
+    training_set: TrainingSet, test: Moments, config: PipelineConfig
+) -> tuple[dict[str, Lists], dict[str, str]]:
+    """Return the lists of the simple recommenders, and the settings that validation chose for each."""
     from lorefuse.lists.simple import simple_lists
 
-    settings, threshold, length = {}, like_threshold(training_set), lists[SERVED].shape[1]
-    for name, shown, text in simple_lists(training_set, test.users, config, threshold, length):
+    lists, settings = {}, {}
+    found = simple_lists(training_set, test.users, config, like_threshold(training_set), list_length(config))
+    for name, shown, text in found:
         lists[name], settings[name] = shown, text
-    return settings
-
-
-def _content(lists: Mapping[str, Lists], test: Moments, config: PipelineConfig) -> dict[str, Any]:
-    section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
-    values = {name: user_values(shown, test, section.k, section.recall_k) for name, shown in lists.items()}
-    content: dict[str, Any] = {
-        "k": section.k,
-        "recall_k": section.recall_k,
-        "num_users": len(test),
-        "lists": {
-            name: judge(shown, test, section.k, section.recall_k, num_bootstraps) for name, shown in lists.items()
-        },
-        "gains": {
-            name: gains(values[SERVED], other, num_bootstraps) for name, other in values.items() if name != SERVED
-        },
-    }
-    against = content["gains"].get("none", {})
-    names = {subset: f"ndcg_at_{section.k}_{subset}" for subset in SUBSETS}
-    content["verdicts"] = {subset: verdict(against[name]) for subset, name in names.items() if name in against}
-    return content
+    return lists, settings
 
 
 def _write_values(shown: Lists, test: Moments, config: PipelineConfig, out_path: Path) -> None:
