@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -63,6 +64,8 @@ RPG .0464 (paper) .0454 (cornac)"""
 """NDCG@10; the sources are in ../shared/data/SOURCES.md."""
 SHARED_SIZES = {"dropout": 0.3, "history_length": 50, "num_layers": 2, "num_heads": 2, "embedding_dim": 64}
 RECENCY_HALF_LIFE = 2.0
+CANDIDATES = CandidatesConfig(new_item_cost=0.0)
+"""As served, but nothing is given up for new items: nothing is held out."""
 NUM_RANKED, NUM_HELD_OUT = 20, 4000
 """Ranks of a blend's list; validation users that a blend is judged by, beside those that it is learned from."""
 
@@ -117,7 +120,7 @@ CASES: dict[str, Case] = {
 RECTOOLS = "rectools, sasrec"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What is ranked.
 
@@ -205,7 +208,8 @@ def judge(
     """Fit a row's recommender, which is kept for hybrids further down, and rank the test part."""
     start_s, text = time.perf_counter(), CASES[name].text
     if CASES[name].name == "blend":
-        ranked_UK, on_validation = blend([fitted[part, seed] for part in CASES[name].members], task, seed)
+        members = [fitted[part, seed] for part in CASES[name].members]
+        ranked_UK, on_validation = blend([model for model in members if isinstance(model, SASRec)], task, seed)
         relevant_UN = relevant_of(task.data(Split.TEST, "none"), task)
         users = np.flatnonzero(np.diff(relevant_UN.indptr))
         return result_of(ranked_UK, relevant_UN[users], on_validation, 0, time.perf_counter() - start_s)
@@ -225,7 +229,7 @@ def relevant_of(data: RetrievalData, task: Task) -> csr_array:
     return csr_array(data.warm + data.cold) if task.positions is not None else data.warm
 
 
-def blend(sequences: list[Recommender], task: Task, seed: int) -> tuple[NDArray[np.int64], float]:
+def blend(sequences: list[SASRec], task: Task, seed: int) -> tuple[NDArray[np.int64], float]:
     """Learn the candidate stage that would be served, and return its lists of test users and its validation NDCG.
 
     Args:
@@ -233,14 +237,12 @@ def blend(sequences: list[Recommender], task: Task, seed: int) -> tuple[NDArray[
         task: What is ranked.
         seed: Of the draws.
     """
-    # Nothing is held out, so nothing is given up for new items.
-    section, data = CandidatesConfig(new_item_cost=0.0), task.data(Split.TEST, "title")
-    blocks = [block for block in (data.side.item_text, data.side.item_graph) if block is not None]
-    tables = make_tables(task.taken, collaborative_tables(task.taken, section), blocks, section)
-    validation, test = (with_views(task.moments(part, section.history_length), sequences)
-                        for part in (Split.VALIDATION, Split.TEST))  # fmt: skip
-    views = {f"sasrec_{number}": model.item_vectors() for number, model in enumerate(sequences)}  # type: ignore[attr-defined]
-    start = unfitted(tables, task.taken, section, NUM_RANKED, "binary", views)
+    section = CANDIDATES
+    validation, test = (
+        with_views(task.moments(part, section.history_length), sequences) for part in (Split.VALIDATION, Split.TEST)
+    )
+    views = {f"sasrec_{number}": model.item_vectors() for number, model in enumerate(sequences)}
+    start = unfitted(tables_of(task), task.taken, section, NUM_RANKED, "binary", views)
     num_fit = min(section.num_fit_users, len(validation) // 2)
     chosen = np.linspace(0, len(validation) - 1, num_fit).round().astype(np.int64)
     others = validation.take(np.setdiff1d(np.arange(len(validation)), chosen)).thinned(NUM_HELD_OUT)
@@ -252,15 +254,22 @@ def blend(sequences: list[Recommender], task: Task, seed: int) -> tuple[NDArray[
     return make_lists(stages.two_stage(), judged_users(test, task), None, NUM_RANKED, "test"), on_validation
 
 
+@cache
+def tables_of(task: Task) -> dict[str, csr_array]:
+    """Return the tables of a blend, which no seed changes."""
+    side = task.data(Split.TEST, "title").side
+    blocks = [block for block in (side.item_text, side.item_graph) if block is not None]
+    return make_tables(task.taken, collaborative_tables(task.taken, CANDIDATES), blocks, CANDIDATES)
+
+
 def judged_users(test: Moments, task: Task) -> Moments:
     """Return the users with something to be found, as `relevant_of` counts it."""
     return test if task.positions is not None else test.take(np.flatnonzero(np.diff(test.warm.indptr)))
 
 
-def with_views(moments: Moments, sequences: list[Recommender]) -> Moments:
+def with_views(moments: Moments, sequences: list[SASRec]) -> Moments:
     """Return users with the vector that each SASRec makes of their past."""
     for model in sequences:
-        assert isinstance(model, SASRec)
         vectors = model.user_vectors(past_matrix(moments, model.config.history_length))
         moments = replace(moments, vectors=(*moments.vectors, vectors))
     return moments
