@@ -30,8 +30,10 @@ class CandidatesConfig(Section):
         description="Also a transformer over the order of likes (retrieval.sasrec): minutes of training, and on sparse "
         "data the best single view.",
     )
-    ranker: Literal["model", "identity"] = Field(
-        "model", description="What orders the candidates: the trained ranker beside the blend, or the blend alone."
+    ranker: Literal["auto", "model", "identity"] = Field(
+        "auto",
+        description="What orders the candidates. model: the trained ranker beside the blend; identity: the blend "
+        "alone; auto: the ranker where the lists of validation users are better for it, beyond the interval.",
     )
     num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
     half_lives: tuple[float, ...] = Field(

@@ -1,4 +1,4 @@
-"""Fit both stages of a served list: tables on train rows; the blend, and its weight beside the ranker, on validation.
+"""Fit both stages of a served list: tables on train rows; the blend, and what orders its candidates, on validation.
 
 Suffixes: ``U`` users, ``N`` items of the catalogue, ``M`` candidates, ``D`` width of vectors.
 """
@@ -6,7 +6,6 @@ Suffixes: ``U`` users, ``N`` items of the catalogue, ``M`` candidates, ``D`` wid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,12 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import tables as t
 from lorefuse.lists.blend import collect, fit_blend
 from lorefuse.lists.moments import Moments
+from lorefuse.lists.order import BLEND_ALONE, RankRows, put_in_order
 from lorefuse.lists.stage_files import Fitted
-from lorefuse.lists.two_stage import Candidates, best_rows, logits
-from lorefuse.progress import track
-from lorefuse.retrieval.metrics import user_metrics
+from lorefuse.lists.two_stage import Candidates
 
-RankRows = Callable[[int, NDArray[np.int64]], NDArray[np.float32]]
-"""Number of a user, candidates (M,) → the ranker's scores of them (M,)."""
-NUM_WEIGHED_USERS, NUM_NEW = 1000, 50
-"""Validation users that both stages are weighed by; new items that are looked at for each, beside known ones."""
-BOOSTS = tuple(np.arange(0, 4.01, 0.1).round(1).tolist())
-K = 10
-_NO_BLEND = {"blend": 1.0, "ranker": 0.0, "slope": 1.0, "offset": 0.0}
+NUM_WEIGHED_USERS = 1000
+"""Validation users that both stages are weighed by."""
 
 
 def taken_in_train(training_set: TrainingSet) -> csr_array:
@@ -114,7 +107,7 @@ def unfitted(
         "num_returned": num_returned,
         "label_kind": label_kind,
         "num_items": taken_UN.shape[1],
-        "final": dict(_NO_BLEND),
+        "final": dict(BLEND_ALONE),
     }
     return Fitted(arrays, facts)
 
@@ -141,116 +134,4 @@ def fit(
     arrays = {**start.arrays, "weights": weights, "biases": biases}
     weighed = validation.thinned(NUM_WEIGHED_USERS)
     rank = None if ranking_of is None else ranking_of(weighed)
-    looked = _look(Candidates(arrays, start.facts), weighed, rank, start.facts)
-    final = dict(_NO_BLEND) if rank is None else _weigh(looked, start.facts["label_kind"])
-    boost = _boost(looked, weighed, final, config.new_item_cost, start.facts["label_kind"])
-    # The boost is one of the final score; the blend's own is a factor away from it.
-    arrays["biases"] = biases + np.array([0, 0, boost / final["blend"], 0], np.float32)
-    alone = _boost(looked, weighed, _NO_BLEND, config.new_item_cost, start.facts["label_kind"])
-    facts = {**start.facts, "final": final, "new_item_boost": boost, "new_item_boost_without_ranker": alone}
-    return Fitted(arrays, {**facts, "final": {**final, **_calibration(Fitted(arrays, facts), weighed, looked)}})
-
-
-def without_ranker(fitted: Fitted) -> Fitted:
-    """Return the stages as they would be with the identity in the ranker's place: new items get a lift of their own."""
-    facts, biases = fitted.facts, fitted.arrays["biases"].copy()
-    biases[2] += facts["new_item_boost_without_ranker"] - facts["new_item_boost"] / facts["final"]["blend"]
-    return Fitted({**fitted.arrays, "biases": biases}, {**facts, "final": dict(_NO_BLEND)})
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """The best known and new candidates of one user, with the scores of both stages."""
-
-    rows: NDArray[np.int64]
-    is_new: NDArray[np.bool_]
-    blend: NDArray[np.float64]
-    ranked: NDArray[np.float32] | None
-    is_liked: NDArray[np.bool_]
-
-    def total(self, final: Mapping[str, float], label_kind: str) -> NDArray[np.float64]:
-        total = final["blend"] * self.blend
-        return total if self.ranked is None else total + final["ranker"] * logits(self.ranked, label_kind)
-
-
-def _look(candidates: Candidates, moments: Moments, rank: RankRows | None, facts: Mapping[str, Any]) -> list[_Looked]:
-    wanted = moments.all
-    result = []
-    for number in track(range(len(moments)), "Weighing both stages"):
-        scores = candidates.score(moments.past(number), moments.user_vectors(number)).astype(np.float64)
-        scores[moments.hidden[number]] = -np.inf
-        known, _ = best_rows(np.where(candidates.is_new, -np.inf, scores), facts["num_candidates"])
-        new, _ = best_rows(np.where(candidates.is_new, scores, -np.inf), NUM_NEW)
-        rows = np.concatenate([known, new])
-        likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
-        ranked = None if rank is None else rank(number, rows)
-        result.append(_Looked(rows, candidates.is_new[rows], scores[rows], ranked, np.isin(rows, likes)))
-    return result
-
-
-def _weigh(looked: Sequence[_Looked], label_kind: str) -> dict[str, float]:
-    """Return the factors of both stages under which the likes among the candidates come first: a softmax of two."""
-    from scipy.optimize import minimize
-
-    used = [one for one in looked if one.is_liked.any()]
-    if not used:
-        return dict(_NO_BLEND)
-    features = [np.stack([one.blend, logits(_scores(one), label_kind)], axis=1) for one in used]
-
-    def loss(factors: NDArray[np.float64]) -> float:
-        total = 0.0
-        for one, values in zip(used, features, strict=True):
-            score = values @ factors
-            peak = score.max()
-            total += peak + np.log(np.exp(score - peak).sum()) - score[one.is_liked].mean()
-        return total / len(used) + 1e-3 * float(factors @ factors)
-
-    blend, ranker = minimize(loss, np.array([1.0, 0.1]), bounds=[(0.05, None), (0, None)], method="L-BFGS-B").x
-    return {**_NO_BLEND, "blend": float(blend), "ranker": float(ranker)}
-
-
-def _scores(one: _Looked) -> NDArray[np.float32]:
-    assert one.ranked is not None
-    return one.ranked
-
-
-def _boost(
-    looked: Sequence[_Looked], moments: Moments, final: Mapping[str, float], cost: float, label_kind: str
-) -> float:
-    """Return by how much new items are lifted: as far as known likes lose no more than their share of NDCG."""
-    if not any(one.is_new.any() for one in looked) or not moments.cold.nnz:
-        return 0.0
-    width = max(len(one.rows) for one in looked)
-    rows = np.stack([np.pad(one.rows, (0, width - len(one.rows)), constant_values=-1) for one in looked])
-    is_new = np.stack([np.pad(one.is_new, (0, width - len(one.rows))) for one in looked])
-    totals = np.full(rows.shape, -np.inf)
-    for to, one in zip(totals, looked, strict=True):
-        to[: len(one.rows)] = one.total(final, label_kind)
-    judged: dict[float, tuple[float, float]] = {}
-    for boost in BOOSTS:
-        best = np.argsort(-(totals + boost * is_new), axis=1, kind="stable")[:, :K]
-        ranked = np.take_along_axis(rows, best, axis=1)
-        ranked = np.pad(ranked, ((0, 0), (0, K - ranked.shape[1])), constant_values=-1)
-        judged[boost] = (_mean_ndcg(ranked, moments.warm), _mean_ndcg(ranked, moments.cold))
-    floor = (1 - cost) * max(warm for warm, _ in judged.values())
-    fitting = [boost for boost, (warm, _) in judged.items() if warm >= floor]
-    return max(fitting, key=lambda boost: (judged[boost][1], -boost)) if fitting else 0.0
-
-
-def _mean_ndcg(ranked: NDArray[np.int64], relevant: csr_array) -> float:
-    judged = np.diff(relevant.indptr) > 0
-    return float(user_metrics(ranked[judged], relevant[judged], K)["ndcg"].mean()) if judged.any() else 0.0
-
-
-def _calibration(fitted: Fitted, moments: Moments, looked: Sequence[_Looked]) -> dict[str, float]:
-    """Return slope and offset that turn a final score into the chance that the item is liked in the part to come."""
-    from sklearn.linear_model import LogisticRegression
-
-    final, boost = fitted.facts["final"], fitted.facts["new_item_boost"]
-    totals = np.concatenate([one.total(final, fitted.facts["label_kind"]) + boost * one.is_new for one in looked])
-    liked = np.concatenate([one.is_liked for one in looked])
-    if not len(totals) or liked.all() or not liked.any():
-        return {"slope": 1.0, "offset": 0.0}
-    model = LogisticRegression(C=1e6).fit(totals[:, None], liked)
-    slope = float(model.coef_[0, 0])
-    return {"slope": slope if slope > 0 else 1.0, "offset": float(model.intercept_[0])}
+    return put_in_order(Fitted(arrays, start.facts), weighed, rank, config)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.lists.fit import RankRows
 from lorefuse.lists.moments import Moments
+from lorefuse.lists.order import RankRows
 from lorefuse.lists.stage_files import SERVED
 from lorefuse.lists.two_stage import TwoStage
 from lorefuse.progress import track

@@ -16,15 +16,18 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted, without_ranker
+from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import Lists, compare, make_lists, user_values
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITHOUT_RANKER, save_stages
+from lorefuse.lists.order import IDENTITY, RANKER, ordered_by
+from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITH_RANKER, WITHOUT_RANKER, save_stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, without_nan
 
 NUM_EVALUATED = 20
+ORDERS = {RANKER: "blend and ranker", IDENTITY: "blend"}
+"""What puts a served list in order, in words."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,14 @@ def run_lists(
             for arm, path in ranker_paths.items()
         ]
         results = dict(zip(ranker_paths, run_parallel(run_arm, tasks), strict=True))
-    test = judged_moments(training_set, config)
-    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], WITHOUT_RANKER: results["real"]["identity"]}
+    test, facts = judged_moments(training_set, config), results["real"]["fitted"].facts
     simple, settings = make_simple_lists(training_set, test, config)
-    lists |= simple
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"], **simple}
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
+    settings[SERVED] = ORDERS[facts["ordered_by"]]
     section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
     content = compare({name: [one] for name, one in lists.items()}, test, section.k, section.recall_k, num_bootstraps)
-    content |= {"settings": settings, "facts": results["real"]["fitted"].facts}
+    content |= {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
     if results["real"]["sequence"] is not None:
         from lorefuse.lists.sequence import save_sequence
@@ -127,8 +130,8 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     """Fit both stages of an arm and make the lists of test users.
 
     Returns:
-        ``lists``, (U, `list_length`); of the real arm also ``identity``, the lists without the ranker, ``fitted``, the
-        stages, and ``sequence``, None where no order of likes is read.
+        ``lists``, (U, `list_length`); of the real arm also ``fitted``, the stages, ``other``, by name the lists with
+        the other order of the candidates, and ``sequence``, None where no order of likes is read.
     """
     from lorefuse.lists.ranking import TorchRanking
     from lorefuse.models.build import load_ranker
@@ -158,7 +161,7 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
         item_vectors["sasrec"] = sequence.item_vectors.numpy()
         validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker == "model" else None
+    ranker = load_ranker(Path(task.ranker_path)) if section.ranker != IDENTITY else None
     if sequence is not None:
         start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
     fitted = fit(
@@ -169,9 +172,11 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        alone = without_ranker(fitted).two_stage()
-        result |= {"fitted": fitted, "sequence": sequence}
-        result["identity"] = make_lists(alone, test, None, length, WITHOUT_RANKER)
+        result |= {"fitted": fitted, "sequence": sequence, "other": {}}
+        for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
+            if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
+                other = ordered_by(fitted, order).two_stage()
+                result["other"][name] = make_lists(other, test, ranking, length, name)
     return result
 
 

@@ -26,8 +26,10 @@ from lorefuse.errors import ArtifactError
 from lorefuse.lists.two_stage import TwoStage
 
 CANDIDATES_FILE, CANDIDATES_ARRAYS_FILE = CANDIDATES_FILES = ("candidates.json", "candidates.safetensors")
-SERVED, WITHOUT_RANKER, SIMPLE = "served", "candidates alone", ("popularity", "item_knn", "ease")
-"""Names of lists in `lists.json`; any other is the served list of an arm."""
+SERVED, SIMPLE = "served", ("popularity", "item_knn", "ease")
+WITHOUT_RANKER, WITH_RANKER = "without the ranker", "with the ranker"
+"""Names of lists in `lists.json`; any other is the served list of an arm. The served list is also judged with the
+other order of its candidates."""
 SEQUENCE_FILE = "sequence.safetensors"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
 

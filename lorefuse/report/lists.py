@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorefuse.lists.stage_files import SERVED, WITHOUT_RANKER
+from lorefuse.lists.stage_files import SERVED, WITH_RANKER, WITHOUT_RANKER
 from lorefuse.report.evaluation import TEMPERATURES, is_number
 from lorefuse.report.style import COLOURS, GREY, blank_figure
 from lorefuse.report.tables import interval_chip
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 TITLES = {
     SERVED: "served",
-    WITHOUT_RANKER: "without the ranker",
+    WITHOUT_RANKER: WITHOUT_RANKER,
+    WITH_RANKER: WITH_RANKER,
     "popularity": "popularity",
     "item_knn": "ItemKNN",
     "ease": "EASE",

@@ -7,6 +7,7 @@ took both and the simple recommenders, once. Finished lists are kept like a stud
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.lists.judge import compare
 from lorefuse.lists.run import (
+    ORDERS,
     ArmTask,
     judged_moments,
     like_threshold,
@@ -27,7 +29,7 @@ from lorefuse.lists.run import (
     save_tables,
     wants_candidates,
 )
-from lorefuse.lists.stage_files import SERVED, SIMPLE, WITHOUT_RANKER
+from lorefuse.lists.stage_files import SERVED, SIMPLE, WITH_RANKER, WITHOUT_RANKER
 from lorefuse.progress import track
 from lorefuse.study.cell import Cell
 from lorefuse.training.pool import load_training_set, run_parallel
@@ -124,8 +126,10 @@ def run_list_cell(task: ListCell) -> str:
             config=cell.config,
         )
         made = run_arm(arm)
-        shown = {name: made[key] for name, key in ((SERVED, "lists"), (WITHOUT_RANKER, "identity")) if key in made}
+        shown = {SERVED: made["lists"], **made.get("other", {})}
         save_file({name: np.ascontiguousarray(rows) for name, rows in shown.items()}, str(out_path / SHOWN_FILE))
+        if "fitted" in made:
+            write_json(out_path / SETTINGS_FILE, {SERVED: ORDERS[made["fitted"].facts["ordered_by"]]})
         return {"arm": cell.arm, "seed": cell.seed}
 
     sections = ("candidates", "retrieval", "embedding", "features", "serving")
@@ -143,16 +147,32 @@ def _judged(cell: Cell, common_path: str, found: Mapping[tuple[Arm, int], str]) 
     of_arm: dict[Arm, list[Shown]] = {}
     for (arm, _), path in found.items():
         of_arm.setdefault(arm, []).append(_read_shown(path))
-    simple = _read_shown(common_path)
-    lists = {name: [shown[name] for shown in of_arm["real"]] for name in (SERVED, WITHOUT_RANKER)}
+    simple, real = _read_shown(common_path), of_arm["real"]
+    lists = {SERVED: [shown[SERVED] for shown in real]}
+    for name in (WITH_RANKER, WITHOUT_RANKER):
+        if any(name in shown for shown in real):  # a seed that serves this order has it as its served list
+            lists[name] = [shown.get(name, shown[SERVED]) for shown in real]
     lists |= {name: [simple[name]] for name in SIMPLE if name in simple}
     lists |= {arm: [shown[SERVED] for shown in seeds] for arm, seeds in of_arm.items() if arm != "real"}
     section, config = cell.config.retrieval, cell.config
     test = judged_moments(load_training_set(cell.rows_path), config)
     content = compare(lists, test, section.k, section.recall_k, config.study.num_bootstraps)
-    settings = json.loads((Path(common_path) / SETTINGS_FILE).read_text("utf-8"))
+    settings = _read_settings(common_path) | {
+        SERVED: _orders([path for (arm, _), path in found.items() if arm == "real"])
+    }
     result: dict[str, Any] = without_nan(content | {"settings": settings})
     return result
+
+
+def _orders(paths: Sequence[str]) -> str:
+    """Say what puts the served lists of all seeds in order."""
+    count = Counter(_read_settings(path)[SERVED] for path in paths)
+    return "; ".join(order if len(count) == 1 else f"{order} in {n} of {len(paths)}" for order, n in count.items())
+
+
+def _read_settings(path: str) -> dict[str, str]:
+    settings: dict[str, str] = json.loads((Path(path) / SETTINGS_FILE).read_text("utf-8"))
+    return settings
 
 
 def _read_shown(path: str) -> Shown:

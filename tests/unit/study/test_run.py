@@ -64,7 +64,10 @@ def test_a_study_from_end_to_end(folders: dict[str, Path], tmp_path: Path, monke
     assert all(0 < entry["metrics"]["auc_warm"] <= 1 for entry in content["baselines"])
     assert list(content["lists"]) == [entry["name"] for entry in content["variants"]]
     judged = content["lists"]["model.fusion=residual"]
-    assert list(judged["lists"]) == ["served", "candidates alone", "popularity", "item_knn", "ease", "none", "shuffled"]
+    others = [name for name in ("with the ranker", "without the ranker") if name in judged["lists"]]
+    assert others, "the served list is judged with the other order too"
+    assert list(judged["lists"]) == ["served", *others, "popularity", "item_knn", "ease", "none", "shuffled"]
+    assert "blend" in judged["settings"]["served"]
     ndcg = judged["lists"]["served"]["metrics"]["ndcg_at_10_warm"]
     assert ndcg["mean"] == pytest.approx(np.mean(ndcg["values"]))
     assert len(ndcg["values"]) == 2
