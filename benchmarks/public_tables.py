@@ -48,7 +48,9 @@ from lorefuse.embedding.embed import embed_texts
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.moments import Moments, moments_of
+from lorefuse.lists.order import NUM_WEIGHED_USERS, put_in_order
 from lorefuse.lists.sequence import past_matrix
+from lorefuse.lists.stage_files import Fitted as Stages
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.retrieval.build import build_recommender
 from lorefuse.retrieval.data import RetrievalData, from_rows, from_training_set
@@ -245,13 +247,19 @@ def blend(sequences: list[SASRec], task: Task, seed: int) -> tuple[NDArray[np.in
     start = unfitted(tables_of(task), task.taken, section, NUM_RANKED, "binary", views)
     num_fit = min(section.num_fit_users, len(validation) // 2)
     chosen = np.linspace(0, len(validation) - 1, num_fit).round().astype(np.int64)
-    others = validation.take(np.setdiff1d(np.arange(len(validation)), chosen)).thinned(NUM_HELD_OUT)
-    stages = fit(start, validation.take(chosen), None, section, seed)
+    others = validation.chosen(np.setdiff1d(np.arange(len(validation)), chosen)).thinned(NUM_HELD_OUT)
+    stages = _fitted(start, validation.chosen(chosen), seed)
     shown = make_lists(stages.two_stage(), others, None, 10, "validation")
     on_validation = float(user_metrics(shown, others.all, 10)["ndcg"].mean())
     if num_fit < section.num_fit_users:
-        stages = fit(start, validation.thinned(section.num_fit_users), None, section, seed)
+        stages = _fitted(start, validation.thinned(section.num_fit_users), seed)
     return make_lists(stages.two_stage(), judged_users(test, task), None, NUM_RANKED, "test"), on_validation
+
+
+def _fitted(start: Stages, validation: Moments, seed: int) -> Stages:
+    return put_in_order(
+        fit(start, validation, CANDIDATES, seed), validation.thinned(NUM_WEIGHED_USERS), None, CANDIDATES
+    )
 
 
 @cache
@@ -264,7 +272,7 @@ def tables_of(task: Task) -> dict[str, csr_array]:
 
 def judged_users(test: Moments, task: Task) -> Moments:
     """Return the users with something to be found, as `relevant_of` counts it."""
-    return test if task.positions is not None else test.take(np.flatnonzero(np.diff(test.warm.indptr)))
+    return test if task.positions is not None else test.chosen(np.flatnonzero(np.diff(test.warm.indptr)))
 
 
 def with_views(moments: Moments, sequences: list[SASRec]) -> Moments:

@@ -30,10 +30,14 @@ class CandidatesConfig(Section):
         description="Also a transformer over the order of likes (retrieval.sasrec): minutes of training, and on sparse "
         "data the best single view.",
     )
-    ranker: Literal["auto", "model", "identity"] = Field(
+    ranker: Literal["auto", "list", "rows", "identity"] = Field(
         "auto",
-        description="What orders the candidates. model: the trained ranker beside the blend; identity: the blend "
-        "alone; auto: the ranker where the lists of validation users are better for it, beyond the interval.",
+        description="What orders the candidates. list: a ranker of the model's family that learned from lists of "
+        "candidates, beside the blend; rows: the one that learned from rows, beside the blend; identity: the blend "
+        "alone; auto: list, where the lists of validation users are better for it, beyond the interval.",
+    )
+    num_lessons: int = Field(
+        4000, ge=50, description="Lists of the train part, at earlier moments of users, that a ranker learns from."
     )
     num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
     half_lives: tuple[float, ...] = Field(

@@ -1,4 +1,4 @@
-"""Sampled negatives for data that knows only what people took: for each positive row, items the user never touched.
+"""Sampled negatives for data that knows only what people took: for each positive row, items the user had not touched.
 
 ``P`` positive rows, ``n`` negatives of each.
 """
@@ -18,6 +18,7 @@ from lorefuse.errors import ArtifactError, DataError
 
 NEGATIVES_FILE = "negatives.parquet"
 MAX_ROUNDS = 100
+_PARTS = [Split.TRAIN, Split.VALIDATION, Split.TEST]
 POPULARITY_POWER = 0.75
 """Exponent of the popularity sampler, as word2vec's (arXiv:1310.4546, section 2.2)."""
 
@@ -27,8 +28,9 @@ def sample_negatives(interactions: pd.DataFrame, frame: pd.DataFrame, config: Ne
 
     A train row's are drawn among items with train rows. A validation or test row's are drawn among items of its own
     temperature: a warm positive among items with train rows, a cold one among items without, so that AUC over warm
-    rows and AUC over cold rows each compare like with like. No item that the user interacts with in any part is drawn;
-    the same item may stand twice beside one positive.
+    rows and AUC over cold rows each compare like with like. No item is drawn that the user touches in the row's part
+    or an earlier one. Later parts are not looked at: an item that is never a negative would give away that it is a
+    positive to come. The same item may stand twice beside one positive.
 
     Args:
         interactions: The dataset's rows.
@@ -45,23 +47,20 @@ def sample_negatives(interactions: pd.DataFrame, frame: pd.DataFrame, config: Ne
     _, user = np.unique(interactions[c.USER_ID].to_numpy(str), return_inverse=True)
     part, cold = frame[c.SPLIT].to_numpy(str), frame[c.COLD].to_numpy(bool)
     train_count = np.bincount(item[part == Split.TRAIN], minlength=len(items))
-    touched = np.unique(user.astype(np.int64) * len(items) + item)
     positive = interactions[c.LABEL].to_numpy() > 0
     rng = np.random.default_rng(config.seed)
-    evaluated = np.isin(part, [Split.VALIDATION, Split.TEST])
-    jobs = (
-        (positive & (part == Split.TRAIN), config.num_train, train_count > 0),
-        (positive & evaluated & ~cold, config.num_eval, train_count > 0),
-        (positive & evaluated & cold, config.num_eval, train_count == 0),
-    )
+    key = user.astype(np.int64) * len(items) + item
     drawn = []
-    for rows, count, candidates in jobs:
-        places = np.flatnonzero(rows)
-        if not count or not len(places):
-            continue
-        weight = _weights(train_count, candidates, config.sampler)
-        found = _draw(np.repeat(user[places], count), weight, touched, rng)
-        drawn.append((np.repeat(places, count), found))
+    for name, count in zip(_PARTS, (config.num_train, config.num_eval, config.num_eval), strict=True):
+        known = [*_PARTS[: _PARTS.index(name) + 1], Split.EXCLUDED]
+        touched = np.unique(key[np.isin(part, known)])
+        for is_cold in (False, True):
+            places = np.flatnonzero(positive & (part == name) & (cold == is_cold))
+            if not count or not len(places):
+                continue
+            weight = _weights(train_count, (train_count == 0) == is_cold, config.sampler)
+            found = _draw(np.repeat(user[places], count), weight, touched, rng)
+            drawn.append((np.repeat(places, count), found))
     row = np.concatenate([rows for rows, _ in drawn]) if drawn else np.zeros(0, dtype=np.int64)
     found = np.concatenate([items for _, items in drawn]) if drawn else np.zeros(0, dtype=np.int64)
     order = np.argsort(row, kind="stable")

@@ -27,11 +27,19 @@ from lorefuse.progress import track
 NUM_REFERENCE_USERS = 16
 
 
-def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: Path) -> dict[str, Any]:
+def export_graphs(
+    training_set: TrainingSet, config: PipelineConfig, out_path: Path, list_ranker_path: Path | None = None
+) -> dict[str, Any]:
     """Write the graphs and the reference rows of a bundle whose weights and tables are already there.
 
     The ranker is read back from its files, so that what is exported is what the bundle holds. The catalogue gets a
     graph of its own or, where it is too large for one, towers and an index.
+
+    Args:
+        training_set: What the ranker was trained and judged on.
+        config: Limits of serving.
+        out_path: The bundle.
+        list_ranker_path: A ranker that learned to order candidates, which then scores them; None: the bundle's own.
 
     Returns:
         The parity report.
@@ -47,7 +55,7 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
     blends = (out_path / CANDIDATES_FILE).is_file()
     if blends or serving.retrieval.past_one_graph(num_items):
-        report = _export_halves(ranker, inputs, out_path)
+        report = _export_halves(ranker, load_ranker(list_ranker_path or out_path), inputs, out_path)
         if blends:
             return report | export_stages(training_set, config, ranker, out_path)
         return report | _export_retrieval(training_set, config, ranker, catalogue, users, out_path)
@@ -68,13 +76,15 @@ def export_graphs(training_set: TrainingSet, config: PipelineConfig, out_path: P
     return report
 
 
-def _export_halves(ranker: Ranker, inputs: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:
-    """Write the ranker's graph and those of its two halves, which score the items that were found for a user."""
+def _export_halves(
+    ranker: Ranker, list_ranker: Ranker, inputs: dict[str, NDArray[Any]], out_path: Path
+) -> dict[str, Any]:
+    """Write the ranker's graph, and both halves of the one that scores the items that were found for a user."""
     export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
     report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
     side_path, candidates_path = (out_path / name for name in b.CANDIDATE_FILES)
-    export_candidates(ranker, _tensors(inputs), side_path, candidates_path)
-    report |= check_candidates(side_path, candidates_path, ranker, inputs)
+    export_candidates(list_ranker, _tensors(inputs), side_path, candidates_path)
+    report |= check_candidates(side_path, candidates_path, list_ranker, inputs)
     _write_ranker_reference(ranker, inputs, out_path)
     return report
 

@@ -16,7 +16,7 @@ from lorefuse.contract import ITEM_TENSORS, Tensor
 from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.export import bundle as b
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
-from lorefuse.lists.stage_files import CANDIDATES_FILE, SEQUENCE_FILE
+from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER, SEQUENCE_FILE
 
 if TYPE_CHECKING:
     from lorefuse.features.spec import FeatureSpec
@@ -83,12 +83,15 @@ def write_bundle(
     num_items = _write_catalogue(dataset_path, out_path)
     _write_tables(training_set, num_items, out_path)
     _write_serving_facts(training_set, config.serving, num_items, out_path)
+    list_ranker_path: Path | None = None
     if lists_path is not None and (lists_path / CANDIDATES_FILE).is_file():
         for name in b.STAGE_FILES:
             _copy(lists_path / name, out_path)
         if (lists_path / SEQUENCE_FILE).is_file():
             export_sequence(lists_path, config, out_path)
-    parity = export_graphs(training_set, config, out_path)
+        if (lists_path / LIST_RANKER_FOLDER).is_dir():
+            list_ranker_path = lists_path / LIST_RANKER_FOLDER
+    parity = export_graphs(training_set, config, out_path, list_ranker_path)
     if config.serving.embed and training_set.spec.text_dim:
         export_encoder(embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))

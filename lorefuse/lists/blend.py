@@ -29,6 +29,7 @@ class Examples:
     """What the weights are learned from.
 
     Attributes:
+        rows: int64 (U, C) the items.
         views: float32 (U, C, 2 J).
         popularity: float32 (U, C).
         is_new: float32 (U, C).
@@ -38,6 +39,7 @@ class Examples:
         offset: float32 (U, C): what makes up for drawing; -inf where an item may not be shown.
     """
 
+    rows: Tensor
     views: Tensor
     popularity: Tensor
     is_new: Tensor
@@ -47,16 +49,20 @@ class Examples:
     offset: Tensor
 
 
-def collect(candidates: Candidates, moments: Moments, seed: int) -> Examples:
+def collect(
+    candidates: Candidates, moments: Moments, seed: int, num_hard: int = NUM_HARD, num_drawn: int = NUM_DRAWN
+) -> Examples:
     """Look at the likes of some users, at what each view would show in their place, and at items drawn evenly.
 
     Args:
         candidates: Of which the views are read, not the weights.
         moments: Users with likes to find.
         seed: Of the draws.
+        num_hard: Likes and items that some view puts on top.
+        num_drawn: Items drawn evenly.
     """
     rng, num_items = np.random.default_rng(seed), candidates.num_items
-    num_hard, num_drawn = min(NUM_HARD, num_items), min(NUM_DRAWN, num_items)
+    num_hard, num_drawn = min(num_hard, num_items), min(num_drawn, num_items)
     width = num_hard + num_drawn
     shape = (len(moments), width)
     views = np.zeros((*shape, 2 * candidates.num_scores), np.float32)
@@ -80,6 +86,7 @@ def collect(candidates: Candidates, moments: Moments, seed: int) -> Examples:
         views[number] = seen[:, columns[number]].T
         short[number], num_likes[number] = short_past(moments.past(number)), len(likes)
     return Examples(
+        rows=torch.from_numpy(columns),
         views=torch.from_numpy(views),
         popularity=torch.from_numpy(candidates.popularity[columns]),
         is_new=torch.from_numpy(candidates.is_new[columns].astype(np.float32)),
@@ -123,7 +130,7 @@ def fit_blend(examples: Examples, l2: float, num_threads: int) -> tuple[NDArray[
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         found = torch.tensor(values, dtype=torch.float32, requires_grad=True)
-        score = _score(examples, found[:-4].view(2, width), found[-4:]) + examples.offset
+        score = scored(examples, found[:-4].view(2, width), found[-4:]) + examples.offset
         log_share = torch.log_softmax(score, dim=1).masked_fill(examples.share == 0, 0.0)
         of_user = -(examples.share * log_share).sum(dim=1)
         value = (of_user * examples.weight).sum() / examples.weight.sum() + l2 * found.square().sum()
@@ -137,7 +144,8 @@ def fit_blend(examples: Examples, l2: float, num_threads: int) -> tuple[NDArray[
     return found[:-4].reshape(2, width).astype(np.float32), found[-4:].astype(np.float32)
 
 
-def _score(examples: Examples, weights: Tensor, biases: Tensor) -> Tensor:
+def scored(examples: Examples, weights: Tensor, biases: Tensor) -> Tensor:
+    """Return the blend's scores of the items looked at, (U, C), with weights (2, 2 J) and biases (4,)."""
     both = examples.views @ weights.T
     score = both[..., 0] + (both[..., 1] - both[..., 0]) * examples.is_new
     popular = biases[0] + biases[1] * examples.short

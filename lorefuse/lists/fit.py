@@ -1,11 +1,11 @@
-"""Fit both stages of a served list: tables on train rows; the blend, and what orders its candidates, on validation.
+"""Fit the first stage of a served list: tables on train rows, the weights of their blend on validation likes.
 
 Suffixes: ``U`` users, ``N`` items of the catalogue, ``M`` candidates, ``D`` width of vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,9 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import tables as t
 from lorefuse.lists.blend import collect, fit_blend
 from lorefuse.lists.moments import Moments
-from lorefuse.lists.order import BLEND_ALONE, RankRows, put_in_order
+from lorefuse.lists.order import BLEND_ALONE
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.two_stage import Candidates
-
-NUM_WEIGHED_USERS = 1000
-"""Validation users that both stages are weighed by."""
 
 
 def taken_in_train(training_set: TrainingSet) -> csr_array:
@@ -112,26 +109,16 @@ def unfitted(
     return Fitted(arrays, facts)
 
 
-def fit(
-    start: Fitted,
-    validation: Moments,
-    ranking_of: Callable[[Moments], RankRows] | None,
-    config: CandidatesConfig,
-    seed: int,
-) -> Fitted:
-    """Learn the blend's weights, what the ranker adds, and how far new items are lifted.
+def fit(start: Fitted, validation: Moments, config: CandidatesConfig, seed: int) -> Fitted:
+    """Return the stages with the blend's weights, learned from validation likes.
 
     Args:
         start: From `unfitted`.
         validation: Validation users with likes to find.
-        ranking_of: Users → the ranker's scores for them; None: the blend alone orders.
-        config: Penalty, numbers of users, the cost of new items.
+        config: Penalty, and most users.
         seed: Of the draws.
     """
     candidates = Candidates(start.arrays, start.facts)
     examples = collect(candidates, validation.thinned(config.num_fit_users), seed)
     weights, biases = fit_blend(examples, config.l2, num_threads=2)
-    arrays = {**start.arrays, "weights": weights, "biases": biases}
-    weighed = validation.thinned(NUM_WEIGHED_USERS)
-    rank = None if ranking_of is None else ranking_of(weighed)
-    return put_in_order(Fitted(arrays, start.facts), weighed, rank, config)
+    return Fitted({**start.arrays, "weights": weights, "biases": biases}, start.facts)

@@ -65,10 +65,10 @@ class Moments:
         """Return at most so many of the users, evenly spread."""
         if len(self) <= num_users:
             return self
-        return self.take(np.linspace(0, len(self) - 1, num_users).round().astype(np.int64))
+        return self.chosen(np.linspace(0, len(self) - 1, num_users).round().astype(np.int64))
 
-    def take(self, chosen: Rows) -> Moments:
-        """Return some of the users, by their numbers."""
+    def chosen(self, chosen: Rows) -> Moments:
+        """Return some of the users, by their positions."""
         liked, seen, hidden = ([lists[n] for n in chosen] for lists in (self.liked, self.seen, self.hidden))
         return replace(
             self,
@@ -134,10 +134,10 @@ def _lists(
     rows = order[counts[order]]
     ends = np.searchsorted(user[rows], users, side="right")
     starts = np.searchsorted(user[rows], users)
-    return [_once(item[rows[start:end]])[:length] for start, end in zip(starts, ends, strict=True)]
+    return [once(item[rows[start:end]])[:length] for start, end in zip(starts, ends, strict=True)]
 
 
-def _once(items: Rows) -> Rows:
+def once(items: Rows) -> Rows:
     """Return each item once, in the order of first appearance."""
     _, first = np.unique(items, return_index=True)
     return items[np.sort(first)]

@@ -29,8 +29,10 @@ BOOSTS = tuple(np.arange(0, 4.01, 0.1).round(1).tolist())
 K, NUM_BOOTSTRAPS = 10, 200
 BLEND_ALONE = {"blend": 1.0, "ranker": 0.0, "slope": 1.0, "offset": 0.0}
 """Factors of a final score that is the blend's."""
-RANKER, IDENTITY = "model", "identity"
-"""What the second stage may be, as in `candidates.ranker`."""
+RANKER, IDENTITY = "ranker", "identity"
+"""What the second stage may be."""
+NUM_WEIGHED_USERS = 1000
+"""Validation users that both stages are weighed by."""
 
 
 def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config: CandidatesConfig) -> Fitted:
@@ -52,7 +54,7 @@ def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config
         gain = orders[RANKER].ndcg - orders[IDENTITY].ndcg
         low, high = interval(gain, NUM_BOOTSTRAPS)
         facts["ranker_gain"] = {"mean": float(gain.mean()) if len(gain) else float("nan"), "low": low, "high": high}
-    takes_ranker = rank is not None and (config.ranker == RANKER or facts["ranker_gain"]["low"] > 0)
+    takes_ranker = rank is not None and (config.ranker != "auto" or facts["ranker_gain"]["low"] > 0)
     facts["orders"] = {
         name: {"final": {**order.final, **_calibration(order, looked, kind)}, "new_item_boost": order.boost}
         for name, order in orders.items()
@@ -62,12 +64,26 @@ def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config
     return Fitted(_lifted(fitted.arrays, facts["orders"][chosen], 1), facts)
 
 
+def ranked_ndcg(fitted: Fitted, moments: Moments, rank: RankRows, config: CandidatesConfig) -> float:
+    """Return the mean NDCG@10 over all likes of lists that the ranker and the blend order together.
+
+    Args:
+        fitted: The blend, with its weights.
+        moments: Validation users with likes to find.
+        rank: The ranker's scores for them.
+        config: What new items may cost.
+    """
+    kind = fitted.facts["label_kind"]
+    looked = _look(Candidates(fitted.arrays, fitted.facts), moments, rank, fitted.facts)
+    return float(_order(looked, moments, _weigh(looked, kind), config.new_item_cost, kind).ndcg.mean())
+
+
 def ordered_by(fitted: Fitted, name: str) -> Fitted:
     """Return the stages with the other of both in charge of the order; new items get the lift that goes with it.
 
     Args:
         fitted: From `put_in_order`.
-        name: ``model`` or ``identity``, of those in the facts' ``orders``.
+        name: ``ranker`` or ``identity``, of those in the facts' ``orders``.
     """
     order = fitted.facts["orders"][name]
     plain = _lifted(fitted.arrays, fitted.facts, -1)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,25 @@ from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import Lists, compare, make_lists, user_values
+from lorefuse.lists.lessons import NUM_FOLDS, of_others
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import IDENTITY, RANKER, ordered_by
-from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE, SERVED, WITH_RANKER, WITHOUT_RANKER, save_stages
+from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, ordered_by, put_in_order, ranked_ndcg
+from lorefuse.lists.stage_files import (
+    LIST_RANKER_FOLDER,
+    LIST_VALUES_FILE,
+    LISTS_FILE,
+    SERVED,
+    WITH_RANKER,
+    WITHOUT_RANKER,
+    Fitted,
+    save_stages,
+)
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import first_seed, without_nan
+
+if TYPE_CHECKING:
+    from lorefuse.models.ranker import Ranker
 
 NUM_EVALUATED = 20
 ORDERS = {RANKER: "blend and ranker", IDENTITY: "blend"}
@@ -111,6 +124,8 @@ def run_lists(
     content = compare({name: [one] for name, one in lists.items()}, test, section.k, section.recall_k, num_bootstraps)
     content |= {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
+    if facts["ordered_by"] == RANKER:
+        _save_ranker(results["real"]["ranker"], ranker_paths["real"], out_path / LIST_RANKER_FOLDER)
     if results["real"]["sequence"] is not None:
         from lorefuse.lists.sequence import save_sequence
 
@@ -121,20 +136,25 @@ def run_lists(
 
 
 def save_tables(training_set: TrainingSet, config: PipelineConfig, folder_path: Path) -> None:
-    """Fit the tables of who took both, the same for all arms, and write each as ``<name>.npz``."""
-    for name, table in collaborative_tables(taken_in_train(training_set), config.candidates).items():
-        save_npz(folder_path / f"{name}.npz", table)
+    """Fit the tables of who took both, the same for all arms, and write each as ``all/<name>.npz``.
+
+    Where a ranker may learn from lists, also those without each fold of users, ``fold_<number>/<name>.npz``.
+    """
+    taken_UN, section = taken_in_train(training_set), config.candidates
+    _save_tables(collaborative_tables(taken_UN, section), folder_path / "all")
+    for fold in range(NUM_FOLDS) if section.ranker in ("auto", "list") else ():
+        _save_tables(collaborative_tables(of_others(taken_UN, fold), section), folder_path / f"fold_{fold}")
 
 
 def run_arm(task: ArmTask) -> dict[str, Any]:
     """Fit both stages of an arm and make the lists of test users.
 
     Returns:
-        ``lists``, (U, `list_length`); of the real arm also ``fitted``, the stages, ``other``, by name the lists with
-        the other order of the candidates, and ``sequence``, None where no order of likes is read.
+        ``lists``, (U, `list_length`); of the real arm also ``fitted``, the stages, ``ranker``, the second one or None,
+        ``other``, by name the lists with the other order of the candidates, and ``sequence``, None where no order of
+        likes is read.
     """
     from lorefuse.lists.ranking import TorchRanking
-    from lorefuse.models.build import load_ranker
     from lorefuse.training.train import arm_set
 
     config, section = task.config, task.config.candidates
@@ -142,7 +162,7 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     seed = task.seed
     training_set = arm_set(whole, task.arm, config, seed)
     taken_UN = taken_in_train(training_set)
-    collaborative = {path.stem: csr_array(load_npz(path)) for path in sorted(Path(task.tables_path).glob("*.npz"))}
+    collaborative = _load_tables(Path(task.tables_path) / "all")
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
     tables = make_tables(taken_UN, collaborative, blocks, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
@@ -161,23 +181,76 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
         item_vectors["sasrec"] = sequence.item_vectors.numpy()
         validation, test = (with_sequence(users, sequence, sasrec.history_length) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, item_vectors)
-    ranker = load_ranker(Path(task.ranker_path)) if section.ranker != IDENTITY else None
     if sequence is not None:
         start.facts.update(sequence_length=sasrec.history_length, sequence_items=len(sequence.item_vectors))
-    fitted = fit(
-        start, validation, None if ranker is None else (lambda m: TorchRanking(ranker, training_set, m)), section, seed
-    )
-    ranking = None if ranker is None else TorchRanking(ranker, training_set, test)
+    blended = fit(start, validation, section, seed)
+    ranker = _second_stage(task, blended, training_set, taken_UN, blocks, validation, threshold, seed)
+    weighed = validation.thinned(NUM_WEIGHED_USERS)
+    fitted = put_in_order(blended, weighed, ranker and TorchRanking(ranker, training_set, weighed), section)
+    ranking = ranker and TorchRanking(ranker, training_set, test)
     length = list_length(config)
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
-        result |= {"fitted": fitted, "sequence": sequence, "other": {}}
+        result |= {"fitted": fitted, "sequence": sequence, "ranker": ranker, "other": {}}
         for order, name in ((RANKER, WITH_RANKER), (IDENTITY, WITHOUT_RANKER)):
             if order in fitted.facts["orders"] and order != fitted.facts["ordered_by"]:
                 other = ordered_by(fitted, order).two_stage()
                 result["other"][name] = make_lists(other, test, ranking, length, name)
     return result
+
+
+def _second_stage(
+    task: ArmTask,
+    blended: Fitted,
+    training_set: TrainingSet,
+    taken_UN: csr_array,
+    blocks: list[NDArray[np.float32]],
+    validation: Moments,
+    threshold: float,
+    seed: int,
+) -> Ranker | None:
+    """Return the ranker that may order the candidates, as `candidates.ranker` says; None: the identity."""
+    from lorefuse.lists.lessons import make_lessons
+    from lorefuse.lists.list_ranker import train_list_ranker
+    from lorefuse.lists.ranking import TorchRanking
+    from lorefuse.models.build import load_ranker, untrained_like
+
+    section = task.config.candidates
+    if section.ranker == "identity":
+        return None
+    if section.ranker == "rows":
+        return load_ranker(Path(task.ranker_path))
+    folds = [_load_tables(Path(task.tables_path) / f"fold_{fold}") for fold in range(NUM_FOLDS)]
+    lessons = make_lessons(
+        blended, training_set, taken_UN, folds, blocks, section, threshold, like=validation, seed=seed
+    )
+    if lessons is None:
+        return None
+    judged = validation.thinned(NUM_WEIGHED_USERS)
+
+    def judge(ranker: Ranker) -> float:
+        return ranked_ndcg(blended, judged, TorchRanking(ranker, training_set, judged), section)
+
+    ranker, _ = untrained_like(Path(task.ranker_path), seed=seed)
+    return train_list_ranker(ranker, training_set, lessons, task.config.training, judge)
+
+
+def _save_ranker(ranker: Ranker, like_path: Path, folder_path: Path) -> None:
+    from lorefuse.models.build import save_ranker, untrained_like
+
+    folder_path.mkdir()
+    save_ranker(ranker, untrained_like(like_path, seed=0)[1], folder_path)
+
+
+def _save_tables(tables: Mapping[str, csr_array], folder_path: Path) -> None:
+    folder_path.mkdir()
+    for name, table in tables.items():
+        save_npz(folder_path / f"{name}.npz", table)
+
+
+def _load_tables(folder_path: Path) -> dict[str, csr_array]:
+    return {path.stem: csr_array(load_npz(path)) for path in sorted(folder_path.glob("*.npz"))}
 
 
 def knowledge_blocks(

@@ -4,6 +4,7 @@
 
     candidates.safetensors   tables (CSR), popularity, is_new, weights, biases; see `two_stage.Candidates`
     candidates.json          names and order of the tables, signals, sizes, factors; see `two_stage.TwoStage`
+    list_ranker/             only where it orders the candidates: model.json and model.safetensors
     sequence.safetensors     only with `candidates.sequence`: a transformer over the order of likes
     lists.json               what the lists are worth, beside simple recommenders and with other knowledge
     list_values.parquet      each judged user's figures and list: what a later version is compared with
@@ -30,7 +31,7 @@ SERVED, SIMPLE = "served", ("popularity", "item_knn", "ease")
 WITHOUT_RANKER, WITH_RANKER = "without the ranker", "with the ranker"
 """Names of lists in `lists.json`; any other is the served list of an arm. The served list is also judged with the
 other order of its candidates."""
-SEQUENCE_FILE = "sequence.safetensors"
+SEQUENCE_FILE, LIST_RANKER_FOLDER = "sequence.safetensors", "list_ranker"
 LISTS_FILE, LIST_VALUES_FILE = LIST_FILES = ("lists.json", "list_values.parquet")
 
 

@@ -85,6 +85,25 @@ def load_ranker(folder_path: Path) -> Ranker:
     return ranker.eval()
 
 
+def untrained_like(folder_path: Path, *, seed: int) -> tuple[Ranker, ModelConfig]:
+    """Return an untrained ranker of a saved one's family, hyper-parameters and inputs, and its configuration.
+
+    Raises:
+        ArtifactError: `model.json` is missing or truncated.
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        content = json.loads((folder_path / MODEL_FILE).read_text("utf-8"))
+        config: ModelConfig = TypeAdapter(ModelConfig).validate_python(
+            {"family": content["family"], **content["keywords"]}
+        )
+        spec = FeatureSpec.model_validate(content["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder_path} holds no whole ranker.", expected=MODEL_FILE, got=str(error)) from None
+    return build_ranker(config, spec, seed=seed), config
+
+
 def _keywords(config: ModelConfig) -> dict[str, Any]:
     # The length of the history is the spec's, which a saved ranker carries.
     return config.model_dump(exclude={"family", "history_length"})

@@ -132,7 +132,7 @@ def run_list_cell(task: ListCell) -> str:
             write_json(out_path / SETTINGS_FILE, {SERVED: ORDERS[made["fitted"].facts["ordered_by"]]})
         return {"arm": cell.arm, "seed": cell.seed}
 
-    sections = ("candidates", "retrieval", "embedding", "features", "serving")
+    sections = ("candidates", "retrieval", "embedding", "features", "serving", "training")
     key = {name: getattr(cell.config, name).model_dump(mode="json") for name in sections}
     key |= {"arm": cell.arm, "seed": cell.seed}
     inputs = {

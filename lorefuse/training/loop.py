@@ -78,7 +78,7 @@ def fit(
     )
     _check(training_set, train, validation)
     ranker.to(device)
-    optimizer = _optimizer(ranker, config)
+    optimizer = make_optimizer(ranker, config)
     average = WeightAverage(ranker, config.ema_decay)
     judged = average.ranker
     generator = torch.Generator().manual_seed(config.seed)
@@ -198,8 +198,8 @@ def _check_finite(train_loss: float, validation_loss: float) -> None:
         )
 
 
-def _optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay: embedding tables by `embedding_l2`, everything else by `weight_decay`."""
+def make_optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return Adam with decoupled decay: embedding tables by `embedding_l2`, everything else by `weight_decay`."""
     tables = ranker.embedding_parameters()
     known = {id(parameter) for parameter in tables}
     dense = [parameter for parameter in ranker.parameters() if id(parameter) not in known]

@@ -57,15 +57,30 @@ def test_negatives_are_what_they_should_be(seed: int, num_train: int, num_eval: 
     found = sample_negatives(events, frame, config)
     part = frame[c.SPLIT].to_numpy()
     train_items = set(events[c.ITEM_ID][part == Split.TRAIN])
-    touched = events.groupby(c.USER_ID)[c.ITEM_ID].agg(set)
+    order = {"excluded": 0, Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
+    age = np.array([order[name] for name in part])
     counts = found.groupby(c.ROW_ID).size()
     for row, items in found.groupby(c.ROW_ID)[c.ITEM_ID]:
-        assert not set(items) & touched[events[c.USER_ID][row]]
+        mine = (events[c.USER_ID] == events[c.USER_ID][row]) & (age <= age[row])
+        assert not set(items) & set(events[c.ITEM_ID][mine])
         is_cold = frame[c.COLD][row] and part[row] != Split.TRAIN
         assert all((item in train_items) != is_cold for item in items)
         assert counts[row] == (num_train if part[row] == Split.TRAIN else num_eval)
     assert set(counts.index) == set(np.flatnonzero(part != Split.EXCLUDED))
     assert found.equals(sample_negatives(events, frame, config))
+
+
+def test_what_a_user_takes_later_may_be_a_negative_before() -> None:
+    """Were it never one, its absence would give the test rows away."""
+    events = interactions([(0, item) for item in range(6)])
+    part = np.array(["train", "train", "train", "train", "validation", "test"])
+    frame = pd.DataFrame({c.ROW_ID: events[c.ROW_ID], c.SPLIT: part, c.COLD: False})
+    others = interactions([(1, 4), (1, 5), (2, 4), (2, 5)]).assign(
+        row_id=range(6, 10), user_id=["u1", "u1", "u2", "u2"]
+    )
+    frame = pd.concat([frame, pd.DataFrame({c.ROW_ID: range(6, 10), c.SPLIT: "train", c.COLD: False})])
+    found = sample_negatives(pd.concat([events, others]), frame, NegativesConfig(num_train=8, num_eval=0, seed=0))
+    assert set(found[found[c.ROW_ID] < 4][c.ITEM_ID]) == {"i4", "i5"}
 
 
 def test_popular_items_are_drawn_more_often() -> None:

@@ -13,7 +13,7 @@ from lorefuse.contract import Split
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import IDENTITY, RANKER, RankRows, ordered_by
+from lorefuse.lists.order import IDENTITY, RANKER, RankRows, ordered_by, put_in_order
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
 from tests.unit.lists.samples import make_taste_set
@@ -37,8 +37,8 @@ def fitted_with(rank: Any, **section: Any) -> tuple[Fitted, Moments]:
     taken = taken_in_train(training_set)
     tables = make_tables(taken, collaborative_tables(taken, config), [training_set.item_text], config)
     moments = moments_of(training_set, Split.VALIDATION, 50)
-    start = unfitted(tables, taken, config, 10, "binary")
-    return fit(start, moments, None if rank is None else lambda users: rank(users), config, 0), moments
+    blended = fit(unfitted(tables, taken, config, 10, "binary"), moments, config, 0)
+    return put_in_order(blended, moments, None if rank is None else rank(moments), config), moments
 
 
 def test_a_ranker_that_knows_more_is_asked() -> None:
@@ -57,7 +57,7 @@ def test_a_ranker_that_adds_nothing_is_not_asked_unless_the_user_says_so() -> No
     fitted, _ = fitted_with(lambda users: knows(users, 0.5, 0.5))
     assert fitted.facts["ordered_by"] == IDENTITY
     assert not fitted.two_stage().asks_ranker
-    told, _ = fitted_with(lambda users: knows(users, 0.9, 0.1), ranker="model")
+    told, _ = fitted_with(lambda users: knows(users, 0.9, 0.1), ranker="list")
     assert told.facts["ordered_by"] == RANKER
 
 
