@@ -31,11 +31,6 @@ STUDY = StudyConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorefuse.training.pool._num_cores", lambda: 1)  # a process takes longer to start than its work
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     rows, path = make_training_set(), tmp_path / "rows"
