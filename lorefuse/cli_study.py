@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -34,10 +35,10 @@ def study(
     ] = None,
     out: OutOption = None,
 ) -> None:
-    """Ask whether knowledge helped: every arm and seed of every variant, by bucket, with intervals and a verdict."""
+    """Ask whether knowledge helped: lists and scores of every arm and seed, with intervals and a verdict."""
     from lorefuse.config import load_config
     from lorefuse.study.leak import check_leaks
-    from lorefuse.study.report import headline, write_study_report
+    from lorefuse.study.report import headline, list_sentences, write_study_report
     from lorefuse.study.run import make_artifacts, run_study
     from lorefuse.study.track import track_study
     from lorefuse.study.variants import make_variants
@@ -54,12 +55,17 @@ def study(
             f"{facts['num_sampled']} rows counted anew"
         )
     with short_log():
-        content = run_study(variants, [made["rows"] for made in artifacts], out_path)
+        content = run_study(variants, artifacts, out_path)
     page_path = write_study_report(content, out_path)
     for entry in content["variants"]:
         typer.echo(f"{entry['name']}")
+        judged = content["lists"].get(entry["name"])
+        if judged is not None:
+            _show_lists(judged)
+            for subset, verdict in list_sentences(judged).items():
+                typer.echo(f"  {subset} in the list  {verdict}")
         for bucket, verdict in entry["verdicts"].items():
-            typer.echo(f"  {bucket.replace('_', ' '):10} {verdict}")
+            typer.echo(f"  scores, {bucket.replace('_', ' '):10} {verdict}")
     for entry in content["baselines"]:
         known = ((name, entry["metrics"].get(name)) for name in headline(content))
         figures = ", ".join(f"{name} {value:.4f}" for name, value in known if value is not None)
@@ -86,12 +92,9 @@ def advise(
 
 def lists() -> None:
     """Show what the list of the last run is worth, beside simple recommenders and with other knowledge."""
-    from rich.console import Console
-    from rich.table import Table
-
     from lorefuse.errors import UsageError
     from lorefuse.report.evaluation import read_json
-    from lorefuse.report.lists import list_rows, list_verdicts, metric_names
+    from lorefuse.report.lists import list_verdicts
 
     home_path = settings().home_path
     if not (home_path / "lists.json").is_file():
@@ -99,6 +102,18 @@ def lists() -> None:
             "No list has been judged here.", expected=f"{home_path / 'lists.json'}", got="nothing", fix="lorefuse run"
         )
     content = read_json(home_path, "lists.json")
+    _show_lists(content)
+    for line in list_verdicts(content):
+        typer.echo(f"Knowledge, {line['temperature']} items in the list: {line['verdict']} ({line['number']})")
+
+
+def _show_lists(content: Mapping[str, Any]) -> None:
+    """Print the table of lists that `lists.judge.compare` has judged."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lorefuse.report.lists import list_rows, metric_names
+
     titles = [f"{title} {subset}" for title, subset in metric_names(content).values()]
     shown = [place for place, title in enumerate(titles) if "MRR" not in title and title != "Recall@20 cold"]
     title = f"Full rankings of {content['num_users']:,} test users"
@@ -109,11 +124,7 @@ def lists() -> None:
         # A bracket that stands for itself, and not for a style, is escaped.
         gain = row["gain"]["text"].replace("[", r"\[") if row["gain"] else ""
         table.add_row(row["name"], *texts, gain)
-    console = Console()
-    console.print(table)
-    for line in list_verdicts(content):
-        number = line["number"].replace("[", r"\[")
-        console.print(f"Knowledge, {line['temperature']} items in the list: {line['verdict']} ({number})")
+    Console().print(table)
 
 
 def rank(config: ConfigOption) -> None:

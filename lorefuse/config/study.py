@@ -17,7 +17,9 @@ class StudyConfig(Section):
     """The honesty harness (`lorefuse study`)."""
 
     arms: tuple[Arm, ...] = Field(
-        ("real", "none", "shuffled", "random", "text_only"), min_length=2, description="Knowledge given to each arm."
+        ("real", "none", "categories", "shuffled", "random", "text_only"),
+        min_length=2,
+        description="Knowledge given to each arm.",
     )
     baselines: tuple[BaselineName, ...] = Field(
         (), description="scikit-learn's linear models to set beside the variants; the sketch approximates an FM."

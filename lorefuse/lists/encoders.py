@@ -75,7 +75,12 @@ def sasrec_encoder(
     """
     likes = likes_of(training_set, text, threshold, HALF_LIFE)
     section = with_directions(config.sasrec, likes)
-    recommender = SASRec(section, seed).fit(likes.train, likes.side, likes.ndcg)
+    return served_sasrec(SASRec(section, seed).fit(likes.train, likes.side, likes.ndcg))
+
+
+def served_sasrec(recommender: SASRec) -> ReaderParts:
+    """Return what serving needs of a trained SASRec."""
+    section = recommender.config
     served = ServedSequence(torch.from_numpy(recommender.item_vectors().copy()), section)
     own = {name: value for name, value in recommender.encoder.state_dict().items() if not name.startswith("items.")}
     served.encoder.load_state_dict(own, strict=False)

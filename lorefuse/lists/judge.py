@@ -5,7 +5,7 @@ Suffixes: ``U`` users, ``N`` items of the catalogue, ``K`` ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.order import RankRows
+from lorefuse.lists.stage_files import SERVED
 from lorefuse.lists.two_stage import TwoStage
 from lorefuse.progress import track
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.retrieval.metrics import Array, coverage, novelty, self_information, user_metrics
+from lorefuse.training.summary import verdict
 
 Lists = NDArray[np.int64]
 SUBSETS = ("warm", "cold", "all")
@@ -41,32 +43,78 @@ def make_lists(stages: TwoStage, moments: Moments, rank: RankRows | None, length
     return result
 
 
-def judge(lists: Lists, moments: Moments, k: int, recall_k: int, num_bootstraps: int) -> dict[str, Any]:
-    """Return what lists are worth.
+def compare(
+    lists: Mapping[str, Sequence[Lists]], moments: Moments, k: int, recall_k: int, num_bootstraps: int
+) -> dict[str, Any]:
+    """Return what lists are worth, and by how much the served one is ahead of each other.
 
     Args:
-        lists: (U, at least recall_k).
+        lists: By name, `SERVED` among them: those that each training shows, (U, at least recall_k) each.
         moments: Whose lists they are.
         k: Cut of NDCG, MRR and hit rate, and of coverage and novelty.
         recall_k: Cut of recall.
         num_bootstraps: Resamples of users.
 
     Returns:
-        ``<metric>_<subset>`` → mean, low, high and num_users; coverage and novelty (bits).
+        ``k``, ``recall_k`` and ``num_users``; ``lists``: by name the figures of `judge`; ``gains``: by name the served
+        list minus it, each metric with its paired interval; ``verdicts``: by subset, NDCG against no knowledge in
+        words, where that list is there. A user's value is a mean over trainings.
     """
-    values = user_values(lists, moments, k, recall_k)
+    values = {
+        name: [user_values(shown, moments, k, recall_k) for shown in trainings] for name, trainings in lists.items()
+    }
+    means = {
+        name: {metric: np.mean([one[metric] for one in seeds], axis=0) for metric in seeds[0]}
+        for name, seeds in values.items()
+    }
+    content: dict[str, Any] = {
+        "k": k,
+        "recall_k": recall_k,
+        "num_users": len(moments),
+        "lists": {name: judge(shown, values[name], moments, k, num_bootstraps) for name, shown in lists.items()},
+        "gains": {name: gains(means[SERVED], other, num_bootstraps) for name, other in means.items() if name != SERVED},
+    }
+    against = content["gains"].get("none", {})
+    names = {subset: f"ndcg_at_{k}_{subset}" for subset in SUBSETS}
+    content["verdicts"] = {subset: verdict(against[name]) for subset, name in names.items() if name in against}
+    return content
+
+
+def judge(
+    lists: Sequence[Lists], values: Sequence[Mapping[str, Array]], moments: Moments, k: int, num_bootstraps: int
+) -> dict[str, Any]:
+    """Return what a list is worth.
+
+    Args:
+        lists: Of each training, (U, at least k).
+        values: From `user_values`, of each training.
+        moments: Whose lists they are.
+        k: Cut of coverage and novelty.
+        num_bootstraps: Resamples of users.
+
+    Returns:
+        metrics: ``<metric>_<subset>`` → mean over trainings and users, low, high and num_users, and of several
+        trainings ``std``, the deviation over them, and ``values``, the mean of each; coverage and novelty (bits), means
+        over trainings.
+    """
     estimates: dict[str, Any] = {}
-    for name, value_U in values.items():
-        known = value_U[np.isfinite(value_U)]
-        low, high = interval(known, num_bootstraps)
-        mean = float(known.mean()) if len(known) else float("nan")
-        estimates[name] = {"mean": mean, "low": low, "high": high, "num_users": len(known)}
+    for name in values[0]:
+        value_SU = np.stack([one[name] for one in values])
+        value_SU = value_SU[:, np.isfinite(value_SU).all(axis=0)]
+        value_U = value_SU.mean(axis=0)
+        low, high = interval(value_U, num_bootstraps)
+        mean = float(value_U.mean()) if len(value_U) else float("nan")
+        estimates[name] = {"mean": mean, "low": low, "high": high, "num_users": len(value_U)}
+        if len(value_SU) > 1 and len(value_U):
+            of_seed = value_SU.mean(axis=1)
+            estimates[name] |= {"std": float(of_seed.std(ddof=1)), "values": of_seed.tolist()}
     train_UN = moments.data.train
     count_N = np.bincount(train_UN.indices, minlength=train_UN.shape[1])
+    information_N = self_information(count_N, train_UN.shape[0])
     return {
         "metrics": estimates,
-        "coverage": coverage(lists[:, :k], train_UN.shape[1]),
-        "novelty": novelty(lists[:, :k], self_information(count_N, train_UN.shape[0])),
+        "coverage": float(np.mean([coverage(shown[:, :k], train_UN.shape[1]) for shown in lists])),
+        "novelty": float(np.mean([novelty(shown[:, :k], information_N) for shown in lists])),
     }
 
 

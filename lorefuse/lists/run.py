@@ -19,7 +19,7 @@ from lorefuse.contract import Split
 from lorefuse.errors import UsageError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
-from lorefuse.lists.judge import SUBSETS, Lists, gains, judge, make_lists, user_values
+from lorefuse.lists.judge import Lists, compare, make_lists, user_values
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.lessons import NUM_FOLDS, of_others
 from lorefuse.lists.moments import Moments, moments_of
@@ -37,17 +37,32 @@ from lorefuse.lists.stage_files import (
 )
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, run_parallel
-from lorefuse.training.summary import first_seed, verdict, without_nan
+from lorefuse.training.summary import first_seed, without_nan
 
 if TYPE_CHECKING:
     from lorefuse.models.ranker import Ranker
 
 NUM_EVALUATED = 20
+ORDERS = {RANKER: "blend and ranker", IDENTITY: "blend"}
+"""What puts a served list in order, in words."""
 
 
 @dataclass(frozen=True)
-class _Task:
+class ArmTask:
+    """A list that is fitted and made.
+
+    Attributes:
+        arm: What is known about the items.
+        seed: Of the arm's own draws and of the fit.
+        rows_path: Training set, with the real knowledge.
+        ranker_path: The arm's trained ranker.
+        embeddings_path: Full text vectors of the items.
+        tables_path: From `save_tables`.
+        config: What is fitted.
+    """
+
     arm: Arm
+    seed: int
     rows_path: str
     ranker_path: str
     embeddings_path: str
@@ -97,22 +112,21 @@ def run_lists(
     if not wants_candidates(training_set, threshold, config):
         return {"mode": "none"}
     with tempfile.TemporaryDirectory() as folder:
-        taken_UN, section = taken_in_train(training_set), config.candidates
-        _save_tables(collaborative_tables(taken_UN, section), Path(folder) / "all")
-        for fold in range(NUM_FOLDS) if section.ranker in ("auto", "list") else ():
-            _save_tables(collaborative_tables(of_others(taken_UN, fold), section), Path(folder) / f"fold_{fold}")
+        save_tables(training_set, config, Path(folder))
+        seed = first_seed(config)
         tasks = [
-            _Task(arm, str(rows_path), str(path), str(embeddings_path), folder, config)
+            ArmTask(arm, seed, str(rows_path), str(path), str(embeddings_path), folder, config)
             for arm, path in ranker_paths.items()
         ]
-        results = dict(zip(ranker_paths, run_parallel(_run, tasks), strict=True))
-    test = _test_moments(training_set, config)
-    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"]}
-    settings = _simple(lists, training_set, test, config)
+        results = dict(zip(ranker_paths, run_parallel(run_arm, tasks), strict=True))
+    test, facts = judged_moments(training_set, config), results["real"]["fitted"].facts
+    simple, settings = make_simple_lists(training_set, test, config)
+    lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"], **simple}
     lists |= {arm: result["lists"] for arm, result in results.items() if arm != "real"}
-    facts = results["real"]["fitted"].facts
-    settings[SERVED] = "blend and ranker" if facts["ordered_by"] == RANKER else "blend"
-    content = _content(lists, test, config) | {"settings": settings, "facts": facts}
+    settings[SERVED] = ORDERS[facts["ordered_by"]]
+    section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
+    content = compare({name: [one] for name, one in lists.items()}, test, section.k, section.recall_k, num_bootstraps)
+    content |= {"settings": settings, "facts": facts}
     save_stages(results["real"]["fitted"], out_path)
     if facts["ordered_by"] == RANKER:
         _save_ranker(results["real"]["ranker"], ranker_paths["real"], out_path / LIST_RANKER_FOLDER)
@@ -125,13 +139,31 @@ def run_lists(
     return headline(content)
 
 
-def _run(task: _Task) -> dict[str, Any]:
+def save_tables(training_set: TrainingSet, config: PipelineConfig, folder_path: Path) -> None:
+    """Fit the tables of who took both, the same for all arms, and write each as ``all/<name>.npz``.
+
+    Where a ranker may learn from lists, also those without each fold of users, ``fold_<number>/<name>.npz``.
+    """
+    taken_UN, section = taken_in_train(training_set), config.candidates
+    _save_tables(collaborative_tables(taken_UN, section), folder_path / "all")
+    for fold in range(NUM_FOLDS) if section.ranker in ("auto", "list") else ():
+        _save_tables(collaborative_tables(of_others(taken_UN, fold), section), folder_path / f"fold_{fold}")
+
+
+def run_arm(task: ArmTask) -> dict[str, Any]:
+    """Fit both stages of an arm and make the lists of test users.
+
+    Returns:
+        ``lists``, (U, `list_length`); of the real arm also ``fitted``, the stages, ``ranker``, the second one or None,
+        ``other``, by name the lists with the other order of the candidates, and ``encoders``, by name what reads likes
+        in their order.
+    """
     from lorefuse.lists.ranking import TorchRanking
     from lorefuse.training.train import arm_set
 
     config, section = task.config, task.config.candidates
     whole = load_training_set(task.rows_path)
-    seed = first_seed(config)
+    seed = task.seed
     training_set = arm_set(whole, task.arm, config, seed)
     taken_UN = taken_in_train(training_set)
     collaborative = _load_tables(Path(task.tables_path) / "all")
@@ -144,7 +176,7 @@ def _run(task: _Task) -> dict[str, Any]:
     threshold = like_threshold(whole)
     validation = moments_of(training_set, Split.VALIDATION, section.history_length, threshold)
     validation = validation.thinned(section.num_fit_users)
-    test = _test_moments(training_set, config)
+    test = judged_moments(training_set, config)
     readers = make_readers(training_set, taken_UN, knowledge, config, threshold, seed)
     if task.arm == "real":
         _check_given(section, [*tables, *readers])
@@ -155,7 +187,7 @@ def _run(task: _Task) -> dict[str, Any]:
     weighed = validation.thinned(NUM_WEIGHED_USERS)
     fitted = put_in_order(blended, weighed, ranker and TorchRanking(ranker, training_set, weighed), section)
     ranking = ranker and TorchRanking(ranker, training_set, test)
-    length = max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
+    length = list_length(config)
     stages = fitted.two_stage()
     result: dict[str, Any] = {"lists": make_lists(stages, test, ranking, length, task.arm)}
     if task.arm == "real":
@@ -181,7 +213,7 @@ def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
 
 
 def _second_stage(
-    task: _Task,
+    task: ArmTask,
     blended: Fitted,
     training_set: TrainingSet,
     taken_UN: csr_array,
@@ -264,42 +296,29 @@ def knowledge_blocks(
     return blocks
 
 
-def _test_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
+def judged_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
+    """Return the test users whose lists are judged, at the beginning of the test part."""
     section = config.candidates
     moments = moments_of(training_set, Split.TEST, section.history_length, like_threshold(training_set))
     return moments.thinned(section.num_judged_users)
 
 
-def _simple(
-    lists: dict[str, Lists], training_set: TrainingSet, test: Moments, config: PipelineConfig
-) -> dict[str, str]:
-    """Add the simple recommenders' lists; return the settings that validation chose for each."""
+def list_length(config: PipelineConfig) -> int:
+    """Return how many ranks of a list are judged."""
+    return max(NUM_EVALUATED, config.retrieval.k, config.retrieval.recall_k)
+
+
+def make_simple_lists(
+    training_set: TrainingSet, test: Moments, config: PipelineConfig
+) -> tuple[dict[str, Lists], dict[str, str]]:
+    """Return the lists of the simple recommenders, and the settings that validation chose for each."""
     from lorefuse.lists.simple import simple_lists
 
-    settings, threshold, length = {}, like_threshold(training_set), lists[SERVED].shape[1]
-    for name, shown, text in simple_lists(training_set, test.users, config, threshold, length):
+    lists, settings = {}, {}
+    found = simple_lists(training_set, test.users, config, like_threshold(training_set), list_length(config))
+    for name, shown, text in found:
         lists[name], settings[name] = shown, text
-    return settings
-
-
-def _content(lists: Mapping[str, Lists], test: Moments, config: PipelineConfig) -> dict[str, Any]:
-    section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
-    values = {name: user_values(shown, test, section.k, section.recall_k) for name, shown in lists.items()}
-    content: dict[str, Any] = {
-        "k": section.k,
-        "recall_k": section.recall_k,
-        "num_users": len(test),
-        "lists": {
-            name: judge(shown, test, section.k, section.recall_k, num_bootstraps) for name, shown in lists.items()
-        },
-        "gains": {
-            name: gains(values[SERVED], other, num_bootstraps) for name, other in values.items() if name != SERVED
-        },
-    }
-    against = content["gains"].get("none", {})
-    names = {subset: f"ndcg_at_{section.k}_{subset}" for subset in SUBSETS}
-    content["verdicts"] = {subset: verdict(against[name]) for subset, name in names.items() if name in against}
-    return content
+    return lists, settings
 
 
 def _write_values(shown: Lists, test: Moments, config: PipelineConfig, out_path: Path) -> None:

@@ -77,12 +77,14 @@ def scalar_metrics(metrics: Mapping[str, Any], config: PipelineConfig) -> dict[s
 
 
 def list_metrics(content: Mapping[str, Any]) -> dict[str, float]:
-    """Return every finite number of `lists.json`, flat: ``list_…`` of the served list, then ``lists/…`` of all."""
+    """Return every finite number of `lists.json`, flat: ``list_…`` of the served list, then ``lists/…`` of all.
+
+    Of several trainings each mean has its deviation over them beside it, ``…_std``.
+    """
     flat: dict[str, Any] = {}
     for name, entry in content["lists"].items():
         own = "lists/" + name.replace(" ", "_")
-        figures = {metric: values["mean"] for metric, values in entry["metrics"].items()}
-        figures |= {"coverage": entry["coverage"], "novelty": entry["novelty"]}
+        figures = list_figures(entry)
         flat |= {f"{own}/{metric}": value for metric, value in figures.items()}
         if name == SERVED:
             flat |= {f"list_{metric}": value for metric, value in figures.items()}
@@ -93,6 +95,13 @@ def list_metrics(content: Mapping[str, Any]) -> dict[str, float]:
                 f"{base}/{metric}{end}": entry[key] for key, end in (("mean", ""), ("low", "_low"), ("high", "_high"))
             }
     return {name: float(value) for name, value in flat.items() if is_number(value)}
+
+
+def list_figures(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of one list of `lists.json`, flat."""
+    figures = {metric: values["mean"] for metric, values in entry["metrics"].items()}
+    figures |= {f"{metric}_std": values["std"] for metric, values in entry["metrics"].items() if "std" in values}
+    return figures | {"coverage": entry["coverage"], "novelty": entry["novelty"]}
 
 
 def list_tags(content: Mapping[str, Any]) -> dict[str, str]:

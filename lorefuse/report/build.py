@@ -15,7 +15,7 @@ from lorefuse.lists.stage_files import LISTS_FILE
 from lorefuse.report import tables
 from lorefuse.report.evaluation import main_split, read_json, verdict_lines
 from lorefuse.report.figures import arm_order, build_figures
-from lorefuse.report.lists import list_figure, list_rows, list_verdicts, metric_names
+from lorefuse.report.lists import list_figure, list_section
 
 REPORT_FILE, FIGURES_FILE = "report.html", "figures.json"
 _CAPTIONS = {
@@ -78,23 +78,13 @@ def build_report(
         figures["lists"] = json.loads(list_figure(judged).to_json())
     vectors = read_json(item_vectors_path, "item_vectors.json") if item_vectors_path else {}
     content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
-    content["lists"] = None if judged is None else _lists(judged)
+    content["lists"] = None if judged is None else list_section(judged)
     out_path.mkdir(parents=True, exist_ok=True)
     path = out_path / REPORT_FILE
     path.write_text(render("report.html.j2", {**content, "captions": _CAPTIONS, "command": command}, figures), "utf-8")
     write_json(out_path / FIGURES_FILE, figures)
     verdict = verdict_lines(metrics, content["main_split"])
     return {"path": str(path), "size_bytes": path.stat().st_size, "num_figures": len(figures), "verdict": verdict}
-
-
-def _lists(judged: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "num_users": judged["num_users"],
-        "columns": [f"{title}, {subset}" for title, subset in metric_names(judged).values()],
-        "ndcg": f"NDCG@{judged['k']}",
-        "rows": list_rows(judged),
-        "verdicts": list_verdicts(judged),
-    }
 
 
 def _content(

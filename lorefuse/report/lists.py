@@ -48,6 +48,19 @@ def metric_names(content: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {f"{name}_{subset}": (title, subset) for subset in TEMPERATURES for name, title in names.items()}
 
 
+def list_section(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `lists.html.j2` shows of `lists.json`."""
+    served = content["lists"][SERVED]["metrics"].values()
+    return {
+        "num_users": content["num_users"],
+        "num_seeds": max(len(entry.get("values", ())) for entry in served),
+        "columns": [f"{title}, {subset}" for title, subset in metric_names(content).values()],
+        "ndcg": f"NDCG@{content['k']}",
+        "rows": list_rows(content),
+        "verdicts": list_verdicts(content),
+    }
+
+
 def list_rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one row per list: its figures, the best of each column marked, and by how much the served one is ahead."""
     names = list(metric_names(content))
@@ -79,9 +92,10 @@ def _best(content: Mapping[str, Any], name: str) -> float | None:
 
 def _cell(entry: Mapping[str, Any], best: float | None) -> dict[str, Any]:
     if not is_number(entry["mean"]):
-        return {"text": "–", "title": "nobody to judge by", "best": False}
+        return {"text": "–", "spread": "", "title": "nobody to judge by", "best": False}
     title = f"95 % interval [{entry['low']:.4f}, {entry['high']:.4f}], {entry['num_users']:,} users"
-    return {"text": f"{entry['mean']:.4f}", "title": title, "best": entry["mean"] == best}
+    spread = f"{entry['std']:.4f}" if "std" in entry else ""
+    return {"text": f"{entry['mean']:.4f}", "spread": spread, "title": title, "best": entry["mean"] == best}
 
 
 def list_verdicts(content: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -1,4 +1,7 @@
-"""One cell of a study: a variant, an arm and a seed, trained once, judged on every bucket, kept for the next run."""
+"""One cell of a study: a variant, an arm and a seed, trained once, judged on every bucket, kept for the next run.
+
+Its ranker is kept too: `study.lists` judges the list that it would serve.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +73,7 @@ def _build(cell: Cell, out_path: Path) -> dict[str, Any]:
     from safetensors.numpy import save_file
 
     from lorefuse.features.history import with_history
+    from lorefuse.models.build import save_ranker
     from lorefuse.retrieval.metrics import coverage, novelty, self_information
     from lorefuse.study.catalogue import top_items
     from lorefuse.training.params import apply
@@ -100,6 +104,7 @@ def _build(cell: Cell, out_path: Path) -> dict[str, Any]:
     }
     write_json(out_path / RESULT_FILE, result)
     save_file({"test": scores}, str(out_path / SCORES_FILE))
+    save_ranker(trained.ranker, model, out_path)
     return {"arm": cell.arm, "seed": cell.seed, "validation_score": round(trained.validation_score, 5)}
 
 

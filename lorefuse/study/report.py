@@ -12,9 +12,10 @@ import yaml
 from lorefuse.atomic import atomic_file
 from lorefuse.report.build import render
 from lorefuse.report.figures import metric_title
+from lorefuse.report.lists import list_figure, list_section
 from lorefuse.study.buckets import BUCKETS
 from lorefuse.study.figures import study_figures
-from lorefuse.study.verdict import direction
+from lorefuse.study.verdict import bucket_verdict, direction
 
 REPORT_FILE = "study.html"
 _CAPTIONS = (
@@ -35,10 +36,25 @@ def write_study_report(content: Mapping[str, Any], out_path: Path) -> Path:
     for variant, made in study_figures(content).items():
         for name, figure in made.items():
             figures[f"{variant}/{name}" if variant else name] = json.loads(figure.to_json())
+    best = content["best_by_validation"]
+    if best in content["lists"]:
+        figures["lists"] = json.loads(list_figure(content["lists"][best]).to_json())
     page = render("study.html.j2", _page(content), figures)
     with atomic_file(out_path / REPORT_FILE) as draft_path:
         draft_path.write_text(page, "utf-8")
     return out_path / REPORT_FILE
+
+
+def list_sentences(judged: Mapping[str, Any]) -> dict[str, str]:
+    """Say what knowledge did to the known and to the new items of a served list, against each control.
+
+    Args:
+        judged: A variant's entry of ``lists``.
+    """
+    subsets = {"warm": "known items", "cold": "new items"}
+    return {
+        title: bucket_verdict(judged["gains"], subset, f"ndcg_at_{judged['k']}") for subset, title in subsets.items()
+    }
 
 
 def headline(content: Mapping[str, Any]) -> list[str]:
@@ -58,6 +74,7 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
                 {"arm": arm, "cells": [_spread(entry["arms"][arm][name]) for name in names]} for arm in content["arms"]
             ],
             "verdicts": entry["verdicts"],
+            "lists": _lists(content["lists"].get(entry["name"])),
             "metrics": _metric_rows(entry, content["arms"]),
             "params": yaml.safe_dump({"model": entry["model"], "best": entry["best_params"]}, sort_keys=False),
         }
@@ -70,12 +87,17 @@ def _page(content: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("name", "split", "seeds", "num_trials", "num_comparisons", "best_by_validation", "counts", "arms")
     return {
         **{key: content[key] for key in keys},
+        "lists": _lists(content["lists"].get(content["best_by_validation"])),
         "controls": [arm for arm in content["arms"] if arm != "real"],
         "columns": [_title(name) for name in names],
         "captions": _CAPTIONS,
         "variants": variants,
         "baselines": baselines,
     }
+
+
+def _lists(judged: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if judged is None else {**list_section(judged), "sentences": list_sentences(judged)}
 
 
 def _cells(entry: Mapping[str, Any], names: list[str]) -> list[str]:

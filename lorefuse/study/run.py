@@ -7,7 +7,7 @@ trained model. Finished cells are kept: a study that was killed goes on where it
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
-from lorefuse.config import PipelineConfig
+from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
@@ -23,6 +23,7 @@ from lorefuse.study.baselines import run_baselines
 from lorefuse.study.buckets import BUCKETS, bucket_masks
 from lorefuse.study.cell import Cell, read_cell, run_cell
 from lorefuse.study.differences import differences, mark_holm
+from lorefuse.study.lists import Finished, run_list_cells
 from lorefuse.study.variants import Variant
 from lorefuse.study.verdict import bucket_verdict
 from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
@@ -34,7 +35,7 @@ def make_artifacts(config: PipelineConfig) -> dict[str, Path]:
     """Return the folders of a configuration, made by the pipeline's own steps or reused.
 
     Returns:
-        ``dataset``, ``parts``, ``vectors``, ``features`` and ``rows`` (the training set).
+        ``dataset``, ``embeddings``, ``parts``, ``vectors``, ``features`` and ``rows`` (the training set).
     """
     from lorefuse import steps
 
@@ -46,37 +47,49 @@ def make_artifacts(config: PipelineConfig) -> dict[str, Path]:
     features = steps.features(content, data, parts, vectors).path
     store = steps.materialize(content, features).path
     rows = steps.training_set(content, data, parts, vectors, features, store).path
-    return {"dataset": data, "parts": parts, "vectors": vectors, "features": features, "rows": rows}
+    made = {"dataset": data, "embeddings": texts, "parts": parts, "vectors": vectors, "features": features}
+    return made | {"rows": rows}
 
 
 def run_study(
-    variants: Sequence[Variant], rows: Sequence[Path], out_path: Path, *, num_workers: int | None = None
+    variants: Sequence[Variant],
+    artifacts: Sequence[Mapping[str, Path]],
+    out_path: Path,
+    *,
+    num_workers: int | None = None,
 ) -> dict[str, Any]:
     """Tune, train and judge all variants and write `study.json`.
 
     Args:
         variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
-        rows: Training set folder of each variant, from `make_artifacts`.
+        artifacts: Folders of each variant, from `make_artifacts`; ``rows`` and ``embeddings`` are read.
         out_path: Folder to write into.
         num_workers: Processes; null: one a core.
 
     Returns:
-        The content of `study.json`: counts by bucket, and for each variant the spread of each metric by arm, real
+        The content of `study.json`: ``lists``, what each variant's served list is worth, by name of the variant (none
+        where no candidates are wanted); counts by bucket, and for each variant the spread of each metric by arm, real
         minus each control with its interval, and a verdict in words for each bucket; and the baselines.
 
     Raises:
         LorefuseError: Whatever the pipeline's steps raise.
     """
+    rows = [folders["rows"] for folders in artifacts]
     params = [_tuned(variant, path) for variant, path in zip(variants, rows, strict=True)]
     cells = _cells(variants, rows, params)
     with kept_workers(num_workers or 2):
         paths = list(track(run_parallel(run_cell, [cell for _, cell in cells], num_workers), "Study", total=len(cells)))
-    found = {(number, cell.arm, cell.seed): path for (number, cell), path in zip(cells, paths, strict=True)}
+        found: dict[int, dict[tuple[Arm, int], Finished]] = {number: {} for number in range(len(variants))}
+        for (number, cell), path in zip(cells, paths, strict=True):
+            found[number][cell.arm, cell.seed] = cell, path
+        embeddings = [folders["embeddings"] for folders in artifacts]
+        lists = run_list_cells({n: list(mine.values()) for n, mine in found.items()}, embeddings, num_workers)
     entries = []
     for number, variant in enumerate(track(variants, "Comparing")):
-        mine = {(arm, seed): path for (owner, arm, seed), path in found.items() if owner == number}
+        mine = {key: path for key, (_, path) in found[number].items()}
         entries.append(_entry(variant, load_training_set(str(rows[number])), mine, params[number]))
     content = _content(variants, load_training_set(str(rows[0])), entries)
+    content["lists"] = {variants[number].name: judged for number, judged in lists.items()}
     content["baselines"] = run_baselines(variants[0].config, rows[0])
     out_path.mkdir(parents=True, exist_ok=True)
     write_json(out_path / STUDY_FILE, content)

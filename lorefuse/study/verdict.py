@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorefuse.report.figures import metric_title
+
 LOWER_IS_BETTER = ("logloss", "rmse")
+CONTROLS = {"categories": "the item's categories", "shuffled": "shuffled knowledge", "random": "random vectors"}
 WORDS = {1: "helped", -1: "hurt", 0: "no evidence"}
 
 
@@ -68,8 +71,8 @@ def bucket_verdict(differences: Mapping[str, Any], bucket: str, metric: str) -> 
         return "cannot be computed: too few rows"
     word = WORDS[direction(against_none, metric)]
     interval = f"[{against_none['low']:+.4f}, {against_none['high']:+.4f}]"
-    text = f"{word}: {metric.upper()} {against_none['mean']:+.4f} {interval} against no knowledge"
-    for control, meaning in (("shuffled", "shuffled knowledge"), ("random", "random vectors")):
+    text = f"{word}: {metric_title(metric)} {against_none['mean']:+.4f} {interval} against no knowledge"
+    for control, meaning in CONTROLS.items():
         entry = differences.get(control, {}).get(name)
         if entry is not None and entry.get("mean") is not None:
             sign = direction(entry, metric)

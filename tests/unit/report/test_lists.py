@@ -52,7 +52,7 @@ def test_the_served_list_comes_first_with_what_it_is_compared_with() -> None:
     rows = {row["name"]: row for row in list_rows(content)}
     assert list(rows)[2] == "EASE (λ 200, half-life 30)"
     assert rows["served"]["cells"][0] == {
-        "text": "0.1650", "title": "95 % interval [0.1550, 0.1750], 9 users", "best": True,
+        "text": "0.1650", "spread": "", "title": "95 % interval [0.1550, 0.1750], 9 users", "best": True,
     }  # fmt: skip
     assert rows["popularity"]["gain"] == {"text": "+0.0800 [+0.0700, +0.0900]", "tone": "good"}
     assert rows[list_title("none")]["gain"]["tone"] == "neutral"

@@ -31,7 +31,7 @@ DECIDES = {
     "close_tuning": ("tuning/study.py",),
     "evaluate": ("training/row_metrics.py", "features/arms.py"),
     "lists": ("lists/two_stage.py", "lists/blend.py", "lists/sums.py", "retrieval/light_gcn.py", "features/arms.py"),
-    "report": ("report/report.html.j2", "report/figures.py", "report/lists.py"),
+    "report": ("report/report.html.j2", "report/lists.html.j2", "report/figures.py", "report/lists.py"),
     "bundle": ("training/params.py", "training/evaluate.py", "embedding/reduce.py", "export/onnx.py"),
     "append_rows": ("data/append.py", "data/names.py"),
     "champion": ("registry/version.py",),
@@ -41,6 +41,8 @@ DECIDES = {
     "backfill_days": ("features/asof_join.py",),
     "close_backfill": ("atomic.py",),
     "study": ("models/fusion/attention.py", "study/buckets.py"),
+    "study_common": ("lists/simple.py", "retrieval/ease.py"),
+    "study_list": ("lists/two_stage.py", "lists/blend.py", "features/arms.py"),
     "baseline": ("training/linear_baselines.py", "study/cell.py"),
 }
 """Every step, and files whose code decides its result; several were in no key while rooms were listed by hand."""
