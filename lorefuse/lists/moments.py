@@ -65,7 +65,10 @@ class Moments:
         """Return at most so many of the users, evenly spread."""
         if len(self) <= num_users:
             return self
-        chosen = np.linspace(0, len(self) - 1, num_users).round().astype(np.int64)
+        return self.of(np.linspace(0, len(self) - 1, num_users).round().astype(np.int64))
+
+    def of(self, chosen: Rows) -> Moments:
+        """Return some of the users, by their places."""
         liked, seen, hidden = ([lists[n] for n in chosen] for lists in (self.liked, self.seen, self.hidden))
         return replace(
             self,
