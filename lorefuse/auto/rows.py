@@ -62,7 +62,7 @@ def race_rows(
     )  # fmt: skip
     rows = interactions.with_negatives(dataset, read_negatives(split_path))
     num_states = len(interactions.label)
-    kept_R = _kept(rows, max_rows, seed)
+    kept_R = _kept(rows, len(tables.user_fields), max_rows, seed)
     states = np.flatnonzero(kept_R[:num_states])
     position = np.full(num_states, -1, np.int32)
     position[states] = np.arange(len(states), dtype=np.int32)
@@ -88,12 +88,11 @@ def race_rows(
     )
 
 
-def users_in_order(user_row: NDArray[np.int32], seed: int) -> NDArray[np.int64]:
-    """Return the place of each user (of all up to the last) in the order in which samples take them, (U,).
+def users_in_order(num_users: int, seed: int) -> NDArray[np.int64]:
+    """Return the place of each user in the order in which samples take them, (U,).
 
     A smaller sample is part of a larger one.
     """
-    num_users = int(user_row.max(initial=-1)) + 1
     place = np.empty(num_users, np.int64)
     place[np.random.default_rng(seed).permutation(num_users)] = np.arange(num_users)
     return place
@@ -110,23 +109,23 @@ def thinned(training_set: TrainingSet, share: float, seed: int) -> TrainingSet:
     if share >= 1:
         return training_set
     users = np.unique(training_set.user_row)
-    place = users_in_order(training_set.user_row, seed)
+    place = users_in_order(len(training_set.user_fields), seed)
     chosen = users[np.argsort(place[users], kind="stable")][: max(1, round(share * len(users)))]
     code = training_set.split_code.copy()
     code[~np.isin(training_set.user_row, chosen)] = SPLIT_CODES[Split.EXCLUDED]
     return dataclasses.replace(training_set, split_code=code)
 
 
-def _kept(rows: Rows, max_rows: int, seed: int) -> Mask:
+def _kept(rows: Rows, num_users: int, max_rows: int, seed: int) -> Mask:
     """Tell which rows are in: train and validation rows of the first users in order, (R,)."""
     usable: Mask = np.isin(rows.split_code, [SPLIT_CODES[Split.TRAIN], SPLIT_CODES[Split.VALIDATION]])
     if usable.sum() <= max_rows:
         return usable
-    place = users_in_order(rows.user_row, seed)
+    place = users_in_order(num_users, seed)
     count = np.zeros(len(place), np.int64)
     count[place] = np.bincount(rows.user_row[usable], minlength=len(place))
-    num_users = max(1, int(np.searchsorted(np.cumsum(count), max_rows, side="right")))
-    mask: Mask = usable & (place[rows.user_row] < num_users)
+    num_kept = max(1, int(np.searchsorted(np.cumsum(count), max_rows, side="right")))
+    mask: Mask = usable & (place[rows.user_row] < num_kept)
     return mask
 
 

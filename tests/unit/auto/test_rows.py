@@ -62,7 +62,7 @@ def test_more_data_than_there_is_room_for_is_sampled_by_users(world: World) -> N
     assert 0 < some.num_rows <= 300
     users = np.unique(some.user_row)
     assert some.num_rows == np.isin(whole.user_row, users).sum(), "all rows of a user, or none"
-    place = users_in_order(whole.user_row, 0)
+    place = users_in_order(len(whole.user_fields), 0)
     assert place[users].max() < place[np.setdiff1d(whole.user_row, users)].min()
 
 
