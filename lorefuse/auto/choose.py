@@ -20,10 +20,10 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.errors import DataError, LorefuseError
 from lorefuse.progress import track
 
-MAX_ROWS = 1_200_000
+MAX_ROWS = 600_000
 """Train and validation rows in the race, negatives counted; of more data, users are sampled."""
 MAX_WORKERS = 4
-"""Trainings at a time, each with the rows in its memory: up to 1.2 GB where no row is a sampled negative."""
+"""Trainings at a time, each with the rows in its memory: up to 0.6 GB where no row is a sampled negative."""
 FIRST_ROWS = 20_000
 """Train rows on the first rung, or an eighth of them where that is more."""
 SEQUENCE_SHARE = 0.25
