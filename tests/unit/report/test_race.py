@@ -47,7 +47,7 @@ def test_the_winner_stands_first_and_losers_where_they_fell() -> None:
 
 
 def test_it_is_in_the_report_where_there_was_a_race(tmp_path: Path) -> None:
-    inputs = {
+    inputs: dict[str, Any] = {
         "evaluation_path": samples.make_evaluation(tmp_path / "evaluation"),
         "dataset_path": samples.make_dataset(tmp_path / "dataset"),
         "split_path": samples.make_split(tmp_path / "split"),
