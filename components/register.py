@@ -17,6 +17,7 @@ def register(
     model: dsl.Input[dsl.Model],
     page: dsl.Input[dsl.Artifact],
     store: dsl.Input[dsl.Artifact],
+    choice: dsl.Input[dsl.Artifact],
 ) -> NamedTuple("Registered", [("version", str), ("promoted", bool)]):  # type: ignore[valid-type]
     """Register in MLflow as challenger; the gate makes it champion where it deserves it.
 
@@ -29,13 +30,13 @@ def register(
         model: The bundle.
         page: The report.
         store: Online features, which travel with the version.
+        choice: The race that chose the configuration.
 
     Returns:
         The version, and whether it is champion now.
     """
     from lorefuse import steps
 
-    entry = steps.register(
-        config, dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path, store.path
-    )
+    folders = (dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path, store.path, choice.path)
+    entry = steps.register(config, *folders)
     return entry["version"], entry["promoted"]

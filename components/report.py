@@ -13,6 +13,7 @@ def report(
     vectors: dsl.Input[dsl.Artifact],
     evaluation: dsl.Input[dsl.Artifact],
     stages: dsl.Input[dsl.Artifact],
+    choice: dsl.Input[dsl.Artifact],
     html: dsl.Output[dsl.HTML],
     page: dsl.Output[dsl.Artifact],
 ) -> None:
@@ -25,6 +26,7 @@ def report(
         vectors: Its graph report is shown.
         evaluation: Metrics, curves, scores.
         stages: What the served list is worth.
+        choice: The race that chose the configuration.
         html: The page, as the pipeline's UI shows it.
         page: The report's folder.
     """
@@ -32,6 +34,6 @@ def report(
 
     from lorefuse import steps
 
-    result = steps.report(config, dataset.path, parts.path, vectors.path, evaluation.path, stages.path)
+    result = steps.report(config, dataset.path, parts.path, vectors.path, evaluation.path, stages.path, choice.path)
     result.publish(page.path)
     shutil.copyfile(result.path / "report.html", html.path)

@@ -36,14 +36,14 @@ def study(
     out: OutOption = None,
 ) -> None:
     """Ask whether knowledge helped: lists and scores of every arm and seed, with intervals and a verdict."""
-    from lorefuse.config import load_config
+    from lorefuse.auto.pinned import load_chosen
     from lorefuse.study.leak import check_leaks
     from lorefuse.study.report import headline, list_sentences, write_study_report
     from lorefuse.study.run import make_artifacts, run_study
     from lorefuse.study.track import track_study
     from lorefuse.study.variants import make_variants
 
-    loaded = load_config(config)
+    loaded = load_chosen(config)
     variants = make_variants(loaded, vary or [])
     out_path = out or settings().home_path / "study" / loaded.name
     with short_log():
@@ -78,7 +78,7 @@ def advise(
     config: ConfigOption,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write the advice as JSON to this file.")] = None,
 ) -> None:
-    """Propose fusion, model and encoder from what the data is like, each with its reason and its evidence."""
+    """Propose model, reducer, fusion and encoder from what the data is like, each with its reason and its evidence."""
     from lorefuse.atomic import write_json
     from lorefuse.config import load_config
     from lorefuse.study.advise import advise_config, as_text
@@ -132,7 +132,7 @@ def rank(config: ConfigOption) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lorefuse.config import load_config
+    from lorefuse.auto.pinned import load_chosen
     from lorefuse.contract import Split
     from lorefuse.features.training_set import TrainingSet
     from lorefuse.progress import track
@@ -141,7 +141,7 @@ def rank(config: ConfigOption) -> None:
     from lorefuse.retrieval.evaluate import evaluate_retrieval
     from lorefuse.study.run import make_artifacts
 
-    loaded = load_config(config)
+    loaded = load_chosen(config)
     section = loaded.retrieval
     with short_log():
         training_set = TrainingSet.load(make_artifacts(loaded)["rows"])

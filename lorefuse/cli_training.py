@@ -35,14 +35,14 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Initial weights, order and dropout.")] = 0,
 ) -> None:
     """Train one ranker, in training.num_processes processes; one that was killed goes on after its last checkpoint."""
-    from lorefuse.config import load_config
+    from lorefuse.auto.pinned import load_chosen
     from lorefuse.errors import UsageError
     from lorefuse.training.job import Job, run_job
 
     if not rows.is_dir():
         raise UsageError(f"There is no training set {rows}.", expected="a folder", fix="lorefuse run makes one")
     content = {"rows_path": rows.resolve(), "out_path": out.resolve(), "arm": arm, "seed": seed}
-    trained = run_job(Job.model_validate({**content, "config": load_config(config)}))
+    trained = run_job(Job.model_validate({**content, "config": load_chosen(config)}))
     epochs = trained.history.epochs
     typer.echo(f"validation_score={trained.validation_score}")
     typer.echo(

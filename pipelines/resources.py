@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from lorefuse.atomic import atomic_file
-from lorefuse.config import PipelineConfig, load_config
+from lorefuse.auto.pinned import load_chosen
+from lorefuse.config import PipelineConfig
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from lorefuse.config.resources import ResourceRequest
 from lorefuse.errors import LorefuseError, UnreachableError, UsageError
@@ -188,7 +189,7 @@ def main(arguments: list[str]) -> int:
     try:
         request = ResourceRequest.model_validate_json(arguments[0])
         make = {"trainjob": train_job, "katib": experiment}[request.resource]
-        body = make(request, load_config(request.config_path), load_cluster(request.cluster_path))
+        body = make(request, load_chosen(request.config_path), load_cluster(request.cluster_path))
         with atomic_file(request.yaml_path) as draft_path:
             draft_path.write_text(yaml.safe_dump(body, sort_keys=False, width=120), "utf-8")
         print(f"{body['kind']} {request.name}: {request.yaml_path}")

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lorefuse.auto.pinned import as_chosen
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
@@ -32,6 +33,8 @@ from lorefuse.steps.refresh import new_files
 from pipelines.warm import warm_tasks
 
 PIPELINES = ("training", "tuning", "refresh", "backfill", "embed_shards")
+CHOSEN = ("tuning", "refresh", "backfill")
+"""Pipelines that go by what a race has chosen; a champion is only ever refreshed with its own settings."""
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
 
@@ -198,6 +201,8 @@ def main() -> int:
         parser.error("--pipeline refresh needs --new")
     try:
         config = load_config(given.config)
+        if given.pipeline in CHOSEN:
+            config = as_chosen(config, required=given.pipeline == "refresh")
         require_writable(settings().home_path)
         probe()
         return run_local(config, given.pipeline, _arguments(config, given))

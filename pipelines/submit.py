@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.atomic import sha256_file, write_json
+from lorefuse.auto.pinned import as_chosen
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from lorefuse.config.submission import Access, Query, Submission
@@ -41,6 +42,8 @@ def submit(request: Submission) -> int:
     from pipelines.compile import compile_pipeline
 
     config, cluster = load_config(request.config_path), load_cluster(request.cluster_path)
+    if request.pipeline != "training":  # which races where it runs
+        config = as_chosen(config, required=request.pipeline == "refresh")
     check_places(cluster)
     with tempfile.TemporaryDirectory() as folder:
         package_path = Path(folder) / f"{request.pipeline}.yaml"

@@ -3,6 +3,7 @@
 from kfp import dsl
 
 from components.bundle import bundle
+from components.choose import choose
 from components.deploy import deploy
 from components.embed import embed
 from components.evaluate import evaluate
@@ -25,45 +26,50 @@ def training(config: dict, strategy: str = "per_user_time", second_strategy: str
     """Train, judge, register and serve.
 
     Args:
-        config: `PipelineConfig` as a dict.
+        config: `PipelineConfig` as a dict; what it leaves open (`auto`) is chosen here.
         strategy: Split that the model is tuned, judged and served on.
         second_strategy: Split on which it is judged once more.
         serve: Bring a new champion to Triton.
     """
     data = ingest(config=config).outputs["dataset"]
-    texts = embed(config=config, dataset=data).outputs["embeddings"]
+    asked_texts = embed(config=config, dataset=data).outputs["embeddings"]
+    parts = split(config=config, strategy=strategy, dataset=data).outputs["parts"]
+
+    # Which model, and which texts it reads: as the preset says, or the winner of a race on validation rows.
+    race = choose(config=config, dataset=data, parts=parts, embeddings=asked_texts)
+    chosen, choice = race.outputs["chosen_config"], race.outputs["choice"]
+    texts = embed(config=chosen, dataset=data).outputs["embeddings"]
 
     # What is fitted is fitted on train rows, so all of this exists once per split.
-    parts = split(config=config, strategy=strategy, dataset=data).outputs["parts"]
-    vectors = item_vectors(config=config, dataset=data, parts=parts, embeddings=texts).outputs["vectors"]
-    source = features(config=config, dataset=data, parts=parts, vectors=vectors).outputs["feature_data"]
-    store = materialize(config=config, feature_data=source).outputs["store"]
+    vectors = item_vectors(config=chosen, dataset=data, parts=parts, embeddings=texts).outputs["vectors"]
+    source = features(config=chosen, dataset=data, parts=parts, vectors=vectors).outputs["feature_data"]
+    store = materialize(config=chosen, feature_data=source).outputs["store"]
     rows = training_set(
-        config=config, dataset=data, parts=parts, vectors=vectors, feature_data=source, store=store
+        config=chosen, dataset=data, parts=parts, vectors=vectors, feature_data=source, store=store
     ).outputs["rows"]
 
-    parts_2 = split(config=config, strategy=second_strategy, dataset=data).outputs["parts"]
-    vectors_2 = item_vectors(config=config, dataset=data, parts=parts_2, embeddings=texts).outputs["vectors"]
-    source_2 = features(config=config, dataset=data, parts=parts_2, vectors=vectors_2).outputs["feature_data"]
-    store_2 = materialize(config=config, feature_data=source_2).outputs["store"]
+    parts_2 = split(config=chosen, strategy=second_strategy, dataset=data).outputs["parts"]
+    vectors_2 = item_vectors(config=chosen, dataset=data, parts=parts_2, embeddings=texts).outputs["vectors"]
+    source_2 = features(config=chosen, dataset=data, parts=parts_2, vectors=vectors_2).outputs["feature_data"]
+    store_2 = materialize(config=chosen, feature_data=source_2).outputs["store"]
     rows_2 = training_set(
-        config=config, dataset=data, parts=parts_2, vectors=vectors_2, feature_data=source_2, store=store_2
+        config=chosen, dataset=data, parts=parts_2, vectors=vectors_2, feature_data=source_2, store=store_2
     ).outputs["rows"]
 
     # The model with knowledge and the control without get the same number of trials.
-    study = tune(config=config, arm="real", rows=rows).outputs["study"]
-    control = tune(config=config, arm="none", rows=rows).outputs["study"]
-    judged = evaluate(config=config, rows=rows, second_rows=rows_2, study=study, control=control)
+    study = tune(config=chosen, arm="real", rows=rows).outputs["study"]
+    control = tune(config=chosen, arm="none", rows=rows).outputs["study"]
+    judged = evaluate(config=chosen, rows=rows, second_rows=rows_2, study=study, control=control)
     evaluation = judged.outputs["evaluation"]
 
     # What users see is a list: candidates from the whole catalogue, then the ranker.
-    stages = lists(config=config, embeddings=texts, rows=rows, evaluation=evaluation).outputs["stages"]
+    stages = lists(config=chosen, embeddings=texts, rows=rows, evaluation=evaluation).outputs["stages"]
 
     page = report(
-        config=config, dataset=data, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages
+        config=chosen, dataset=data, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages, choice=choice
     ).outputs["page"]
     model = bundle(
-        config=config,
+        config=chosen,
         dataset=data,
         embeddings=texts,
         vectors=vectors,
@@ -73,11 +79,19 @@ def training(config: dict, strategy: str = "per_user_time", second_strategy: str
         stages=stages,
     ).outputs["model"]
     version = register(
-        config=config, dataset=data, parts=parts, rows=rows, evaluation=evaluation, model=model, page=page, store=store
+        config=chosen,
+        dataset=data,
+        parts=parts,
+        rows=rows,
+        evaluation=evaluation,
+        model=model,
+        page=page,
+        store=store,
+        choice=choice,
     )
     with dsl.If(serve == True, name="serve"):  # noqa: E712  (kfp compares lazily)
         deploy(
-            config=config,
+            config=chosen,
             version=version.outputs["version"],
             promoted=version.outputs["promoted"],
             model=model,

@@ -1,5 +1,6 @@
 """One YAML preset becomes one frozen `PipelineConfig`; a section per stage, a description under every field."""
 
+from lorefuse.config.auto import AutoConfig
 from lorefuse.config.base import Section
 from lorefuse.config.data import (
     DataConfig,
@@ -33,6 +34,7 @@ from lorefuse.config.study import BaselineName, StudyConfig
 
 __all__ = [
     "Arm",
+    "AutoConfig",
     "BaselineName",
     "DCNV2Config",
     "DINConfig",

@@ -110,7 +110,7 @@ class BackoffConfig(Section):
 
 def _default_steps() -> dict[str, Resources]:
     heavy = Resources(cpu_request="2", cpu_limit="8", memory_request="4Gi", memory_limit="16Gi", timeout_s=6 * 3600)
-    return {"embed": heavy, "tune": heavy, "evaluate": heavy}
+    return {"embed": heavy, "choose": heavy, "tune": heavy, "evaluate": heavy}
 
 
 class ClusterConfig(Section):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from lorefuse.config.auto import OPEN_SECTIONS
 from lorefuse.config.deployment import DeploymentConfig
 from lorefuse.config.pipeline import PipelineConfig
 from lorefuse.errors import ConfigError
@@ -32,11 +33,13 @@ def parse_config(content: dict[str, Any], *, origin: str = "the configuration") 
 def load_config(path: Path) -> PipelineConfig:
     """Read a YAML preset; relative data paths count from the preset's folder.
 
+    A preset that names neither `model` nor `auto` leaves the choice to a race: it has the section `auto`.
+
     Raises:
         ConfigError: The file is missing, not UTF-8, not YAML, or does not validate.
     """
     content = _read_mapping(path, "pipelines/configs/movielens_100k.yaml")
-    return parse_config(_absolute_paths(content, path.resolve().parent), origin=str(path))
+    return parse_config(_with_auto(_absolute_paths(content, path.resolve().parent)), origin=str(path))
 
 
 def load_deployment(path: Path | None) -> DeploymentConfig:
@@ -72,6 +75,18 @@ def _read_mapping(path: Path, example: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} could not be used.", expected="a mapping of sections", got=type(content).__name__)
     return content
+
+
+def _with_auto(content: dict[str, Any]) -> dict[str, Any]:
+    """Add the race where the file leaves the model open, and to a race what the file has set."""
+    auto = content.get("auto", None if "model" in content else {})
+    if auto is None and "auto" not in content:
+        return content
+    if not isinstance(auto, dict) or not isinstance(auto.get("fixed", []), list):
+        return content  # null, or a mistake that validation names
+    given = {name: content[name] for name in OPEN_SECTIONS if isinstance(content.get(name), dict)}
+    fixed = {f"{name}.{key}" for name, section in given.items() for key in section}
+    return {**content, "auto": {**auto, "fixed": sorted({*map(str, auto.get("fixed", [])), *fixed})}}
 
 
 def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any]:

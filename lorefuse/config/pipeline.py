@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from lorefuse.config.auto import AutoConfig
 from lorefuse.config.base import Section
 from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.config.data import DataConfig, SplitConfig
@@ -21,6 +22,9 @@ class PipelineConfig(Section):
     """Everything that decides a run, and nothing that the environment decides."""
 
     name: str = Field("movielens-100k", pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the scenario.")
+    auto: AutoConfig | None = Field(
+        None, description="A race that chooses what the preset leaves open; null: none is run."
+    )
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()

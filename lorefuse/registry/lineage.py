@@ -27,6 +27,8 @@ _ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "t
 
 LIST_TAG = "lorefuse.list_ndcg"
 """Versions that show a judged list have it."""
+RACE_TAG = "lorefuse.auto"
+"""Versions whose configuration a race has chosen have it."""
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -114,6 +116,20 @@ def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
             gain = gains[name]
             tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
     return tags
+
+
+def race_tags(race: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what a version says about the race that chose its configuration; nothing where there was none."""
+    return {} if race is None else {RACE_TAG: f"{race['chosen']}: {race['why']}"}
+
+
+def race_metrics(race: Mapping[str, Any]) -> dict[str, float]:
+    """Return the last score of each configuration of a race, ``race/<configuration>``."""
+    scores = {
+        one["name"]: [entry["score"] for entry in one["rungs"] if is_number(entry["score"])]
+        for one in race["configurations"]
+    }
+    return {f"race/{name}": float(values[-1]) for name, values in scores.items() if values}
 
 
 def curve_metrics(history: Mapping[str, Any], timestamp_ms: int) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lorefuse.atomic import sha256_file
+from lorefuse.auto.choice_file import read_choice
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Alias
 from lorefuse.export.bundle import BUNDLE_FILE, EMBEDDING_FILE, Bundle
@@ -53,6 +54,7 @@ def register(
     dataset_path: Path,
     split_path: Path,
     store_path: Path | None = None,
+    choice_path: Path | None = None,
 ) -> Registration:
     """Register a model bundle as a new version with the alias `challenger`.
 
@@ -70,6 +72,8 @@ def register(
         store_path: Feature store folder; its online features travel with the version where they are one file, so that
             the version can be served on another machine with nothing but what it carries. Of features on servers the
             name of their project travels.
+        choice_path: Folder of the race that chose the configuration (`auto.json` of the run); None, or a folder
+            without `choice.json`, where there was none.
 
     Returns:
         Version, run and whether an earlier registration was reused.
@@ -93,7 +97,8 @@ def register(
                 client.set_terminated(run_id, "FINISHED")
     else:
         _end_abandoned_runs(client, experiment_id, bundle.digest)
-        tags = _tags(bundle, dataset_path, split_path)
+        race = read_choice(choice_path)
+        tags = _tags(bundle, dataset_path, split_path) | lineage.race_tags(race)
         if store_file is not None:
             tags[STORE_TAG] = sha256_file(store_file)
         run_id = _start_run(client, experiment_id, bundle, tags, config)
@@ -104,6 +109,7 @@ def register(
             _log_numbers(client, run_id, model_id, config, metrics, evaluation_path)
             _log_retrieval(client, run_id, bundle)
             _log_lists(client, run_id, model_id, bundle)
+            _log_race(client, run_id, race)
             _log_artifacts(client, run_id, config, evaluation_path, report_path, dataset_path, split_path)
             text = verdict_text(metrics, main_split(metrics, config.split.strategy))
             version = create_version(client, name, run_id, model_id, tags=tags, description=text)
@@ -198,6 +204,20 @@ def _log_lists(client: MlflowClient, run_id: str, model_id: str, bundle: Bundle)
         for batch in _batches(points, METRICS_PER_BATCH):
             client.log_batch(run_id, metrics=batch)
         client.log_dict(run_id, content, "lists.json")
+
+
+def _log_race(client: MlflowClient, run_id: str, race: dict[str, Any] | None) -> None:
+    """Log the race that chose the configuration as `auto.json`, and each configuration's last score."""
+    from mlflow.entities import Metric, Param
+
+    if race is None:
+        return
+    now_ms = int(time.time() * 1000)
+    points = [Metric(name, value, now_ms, 0) for name, value in lineage.race_metrics(race).items()]
+    params = [Param(name, text) for name, text in lineage.flatten(race["auto"], "race.").items()]
+    with explained("log the race"):
+        client.log_batch(run_id, metrics=points, params=[*params, Param("race.chosen", str(race["chosen"]))])
+        client.log_dict(run_id, race, "auto.json")
 
 
 def _log_artifacts(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.atomic import write_json
+from lorefuse.auto.choice_file import read_choice
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import DatasetFile
 from lorefuse.errors import ArtifactError
@@ -16,6 +17,7 @@ from lorefuse.report import tables
 from lorefuse.report.evaluation import main_split, read_json, verdict_lines
 from lorefuse.report.figures import arm_order, build_figures
 from lorefuse.report.lists import list_figure, list_section
+from lorefuse.report.race import race_section
 
 REPORT_FILE, FIGURES_FILE = "report.html", "figures.json"
 _CAPTIONS = {
@@ -39,6 +41,7 @@ def build_report(
     *,
     item_vectors_path: Path | None = None,
     lists_path: Path | None = None,
+    choice_path: Path | None = None,
     command: str = "lorefuse run --config config.yaml",
 ) -> dict[str, Any]:
     """Write `report.html`, whole in one file, and `figures.json` (the plots, for other tools).
@@ -51,6 +54,7 @@ def build_report(
         out_path: Folder to fill.
         item_vectors_path: Item vectors, for the report on text and graph; None leaves it out.
         lists_path: What the served list is worth; None, or a folder without `lists.json`, leaves it out.
+        choice_path: The race that chose the configuration; None, or a folder without `choice.json`, leaves it out.
         command: How to make this run again; the config it needs is printed below it.
 
     Returns:
@@ -79,6 +83,8 @@ def build_report(
     vectors = read_json(item_vectors_path, "item_vectors.json") if item_vectors_path else {}
     content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
     content["lists"] = None if judged is None else list_section(judged)
+    race = read_choice(choice_path)
+    content["race"] = None if race is None else race_section(race)
     out_path.mkdir(parents=True, exist_ok=True)
     path = out_path / REPORT_FILE
     path.write_text(render("report.html.j2", {**content, "captions": _CAPTIONS, "command": command}, figures), "utf-8")

@@ -5,6 +5,7 @@ reused where nothing it depends on has changed. Imports are inside, so that a re
 Here are the steps of training; `refresh`, `tuning`, `backfill` and `shards` hold those of the other pipelines.
 """
 
+from lorefuse.steps.choice import choose
 from lorefuse.steps.common import Config, Folder, dump_config
 from lorefuse.steps.data import ingest, split
 from lorefuse.steps.feature_store import features, materialize, training_set
@@ -16,6 +17,7 @@ __all__ = [
     "Config",
     "Folder",
     "bundle",
+    "choose",
     "deploy",
     "dump_config",
     "embed",

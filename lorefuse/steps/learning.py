@@ -111,11 +111,19 @@ def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) 
 
 @reported
 def report(
-    config: Config, dataset: Folder, parts: Folder, vectors: Folder, evaluation: Folder, stages: Folder
+    config: Config,
+    dataset: Folder,
+    parts: Folder,
+    vectors: Folder,
+    evaluation: Folder,
+    stages: Folder,
+    choice: Folder | None = None,
 ) -> StepResult:
-    """Evaluation and lists → HTML report; also copied to `<home>/report.html`."""
+    """Evaluation, lists and the race that chose → HTML report; also copied to `<home>/report.html`."""
     pipeline = parse_config(config)
     paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages)
+    if choice is not None:
+        paths["choice"] = origin(Path(choice))
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.report.build import build_report
@@ -128,6 +136,7 @@ def report(
             out_path,
             item_vectors_path=paths["vectors"],
             lists_path=paths["stages"],
+            choice_path=paths.get("choice"),
         )
         return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}
 

@@ -74,6 +74,7 @@ def register(
     bundle: Folder,
     report: Folder,
     store: Folder,
+    choice: Folder | None = None,
 ) -> dict[str, Any]:
     """Bundle → model version with the alias `challenger`; the gate may make it `champion`."""
     import time
@@ -94,6 +95,7 @@ def register(
         dataset_path=paths["dataset"],
         split_path=paths["parts"],
         store_path=paths["store"],
+        choice_path=None if choice is None else Path(choice),
     )
     decision = gate(pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"])
     facts = {"version": entry["version"], "champion": decision.promoted, "gate": decision.reason}

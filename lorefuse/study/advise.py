@@ -7,13 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lorefuse.auto.portfolio import TABLES, ordered
+from lorefuse.auto.profile import Profile, profile
 from lorefuse.config import PipelineConfig
 from lorefuse.data.dataset import Dataset
-from lorefuse.study.profile import Profile, profile
 from lorefuse.study.rules import matching
 
 WIDTH = 100
-CAVEAT = "Advice is where to start, not a result: `lorefuse study` measures it on your own rows."
+CAVEAT = (
+    "Advice is where to start, not a result: `lorefuse run` on a preset without a model races the portfolio on your "
+    "own validation rows, and `lorefuse study` measures what knowledge is worth."
+)
+FIRST = "configuration"
+"""Topic of what the portfolio would try first."""
 
 
 def advise_config(config: PipelineConfig) -> dict[str, Any]:
@@ -47,7 +53,18 @@ def advise(dataset: Dataset, split_path: Path, prompt: str = "plain@1") -> dict[
 
 def of_profile(facts: Profile) -> dict[str, Any]:
     """Return the advice for a profile, as `advise` does."""
-    entries = [
+    first, *rest = ordered(facts)
+    entries: list[dict[str, Any]] = [
+        {
+            "topic": FIRST,
+            "rule": first.name,
+            "advice": f"start with {first.about}; next: {', '.join(one.name for one in rest[:2])}",
+            "because": first.because,
+            "evidence": f"{TABLES} {first.evidence}",
+            "settings": dict(first.settings),
+        }
+    ]
+    entries += [
         {
             "topic": rule.topic,
             "rule": rule.name,
@@ -59,8 +76,8 @@ def of_profile(facts: Profile) -> dict[str, Any]:
         for rule in matching(facts)
     ]
     settings: dict[str, Any] = {}
-    for rule in matching(facts):
-        settings |= rule.settings
+    for entry in reversed(entries):  # the configuration has the last word
+        settings |= entry["settings"]
     return {"profile": asdict(facts), "advice": entries, "settings": settings, "caveat": CAVEAT}
 
 

@@ -51,7 +51,7 @@ def run_parallel(
     Raises:
         LorefuseError: A process died, killed for its memory, say. Errors of `function` arrive as they are.
     """
-    workers = min(len(tasks), num_workers or _num_cores())
+    workers = min(len(tasks), num_workers or num_cores())
     if workers <= 1:
         yield from (_on_one_thread(function, task) for task in tasks)
         return
@@ -77,8 +77,8 @@ def _on_one_thread(function: Callable[[Task], Result], task: Task) -> Result:
         return function(task)
 
 
-def _num_cores() -> int:
-    """A container on a large node may use few of its cores; this count knows affinity and cgroup limits."""
+def num_cores() -> int:
+    """Return the cores that this process may use: a container on a large node may use few of them."""
     from joblib import cpu_count  # type: ignore[import-untyped]
 
     return int(cpu_count())

@@ -51,7 +51,7 @@ def register(config: steps.Config, made: dict[str, StepResult]) -> dict[str, flo
 def test_production_stores_change_no_number(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_num_cores", lambda: 1)  # two trainings of a second are not worth two processes
+    monkeypatch.setattr(pool, "num_cores", lambda: 1)  # two trainings of a second are not worth two processes
     write_shop(tmp_path / "shop")
     pipeline = load_config(write_preset(tmp_path / "shop"))
     config = steps.dump_config(pipeline)

@@ -52,6 +52,7 @@ class Workbench:
             dataset_path=dataset,
             split_path=split,
             store_path=store,
+            choice_path=changes.get("choice_path"),  # type: ignore[arg-type]
         )
 
     def evaluation(self, name: str) -> Path:

@@ -15,6 +15,7 @@ from lorefuse.registry.tracking import connect
 from lorefuse.registry.version import STORE_TAG, aliases, fetch, fetch_bundle, get_version, promote, versions
 from tests.unit.registry import samples
 from tests.unit.registry.conftest import Workbench
+from tests.unit.report.test_race import race
 
 NAME = samples.CONFIG.registry.model_name
 
@@ -76,6 +77,20 @@ def test_a_run_holds_params_metrics_curves_data_and_report(workbench: Workbench)
     assert {entry.tags[0].value for entry in inputs.values()} == {"train", "validation", "test"}
     assert [file.path for file in client.list_artifacts(done["run_id"], "report")] == ["report/report.html"]
     assert done["run_id"] in done["run_url"]
+
+
+def test_the_race_that_chose_is_part_of_the_run(workbench: Workbench, tmp_path: Path) -> None:
+    import mlflow
+
+    (tmp_path / "race").mkdir()
+    write_json(tmp_path / "race" / "choice.json", race())
+    done = workbench.register(choice_path=tmp_path / "race")
+    run = connect().get_run(done["run_id"])
+    assert get_version(NAME, done["version"]).tags["lorefuse.auto"].startswith("din: best of 2")
+    assert (run.data.params["race.chosen"], run.data.params["race.budget_s"]) == ("din", "600.0")
+    assert run.data.metrics["race/linear"] == pytest.approx(0.6)
+    assert "race/broken" not in run.data.metrics
+    assert mlflow.artifacts.load_dict(f"runs:/{done['run_id']}/auto.json")["chosen"] == "din"
 
 
 def test_the_same_bundle_is_registered_once(workbench: Workbench) -> None:

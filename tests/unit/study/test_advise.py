@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorefuse import contract as c
+from lorefuse.auto.profile import Profile, profile
 from lorefuse.config import NegativesConfig, parse_config
 from lorefuse.contract import Split
 from lorefuse.data.split import load_split
-from lorefuse.study.advise import advise, as_text, of_profile
-from lorefuse.study.profile import Profile, profile
+from lorefuse.study.advise import FIRST, advise, as_text, of_profile
 from lorefuse.study.rules import RULES, TABLES, matching
 from tests.unit.features.world import make_world
 
@@ -42,21 +42,16 @@ def _chosen(**changes: float) -> dict[str, str]:
         ("expectation", {"rows_per_item": 19.9}, "sparse"),
         ("injection", {"linked_share": 0.5, "no_text_share": 1.0}, "graph"),
         ("injection", {"linked_share": 0.499, "no_text_share": 0.5}, "little_text"),
-        ("injection", {"linked_share": 0.499, "no_text_share": 0.499}, "text"),
-        ("fusion", {"num_items": 9_999}, "residual"),
-        ("fusion", {"num_items": 10_000}, "additive"),
+        ("injection", {"linked_share": 0.499, "no_text_share": 0.499, "rows_per_item": 19.9}, "sparse_text"),
+        ("injection", {"linked_share": 0.499, "no_text_share": 0.499, "rows_per_item": 20.0}, "text"),
+        ("fusion", {}, "residual"),
         ("alignment", {"rows_per_item": 19.9}, "sparse"),
         ("alignment", {"rows_per_item": 20.0}, "dense"),
-        ("model", {"rows_per_user": 5.0, "rows_per_item": 19.9}, "din"),
-        ("model", {"rows_per_user": 4.9, "rows_per_item": 19.9}, "deepfm"),
-        ("model", {"rows_per_user": 5.0, "rows_per_item": 20.0}, "deepfm"),
         ("encoder", {"num_words": 7.9}, "titles"),
         ("encoder", {"num_words": 8.0}, "default"),
         ("encoder", {"num_words": 190.0}, "default"),
         ("encoder", {"num_words": 190.1}, "long"),
         ("encoder", {"num_words": 0.0, "no_text_share": 1.0}, "default"),
-        ("reducer", {"num_items": 9_999}, "pca"),
-        ("reducer", {"num_items": 10_000}, "default"),
     ],
 )
 def test_thresholds(topic: str, changes: dict[str, float], rule: str) -> None:
@@ -72,13 +67,25 @@ def test_every_topic_has_one_piece_of_advice_whose_settings_parse(
 ) -> None:
     facts = Profile(items, 9, 9, 9, per_item, per_user, words, bare, cold, new, linked, 0)
     content = of_profile(facts)
-    assert [entry["topic"] for entry in content["advice"]] == TOPICS
+    assert [entry["topic"] for entry in content["advice"]] == [FIRST, *TOPICS]
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     sections: dict[str, dict[str, object]] = {}
     for path, value in content["settings"].items():
         section, _, name = path.partition(".")
         sections.setdefault(section, {})[name] = value
     parse_config(sections)
+
+
+def test_sparse_data_with_texts_is_told_what_won_on_such_data() -> None:
+    """The bar of a held-out data set: DIN, supervised reducer and hashed words are named, and would be raced first."""
+    settings = of_profile(dataclasses.replace(BASE, num_items=12_000, num_train=140_000))["settings"]
+    assert (settings["model.family"], settings["embedding.reducer"]) == ("din", "supervised")
+    assert settings["embedding.word_dim"] == 512
+    small = of_profile(BASE)["settings"]
+    assert (small["model.family"], small["embedding.word_dim"]) == ("din", 512)
+    dense = of_profile(dataclasses.replace(BASE, rows_per_item=47.0, num_train=70_000))
+    assert (dense["settings"]["model.family"], dense["settings"]["embedding.reducer"]) == ("deepfm", "pca")
+    assert dense["advice"][0]["evidence"].startswith(TABLES)
 
 
 def test_figures_cited_from_the_tables_stand_there() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from lorefuse import config as config_module
-from lorefuse.config import FileSource, MovieLensSource, PipelineConfig, Section, load_config, parse_config
+from lorefuse.config import AutoConfig, FileSource, MovieLensSource, PipelineConfig, Section, load_config, parse_config
 from lorefuse.errors import ConfigError
 from lorefuse.steps import dump_config
 
@@ -191,7 +191,7 @@ def test_missing_preset_and_folder(tmp_path: Path) -> None:
 def test_empty_preset_is_the_default(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")
-    assert load_config(path) == PipelineConfig()
+    assert load_config(path) == PipelineConfig(auto=AutoConfig())
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
