@@ -14,7 +14,7 @@ from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.moments import moments_of
 from tests.unit.lists.samples import NUM_USERS, make_taste_set, small_lists_config, write_embeddings
-from tests.unit.lists.test_encoders import CONFIG
+from tests.unit.lists.test_encoders import SASREC
 
 
 def _without_test(training_set: TrainingSet) -> TrainingSet:
@@ -29,7 +29,7 @@ def _task(tmp_path: Path, **candidates: object) -> SequenceTask:
     training_set.save(tmp_path / "rows")
     write_embeddings(training_set, tmp_path / "texts")
     config = small_lists_config(**candidates)
-    config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"sasrec": CONFIG})})
+    config = config.model_copy(update={"retrieval": config.retrieval.model_copy(update={"sasrec": SASREC})})
     return SequenceTask(str(tmp_path / "rows"), str(tmp_path / "texts"), config, seed=0)
 
 
