@@ -47,6 +47,7 @@ PRESET: dict[str, Any] = {
     "training": {"max_epochs": 2, "batch_size": 512, "num_threads": 1},
     "tuning": {"num_trials": 1},
     "evaluation": {"num_seeds": 1, "arms": ["real", "none"], "num_bootstraps": 10},
+    "candidates": {"num_lessons": 100, "num_fit_users": 100, "num_judged_users": 100},
     "serving": {"num_reference_rows": 32},
 }
 
