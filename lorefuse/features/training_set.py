@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import SPLIT_CODES, Split, Tensor
 from lorefuse.errors import ArtifactError
+from lorefuse.features.mapped import mapped_arrays
 from lorefuse.features.spec import FeatureSpec
 
 ARRAYS_FILE = "training_set.safetensors"
@@ -108,18 +109,17 @@ class TrainingSet:
 
     @classmethod
     def load(cls, folder_path: Path) -> TrainingSet:
-        """Read a training set.
+        """Open a training set; its arrays are mapped, see `mapped.mapped_arrays`.
 
         Raises:
             ArtifactError: A file is missing, truncated, or its widths differ from the spec.
         """
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
 
         path = folder_path / ARRAYS_FILE
         try:
-            loaded = cls(spec=FeatureSpec.load(folder_path), **load_file(str(path)))
-        except (OSError, SafetensorError, TypeError) as error:
+            loaded = cls(spec=FeatureSpec.load(folder_path), **mapped_arrays(path))
+        except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise ArtifactError(
                 f"{path} is not a whole training set.", got=str(error), fix="build it again: lorefuse run"
             ) from None

@@ -8,9 +8,12 @@ facets, ``X`` numbers of both sides and interest scalars side by side.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lorefuse.contract import Split
@@ -21,10 +24,13 @@ from lorefuse.models.fusion import make_fusion
 from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length, weighted_sum
-from lorefuse.models.ranker import Ranker, Side, as_inputs
+from lorefuse.models.ranker import Ranker, Side
 
 Parts = tuple[Tensor, Tensor, Tensor | None]
 """First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""
+
+
+_ROWS_PER_BLOCK = 1 << 16
 
 
 class Front(TypedDict, total=False):
@@ -187,18 +193,18 @@ class FieldRanker(Ranker):
 
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit all constants on train rows, and set initial item ids where they come from knowledge."""
-        inputs = as_inputs(training_set.inputs(training_set.rows_of(Split.TRAIN)))
+        rows = training_set.rows_of(Split.TRAIN)
         if self.spec.user_numeric:
-            self.user_scaler.fit(inputs["user_numeric"])
+            self.user_scaler.fit(torch.from_numpy(training_set.user_numeric[training_set.state_row[rows]]))
         if self.spec.item_numeric:
-            self.item_scaler.fit(inputs["item_numeric"])
-        knowledge = [inputs[name] for name in self.fused_names]
+            self.item_scaler.fit(torch.from_numpy(training_set.item_numeric[rows]))
+        knowledge, times_N = knowledge_tables(training_set, self.fused_names)
         if self.fusion is not None:
-            self.fusion.fit(knowledge)
+            self.fusion.fit(knowledge, times_N)
         if self.alignment is not None:
-            self.alignment.fit(torch.cat(knowledge, dim=1))
-        if self.num_facets:
-            self._fit_interest(inputs)
+            self.alignment.fit(torch.cat(knowledge, dim=1), times_N)
+        if self.num_facets and len(rows):
+            self._fit_interest(training_set, rows)
         if self.init == "text" and self.fused_names and self.embedding_dim:
             index, vectors = initial_ids(training_set, self.fused_names, self.embedding_dim)
             with torch.no_grad():
@@ -257,12 +263,26 @@ class FieldRanker(Ranker):
         given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
         return {name: unit_length(vector) for name, vector in given.items() if vector is not None}
 
-    def _fit_interest(self, inputs: dict[str, Tensor]) -> None:
-        names = {facet.against.value for facet in self.spec.interest}
-        unit = {name: unit_length(inputs[name]) for name in names}
-        pairs = zip(self.spec.interest, self._interest_blocks({"interest": inputs["user_interest"]}), strict=True)
-        scalars = [(block * unit[facet.against.value]).sum(1) for facet, block in pairs]
-        self.interest_scaler.fit(torch.stack(scalars, dim=1))
+    def _fit_interest(self, training_set: TrainingSet, rows: NDArray[np.int64]) -> None:
+        """Fit on train rows in blocks: a row's vectors are wide, what comes of them are a few numbers."""
+        tables = {f.against: torch.from_numpy(getattr(training_set, f.against.value)) for f in self.spec.interest}
+        unit = {name: unit_length(table) for name, table in tables.items()}
+        scalars = []
+        for start in range(0, len(rows), _ROWS_PER_BLOCK):
+            part = rows[start : start + _ROWS_PER_BLOCK]
+            items = torch.from_numpy(training_set.item_row[part].astype(np.int64))
+            interest = torch.from_numpy(training_set.user_interest[training_set.state_row[part]])
+            pairs = zip(self.spec.interest, self._interest_blocks({"interest": interest}), strict=True)
+            found = [(block * unit[f.against].index_select(0, items)).sum(1) for f, block in pairs]
+            scalars.append(torch.stack(found, dim=1))
+        self.interest_scaler.fit(torch.cat(scalars))
 
     def _interest_blocks(self, user: Side) -> tuple[Tensor, ...]:
         return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
+
+
+def knowledge_tables(training_set: TrainingSet, names: Sequence[str]) -> tuple[list[Tensor], Tensor]:
+    """Return tables of the catalogue by name, (N, E_i) each, and how many train rows each item has, (N,)."""
+    tables = [torch.from_numpy(getattr(training_set, name)) for name in names]
+    items = training_set.item_row[training_set.rows_of(Split.TRAIN)]
+    return tables, torch.from_numpy(np.bincount(items, minlength=len(training_set.item_fields)))

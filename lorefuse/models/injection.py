@@ -42,11 +42,9 @@ class AlignmentLoss(nn.Module):
         self.scaler = NumericScaler(knowledge_dim)
         self.project = nn.Linear(knowledge_dim, embedding_dim)
 
-    def fit(self, knowledge_nE: Tensor) -> None:
-        """Fit the scaling on train items' vectors; rows of zeros do not count."""
-        present = knowledge_nE[knowledge_nE.abs().sum(1) > 0]
-        if len(present):
-            self.scaler.fit(present)
+    def fit(self, knowledge_NE: Tensor, times_N: Tensor) -> None:
+        """Fit the scaling on the items' vectors, each counted for its train rows; rows of zeros do not count."""
+        self.scaler.fit_present(knowledge_NE, times_N, knowledge_NE.shape[1])
 
     def forward(self, id_nD: Tensor, knowledge_nE: Tensor) -> Tensor:
         """Return the weighted loss, a scalar; 0 for fewer than two items.

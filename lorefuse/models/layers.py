@@ -121,11 +121,33 @@ class NumericScaler(nn.Module):
         self.register_buffer("std", torch.ones(num_features))
 
     @torch.no_grad()
-    def fit(self, values_BP: Tensor) -> None:
-        """Take mean and standard deviation from train rows; a constant column keeps a deviation of 1."""
-        self.mean.copy_(values_BP.mean(0))
-        std_P = values_BP.std(0, correction=0)
+    def fit(self, values_BP: Tensor, times_B: Tensor | None = None) -> None:
+        """Take mean and standard deviation from train rows; a constant column keeps a deviation of 1.
+
+        Args:
+            values_BP: The rows, or the rows of a table that train rows point to.
+            times_B: How many train rows point to each; None: one. So no table has to be repeated for its rows.
+        """
+        if times_B is None:
+            mean_P, std_P = values_BP.mean(0), values_BP.std(0, correction=0)
+        else:
+            share_B = times_B.double() / times_B.sum()
+            mean_P = share_B @ values_BP.double()
+            std_P = (share_B @ (values_BP.double() - mean_P).square()).sqrt()
+        self.mean.copy_(mean_P)
         self.std.copy_(torch.where(std_P > 1e-6, std_P, torch.ones_like(std_P)))
+
+    def fit_present(self, vectors_NE: Tensor, times_N: Tensor, dim: int) -> None:
+        """Fit on the leading dimensions of a table's vectors; a row of zeros is an item without one.
+
+        Args:
+            vectors_NE: The table.
+            times_N: Train rows of each item.
+            dim: Leading dimensions.
+        """
+        counted_N = (vectors_NE.abs().sum(1) > 0) & (times_N > 0)
+        if counted_N.any():
+            self.fit(vectors_NE[counted_N, :dim], times_N[counted_N])
 
     def forward(self, values_BP: Tensor) -> Tensor:
         """Return (values − mean) / std, cut at ±`MAX_SIGMAS`, shape (B, P)."""

@@ -10,11 +10,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.contract import Split
 from lorefuse.contract import Tensor as TensorName
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.models.field_ranker import FieldRanker, Front
+from lorefuse.models.field_ranker import FieldRanker, Front, knowledge_tables
 from lorefuse.models.layers import NumericScaler, weighted_sum
 from lorefuse.models.ranker import Side
 
@@ -40,10 +39,10 @@ class LogisticRegression(FieldRanker):
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit all scalers on train rows."""
         super().prepare(training_set)
-        inputs = training_set.inputs(training_set.rows_of(Split.TRAIN))
-        vectors = [torch.as_tensor(inputs[TensorName(name)]) for name in self.knowledge_names]
-        if vectors:
-            self.knowledge_scaler.fit(torch.cat(vectors, dim=1))
+        tables, times_N = knowledge_tables(training_set, self.knowledge_names)
+        counted_N = times_N > 0
+        if tables:
+            self.knowledge_scaler.fit(torch.cat(tables, dim=1)[counted_N], times_N[counted_N])
 
     def encode_item(
         self,

@@ -13,7 +13,7 @@ from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split, Tensor
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker, as_inputs
 
-USERS_AT_A_TIME = 8
+USERS_AT_A_TIME, ITEMS_AT_A_TIME = 8, 2048
 
 
 @torch.no_grad()
@@ -36,13 +36,19 @@ def top_items(ranker: Ranker, training_set: TrainingSet, num_users: int, k: int)
     tables = {name: getattr(training_set, name.value) for name in ITEM_TENSORS if training_set.spec.width(name)}
     if Tensor.ITEM_NUMERIC in tables:
         tables[Tensor.ITEM_NUMERIC] = training_set.item_numeric_now
-    item = ranker.encode_item(**as_inputs(tables))
+    blocks = [
+        ranker.encode_item(
+            **as_inputs({name: table[start : start + ITEMS_AT_A_TIME] for name, table in tables.items()})
+        )
+        for start in range(0, len(training_set.item_fields), ITEMS_AT_A_TIME)
+    ]
     seen = _seen(training_set, train, users)
     shown = []
     for start in range(0, len(rows), USERS_AT_A_TIME):
         inputs = as_inputs(training_set.inputs(rows[start : start + USERS_AT_A_TIME]))
         given = {name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs}
-        scores_UN = ranker.cross_all(ranker.encode_user(**given), item)
+        user = ranker.encode_user(**given)
+        scores_UN = torch.cat([ranker.cross_all(user, block) for block in blocks], dim=1)
         scores_UN[seen[start : start + USERS_AT_A_TIME]] = -torch.inf
         shown.append(scores_UN.topk(min(k, scores_UN.shape[1])).indices.numpy())
     return np.concatenate(shown)

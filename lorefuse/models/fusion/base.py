@@ -37,12 +37,15 @@ class Fusion(nn.Module, ABC):
         self.embedding_dim = embedding_dim
         self.scalers = nn.ModuleList(NumericScaler(dim) for dim in self.dims)
 
-    def fit(self, knowledge: list[Tensor]) -> None:
-        """Fit the scalers on train items, (n, E_i) each; rows of zeros (no text, no entity) do not count."""
+    def fit(self, knowledge: list[Tensor], times_N: Tensor) -> None:
+        """Fit the scalers on the items' vectors, (N, E_i) each; rows of zeros (no text, no entity) do not count.
+
+        Args:
+            knowledge: Tables of the catalogue.
+            times_N: Train rows of each item.
+        """
         for scaler, vectors, dim in zip(self.scalers, knowledge, self.dims, strict=True):
-            present = vectors[vectors.abs().sum(1) > 0]
-            if len(present):
-                cast(NumericScaler, scaler).fit(present[:, :dim])
+            cast(NumericScaler, scaler).fit_present(vectors, times_N, dim)
 
     def scaled(self, knowledge: list[Tensor]) -> list[Tensor]:
         """Return the leading dimensions of each vector, standardised; zeros where an item has none."""

@@ -99,7 +99,8 @@ def test_null_space_keeps_knowledge_frozen_and_ids_out_of_it() -> None:
 def test_standardised_over_items_that_have_text() -> None:
     fuse = make_fusion("residual", (2,), 2)
     assert fuse is not None
-    fuse.fit([torch.tensor([[1.0, 5.0], [3.0, 5.0], [0.0, 0.0]])])
+    vectors = torch.tensor([[1.0, 5.0], [3.0, 5.0], [0.0, 0.0], [99.0, 99.0]])
+    fuse.fit([vectors], torch.tensor([2, 2, 5, 0]))  # the last item is in no train row
     scaled = fuse.scaled([torch.tensor([[3.0, 5.0], [0.0, 0.0]])])[0]
     assert scaled.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
