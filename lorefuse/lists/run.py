@@ -36,7 +36,7 @@ from lorefuse.lists.stage_files import (
     save_stages,
 )
 from lorefuse.lists.tables import collaborative_tables
-from lorefuse.training.pool import load_training_set, run_parallel
+from lorefuse.training.pool import load_training_set, num_learners, run_parallel
 from lorefuse.training.summary import first_seed, without_nan
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def run_lists(
             ArmTask(arm, seed, str(rows_path), str(path), str(embeddings_path), folder, config)
             for arm, path in ranker_paths.items()
         ]
-        results = dict(zip(ranker_paths, run_parallel(run_arm, tasks), strict=True))
+        results = dict(zip(ranker_paths, run_parallel(run_arm, tasks, num_learners(rows_path)), strict=True))
     test, facts = judged_moments(training_set, config), results["real"]["fitted"].facts
     simple, settings = make_simple_lists(training_set, test, config)
     lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"], **simple}

@@ -26,7 +26,7 @@ from lorefuse.study.differences import differences, mark_holm
 from lorefuse.study.lists import Finished, run_list_cells
 from lorefuse.study.variants import Variant
 from lorefuse.study.verdict import bucket_verdict
-from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
+from lorefuse.training.pool import kept_workers, load_training_set, num_learners, run_parallel
 
 STUDY_FILE = "study.json"
 
@@ -64,7 +64,7 @@ def run_study(
         variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
         artifacts: Folders of each variant, from `make_artifacts`; ``rows`` and ``embeddings`` are read.
         out_path: Folder to write into.
-        num_workers: Processes; null: one a core.
+        num_workers: Processes; null: one a core, as far as free memory goes.
 
     Returns:
         The content of `study.json`: ``lists``, what each variant's served list is worth, by name of the variant (none
@@ -77,7 +77,8 @@ def run_study(
     rows = [folders["rows"] for folders in artifacts]
     params = [_tuned(variant, path) for variant, path in zip(variants, rows, strict=True)]
     cells = _cells(variants, rows, params)
-    with kept_workers(num_workers or 2):
+    num_workers = num_workers or min(map(num_learners, rows))
+    with kept_workers(num_workers):
         paths = list(track(run_parallel(run_cell, [cell for _, cell in cells], num_workers), "Study", total=len(cells)))
         found: dict[int, dict[tuple[Arm, int], Finished]] = {number: {} for number in range(len(variants))}
         for (number, cell), path in zip(cells, paths, strict=True):

@@ -18,7 +18,7 @@ from lorefuse.contract import Split
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.progress import track
-from lorefuse.training.pool import load_training_set, run_parallel
+from lorefuse.training.pool import load_training_set, num_learners, run_parallel
 from lorefuse.training.summary import ARM_RANKERS_FOLDER, first_seed, headline, seeds_of, summarise, without_nan
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def run_arms(
         ranker_path(out_path, arm).mkdir(parents=True)
     tasks = _tasks(training_set_paths, best_params, config, out_path)
     # Processes that share a training take the cores one training each would have had.
-    workers = (1,) if config.training.num_processes > 1 else ()
-    results = list(track(run_parallel(_run, tasks, *workers), "Training arms and seeds", total=len(tasks)))
+    workers = 1 if config.training.num_processes > 1 else min(map(num_learners, training_set_paths.values()))
+    results = list(track(run_parallel(_run, tasks, workers), "Training arms and seeds", total=len(tasks)))
     splits: dict[str, Any] = {}
     history: dict[str, Any] = {}
     for split, path in training_set_paths.items():

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from lorefuse.errors import LorefuseError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.features.training_set import ARRAYS_FILE, TrainingSet
 from lorefuse.threads import torch_threads
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+BASE_BYTES, ROWS_FACTOR = 1_200_000_000, 1.5
+"""What a process that learns takes: its libraries, and so much of the training set, whose own pages are shared."""
+_CGROUP_PATH = Path("/sys/fs/cgroup")
 
 
 _kept: list[ProcessPoolExecutor] = []
@@ -36,6 +39,28 @@ def kept_workers(num_workers: int) -> Iterator[None]:
             yield
         finally:
             _kept.remove(executor)
+
+
+def num_learners(rows_path: Path) -> int:
+    """Return how many processes may learn from a training set at once: one a core, as far as free memory goes."""
+    rows_bytes = (rows_path / ARRAYS_FILE).stat().st_size
+    return max(1, min(num_cores(), int(free_bytes() / (BASE_BYTES + ROWS_FACTOR * rows_bytes))))
+
+
+def free_bytes() -> int:
+    """Return the memory that this process may still take: of the machine, or of the container that it runs in."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used, lines = ((_CGROUP_PATH / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        if limit.strip() == "max":
+            return free
+        counts = dict(line.split() for line in lines.splitlines())
+        # Pages of files that nobody has looked at lately count as used, and make room when asked.
+        return min(free, int(limit) - int(used) + int(counts["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no container, or none that says
+        return free
 
 
 def run_parallel(

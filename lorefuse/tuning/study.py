@@ -13,7 +13,7 @@ from lorefuse.config import Arm, PipelineConfig
 from lorefuse.errors import ArtifactError, ConfigError, DivergedError
 from lorefuse.progress import track
 from lorefuse.training.params import apply, defaults
-from lorefuse.training.pool import kept_workers, load_training_set, run_parallel
+from lorefuse.training.pool import kept_workers, load_training_set, num_learners, run_parallel
 from lorefuse.tuning.space import CHOICES, nearest, suggest
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def tune(
     known = journal.read() if journal is not None else []
     records: list[dict[str, Any]] = []
     starts = range(0, config.tuning.num_trials, TRIALS_AT_A_TIME)
-    with kept_workers(TRIALS_AT_A_TIME):
+    num_workers = min(TRIALS_AT_A_TIME, num_learners(training_set_path))
+    with kept_workers(num_workers):
         for start in track(starts, f"Tuning ({arm})"):
             trials = [study.ask() for _ in range(min(TRIALS_AT_A_TIME, config.tuning.num_trials - start))]
             params = [suggest(trial, config, arm) for trial in trials]
@@ -80,7 +81,7 @@ def tune(
             if [record["params"] for record in finished] != params:
                 curves = tuple(tuple(record["curve"]) for record in records if record["state"] == "COMPLETE")
                 tasks = [TrialTask(str(training_set_path), config, arm, p, curves) for p in params]
-                results = run_parallel(run_task, tasks, TRIALS_AT_A_TIME)
+                results = run_parallel(run_task, tasks, num_workers)
                 finished = [{"number": trial.number, **result} for trial, result in zip(trials, results, strict=True)]
             for trial, record in zip(trials, finished, strict=True):
                 tell(study, trial, record)

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from lorefuse.errors import DataError, LorefuseError
+from lorefuse.features.training_set import ARRAYS_FILE
+from lorefuse.training import pool
 from lorefuse.training.pool import kept_workers, run_parallel
 
 
@@ -71,3 +74,26 @@ def test_kept_workers_serve_several_calls_and_then_go() -> None:
             list(run_parallel(_refuse, range(4), 2))
         assert set(run_parallel(_pid, range(4), 2)) <= pids  # an error of a task costs no process
     assert not pids & set(run_parallel(_pid, range(4), 2))
+
+
+def test_as_many_learn_at_once_as_memory_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / ARRAYS_FILE).open("wb") as file:
+        file.truncate(2_000_000_000)  # 1.2 GB and 1.5 times that: 4.2 GB each
+    monkeypatch.setattr(pool, "num_cores", lambda: 8)
+    for free, expected in ((100e9, 8), (13e9, 3), (5e9, 1), (0.0, 1)):
+        monkeypatch.setattr(pool, "free_bytes", lambda free=free: int(free))
+        assert pool.num_learners(tmp_path) == expected
+
+
+def test_a_containers_memory_counts_and_what_it_may_drop_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_CGROUP_PATH", tmp_path)
+    of_the_machine = pool.free_bytes()
+    assert of_the_machine > 0
+    files = {"max": "3000000\n", "current": "2500000\n", "stat": "anon 1\ninactive_file 700000\n"}
+    for name, text in files.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert pool.free_bytes() == 1_200_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert pool.free_bytes() > 3_000_000
