@@ -85,7 +85,7 @@ def test_run_finishes_every_step(shop: Shop) -> None:
     _finished(shop.first)
     steps = re.findall(r"^  (\w+) +(built|reused)", shop.first.stdout, re.MULTILINE)
     expected = {"ingest", "embed", "split", "item_vectors", "features", "materialize", "training_set", "tune"}
-    expected |= {"evaluate", "lists", "bundle", "report", "register"} | ({"deploy"} if SERVES else set())
+    expected |= {"choose", "evaluate", "lists", "bundle", "report", "register"} | ({"deploy"} if SERVES else set())
     assert {step for step, _ in steps} == expected
     assert (shop.home_path / "report.html").stat().st_size > 10_000
     assert "Traceback" not in shop.first.stdout + shop.first.stderr
