@@ -43,7 +43,8 @@ def kept_workers(num_workers: int) -> Iterator[None]:
 
 def num_learners(rows_path: Path) -> int:
     """Return how many processes may learn from a training set at once: one a core, as far as free memory goes."""
-    rows_bytes = (rows_path / ARRAYS_FILE).stat().st_size
+    arrays_path = rows_path / ARRAYS_FILE
+    rows_bytes = arrays_path.stat().st_size if arrays_path.is_file() else 0  # whoever reads it says that it is missing
     return max(1, min(num_cores(), int(free_bytes() / (BASE_BYTES + ROWS_FACTOR * rows_bytes))))
 
 

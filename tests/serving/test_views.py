@@ -89,7 +89,7 @@ class Maker:
 
     def judge(self, config: PipelineConfig, out_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lists_run, "run_parallel", lambda run, tasks: pool.run_parallel(run, tasks, 1))
+            patch.setattr(lists_run, "run_parallel", lambda run, tasks, _: pool.run_parallel(run, tasks, 1))
             paths = (self.path / "rows", {"real": self.path / "ranker"}, self.path / "embeddings")
             run_lists(*paths, config, out_path)
 

@@ -41,7 +41,7 @@ def _run(path: Path, training_set: TrainingSet, **candidates: object) -> tuple[d
     out_path = path / "out"
     out_path.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists_run, "run_parallel", lambda function, tasks: pool.run_parallel(function, tasks, 1))
+        patch.setattr(lists_run, "run_parallel", lambda function, tasks, _: pool.run_parallel(function, tasks, 1))
         embeddings = write_embeddings(training_set, path / "embeddings")
         return run_lists(path / "rows", rankers, embeddings, config, out_path), out_path
 

@@ -55,7 +55,7 @@ def parallel(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path],
     path = tmp_path_factory.mktemp("evaluation")
     paths, config = _sets(path), small_config()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "run_parallel", lambda function, tasks: pool.run_parallel(function, tasks, 2))
+        patch.setattr(evaluate, "run_parallel", lambda function, tasks, _: pool.run_parallel(function, tasks, 2))
         _run(paths, config, path / "out")
     return paths, config, path / "out"
 
