@@ -50,7 +50,7 @@ from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import NUM_WEIGHED_USERS, put_in_order
+from lorefuse.lists.order import NUM_WEIGHED_USERS, look, put_in_order
 from lorefuse.lists.readers import with_encoded
 from lorefuse.lists.stage_files import Fitted as Stages
 from lorefuse.lists.tables import collaborative_tables
@@ -259,9 +259,8 @@ def blend(sequences: list[SASRec], task: Task, seed: int) -> tuple[NDArray[np.in
 
 
 def _fitted(start: Stages, validation: Moments, seed: int) -> Stages:
-    return put_in_order(
-        fit(start, validation, CANDIDATES, seed), validation.thinned(NUM_WEIGHED_USERS), None, CANDIDATES
-    )
+    blended, weighed = fit(start, validation, CANDIDATES, seed), validation.thinned(NUM_WEIGHED_USERS)
+    return put_in_order(blended, look(blended, weighed), weighed, None, CANDIDATES)
 
 
 @cache

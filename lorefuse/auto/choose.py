@@ -23,8 +23,6 @@ from lorefuse.progress import track
 
 MAX_ROWS = 600_000
 """Train and validation rows in the race, negatives counted; of more data, users are sampled."""
-MAX_WORKERS = 4
-"""Trainings at a time, each with the rows in its memory: up to 0.6 GB where no row is a sampled negative."""
 FIRST_ROWS = 20_000
 """Train rows on the first rung, or an eighth of them where that is more."""
 SEQUENCE_SHARE = 0.25
@@ -104,15 +102,16 @@ class _Trainings:
 
     def run(self) -> list[Rung]:
         """Return the rungs of the race."""
-        from lorefuse.training.pool import load_training_set, num_cores
+        from lorefuse.training.pool import load_training_set, num_learners
 
-        names, num_train = list(self.configs), 0
+        names, num_train, num_workers = list(self.configs), 0, 1
         for name in names:  # the first whose rows can be made says how many there are
             rows = self.rows(name)
             if isinstance(rows, Path):
                 num_train = len(load_training_set(str(rows)).rows_of(Split.TRAIN))
+                num_workers = num_learners(rows)
                 break
-        self.num_workers = 1 if num_train <= SMALL_ROWS else min(MAX_WORKERS, num_cores())
+        self.num_workers = 1 if num_train <= SMALL_ROWS else num_workers
         first_share = min(1.0, max(1 / 8, FIRST_ROWS / max(num_train, 1)))
         return race(names, self.train, self.budget, first_share=first_share, num_workers=self.num_workers)
 

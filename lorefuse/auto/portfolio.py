@@ -92,7 +92,7 @@ PORTFOLIO: tuple[Configuration, ...] = (
     Configuration(
         "din_words",
         "DIN with matches, supervised reducer, hashed words",
-        "sections 9 and 14: Amazon-Beauty, test warm .8080, cold .7770; on an eighth of the users, validation, .7957"
+        "sections 9 and 17: Amazon-Beauty, test warm .8080, cold .7770; on an eighth of the users, validation, .7957"
         " where the defaults have .7405",
         {"model.family": "din", **_WORDS, **_SPARSE},
         _sparse(1.0),
@@ -102,7 +102,7 @@ PORTFOLIO: tuple[Configuration, ...] = (
     Configuration(
         "deepfm",
         "DeepFM, PCA of the texts: the defaults",
-        "sections 1 and 14: MovieLens-100K, test AUC warm .8063, cold .7709, ahead of every other fusion and family",
+        "sections 1 and 17: MovieLens-100K, test AUC warm .8063, cold .7709, ahead of every other fusion and family",
         {"model.family": "deepfm", "embedding.reducer": "pca"},
         _dense(1.0),
         "items have many rows: ids know what texts would say, and the simplest model of the portfolio is ahead",
@@ -110,7 +110,7 @@ PORTFOLIO: tuple[Configuration, ...] = (
     Configuration(
         "deepfm_words",
         "DeepFM, supervised reducer, hashed words",
-        "sections 8 and 14: Amazon-Beauty, validation .816 / .752 with the supervised reducer, .805 / .716 with PCA",
+        "sections 8 and 17: Amazon-Beauty, validation .816 / .752 with the supervised reducer, .805 / .716 with PCA",
         {"model.family": "deepfm", **_WORDS, **_SPARSE},
         _sparse(0.9),
         _READS,
@@ -119,7 +119,7 @@ PORTFOLIO: tuple[Configuration, ...] = (
     Configuration(
         "din",
         "DIN with matches, PCA of the texts",
-        "sections 5 and 14: MovieLens-100K, within .003 of the best",
+        "sections 5 and 17: MovieLens-100K, within .003 of the best",
         {"model.family": "din", "embedding.reducer": "pca"},
         _dense(0.8),
         "items have many rows, and users have a history to attend to",

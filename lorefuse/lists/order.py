@@ -35,18 +35,20 @@ NUM_WEIGHED_USERS = 1000
 """Validation users that both stages are weighed by."""
 
 
-def put_in_order(fitted: Fitted, moments: Moments, rank: RankRows | None, config: CandidatesConfig) -> Fitted:
+def put_in_order(
+    fitted: Fitted, looked: Sequence[Looked], moments: Moments, rank: RankRows | None, config: CandidatesConfig
+) -> Fitted:
     """Return stages that also say what orders the candidates, and how far new items are lifted.
 
     Args:
         fitted: The blend, with its weights.
-        moments: Validation users with likes to find.
+        looked: From `look`.
+        moments: The same users, of validation, with likes to find.
         rank: The ranker's scores for them; None: the blend alone orders.
         config: Who orders (``auto``: the ranker where its lists have a better NDCG@10 over all likes, beyond the paired
             interval over users), and what new items may cost.
     """
     kind = fitted.facts["label_kind"]
-    looked = look(fitted, moments)
     if rank is not None:
         looked = [replace(one, ranked=rank(number, one.rows)) for number, one in enumerate(looked)]
     orders = {IDENTITY: _order(looked, moments, BLEND_ALONE, config.new_item_cost, kind)}

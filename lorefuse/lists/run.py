@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import Lists, compare, make_lists, user_values
 from lorefuse.lists.knowledge import ItemKnowledge
-from lorefuse.lists.lessons import NUM_FOLDS, of_others
+from lorefuse.lists.lessons import NUM_FOLDS, Lessons, make_lessons, of_others
 from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.order import IDENTITY, NUM_WEIGHED_USERS, RANKER, look, ordered_by, put_in_order, ranked_ndcg
 from lorefuse.lists.readers import make_readers, with_encoded
@@ -32,7 +32,6 @@ from lorefuse.lists.stage_files import (
     SERVED,
     WITH_RANKER,
     WITHOUT_RANKER,
-    Fitted,
     save_stages,
 )
 from lorefuse.lists.tables import collaborative_tables
@@ -183,9 +182,20 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     validation, test = (with_encoded(users, readers) for users in (validation, test))
     start = unfitted(tables, taken_UN, section, num_returned, training_set.spec.label_kind, readers)
     blended = fit(start, validation, section, seed)
-    ranker = _second_stage(task, blended, training_set, taken_UN, blocks, validation, threshold, seed)
     weighed = validation.thinned(NUM_WEIGHED_USERS)
-    fitted = put_in_order(blended, weighed, ranker and TorchRanking(ranker, training_set, weighed), section)
+    looked = look(blended, weighed)
+
+    def judge(ranker: Ranker) -> float:
+        ranking = TorchRanking(ranker, training_set, weighed)
+        return ranked_ndcg(looked, weighed, ranking, training_set.spec.label_kind)
+
+    def lessons() -> Lessons | None:
+        folds = [_load_tables(Path(task.tables_path) / f"fold_{fold}") for fold in range(NUM_FOLDS)]
+        return make_lessons(blended, training_set, taken_UN, folds, blocks, section, threshold, validation, seed)
+
+    ranker = _second_stage(task, training_set, lessons, judge)
+    ranking_of_weighed = ranker and TorchRanking(ranker, training_set, weighed)
+    fitted = put_in_order(blended, looked, weighed, ranking_of_weighed, section)
     ranking = ranker and TorchRanking(ranker, training_set, test)
     length = list_length(config)
     stages = fitted.two_stage()
@@ -214,40 +224,24 @@ def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
 
 def _second_stage(
     task: ArmTask,
-    blended: Fitted,
     training_set: TrainingSet,
-    taken_UN: csr_array,
-    blocks: list[NDArray[np.float32]],
-    validation: Moments,
-    threshold: float,
-    seed: int,
+    lessons: Callable[[], Lessons | None],
+    judge: Callable[[Ranker], float],
 ) -> Ranker | None:
     """Return the ranker that may order the candidates, as `candidates.ranker` says; None: the identity."""
-    from lorefuse.lists.lessons import make_lessons
     from lorefuse.lists.list_ranker import train_list_ranker
-    from lorefuse.lists.ranking import TorchRanking
     from lorefuse.models.build import load_ranker, untrained_like
 
-    section = task.config.candidates
-    if section.ranker == "identity":
+    asked = task.config.candidates.ranker
+    if asked == "identity":
         return None
-    if section.ranker == "rows":
+    if asked == "rows":
         return load_ranker(Path(task.ranker_path))
-    folds = [_load_tables(Path(task.tables_path) / f"fold_{fold}") for fold in range(NUM_FOLDS)]
-    lessons = make_lessons(
-        blended, training_set, taken_UN, folds, blocks, section, threshold, like=validation, seed=seed
-    )
-    if lessons is None:
+    made = lessons()
+    if made is None:
         return None
-    judged = validation.thinned(NUM_WEIGHED_USERS)
-    looked = look(blended, judged)
-
-    def judge(ranker: Ranker) -> float:
-        ranking = TorchRanking(ranker, training_set, judged)
-        return ranked_ndcg(looked, judged, ranking, training_set.spec.label_kind)
-
-    ranker, _ = untrained_like(Path(task.ranker_path), seed=seed)
-    return train_list_ranker(ranker, training_set, lessons, task.config.training, judge)
+    ranker, _ = untrained_like(Path(task.ranker_path), seed=task.seed)
+    return train_list_ranker(ranker, training_set, made, task.config.training, judge)
 
 
 def _save_ranker(ranker: Ranker, like_path: Path, folder_path: Path) -> None:

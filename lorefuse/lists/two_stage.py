@@ -216,20 +216,16 @@ class Candidates:
         """Return the weighted sum of every item, float32 (N,); arguments as for `raw`."""
         views = self.views(self.raw(past, encoded))
         known, new = self.weights @ views if len(views) else np.zeros((2, self.num_items), np.float32)
-        return np.asarray(np.where(self.is_new, new, known) + self.bias(past, told=bool(views.any())))
+        found = np.where(self.is_new, new, known) + self.bias(past)
+        if not self.biases[:2].any() and not views.any():  # nothing tells items apart for this user: what all like
+            found = found + self.popularity
+        return np.asarray(found)
 
-    def bias(self, past: Past, *, told: bool = True) -> Floats:
-        """Return what an item's popularity and newness add for a user with this past, float32 (N,).
-
-        Args:
-            past: Of which the lengths count.
-            told: Whether any view tells items apart for this user; if none does, popularity counts in any case.
-        """
+    def bias(self, past: Past) -> Floats:
+        """Return what an item's popularity and newness add for a user with this past, float32 (N,)."""
         popular, popular_short, new, new_short = self.biases
         short = short_past(past)
         weight = np.float32(popular + popular_short * short)
-        if not told and not weight:
-            weight = np.float32(1)
         return np.asarray(weight * self.popularity + np.float32(new + new_short * short) * self.is_new)
 
 

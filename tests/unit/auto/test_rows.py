@@ -5,29 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from lorefuse.auto.rows import race_rows, thinned, users_in_order
-from lorefuse.config import NegativesConfig
+from lorefuse.auto.rows import thinned, users_in_order
 from lorefuse.contract import SPLIT_CODES, Split
 from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
-from tests.unit.features.world import CONFIG, World, make_world
+from tests.unit.auto.samples import rows_of
+from tests.unit.features.world import World
 
 STATES = ("user_numeric", "user_interest")
 ROWS = ("user_row", "item_row", "label", "value", "split_code", "cold", "item_numeric", "timestamp_us")
 TABLES = ("user_fields", "item_fields", "item_multi", "item_text", "item_graph", "item_numeric_now")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    path = tmp_path_factory.mktemp("world")
-    return make_world(path, negatives=NegativesConfig(num_train=1, num_eval=2))
-
-
-def _rows(world: World, max_rows: int = 10**6) -> TrainingSet:
-    return race_rows(world.dataset, world.split_path, world.vectors, CONFIG, max_rows, seed=0)
 
 
 def test_they_are_the_stores_to_the_bit(world: World, tmp_path: Path) -> None:
@@ -36,7 +25,7 @@ def test_they_are_the_stores_to_the_bit(world: World, tmp_path: Path) -> None:
     apply_and_materialize(world.feature_data_path, tmp_path / "store")
     folders = (world.split_path, world.vectors, world.feature_data_path, tmp_path / "store", tmp_path / "rows")
     retrieve_training_set(world.dataset, *folders)
-    stored, made = TrainingSet.load(tmp_path / "rows"), _rows(world)
+    stored, made = TrainingSet.load(tmp_path / "rows"), rows_of(world)
     kept = np.isin(stored.split_code, [SPLIT_CODES[Split.TRAIN], SPLIT_CODES[Split.VALIDATION]])
     assert made.spec == stored.spec
     for name in ROWS:
@@ -49,7 +38,7 @@ def test_they_are_the_stores_to_the_bit(world: World, tmp_path: Path) -> None:
 
 
 def test_no_test_row_is_in_it(world: World) -> None:
-    made = _rows(world)
+    made = rows_of(world)
     made.check()
     assert not len(made.rows_of(Split.TEST))
     assert len(made.rows_of(Split.TRAIN))
@@ -57,7 +46,7 @@ def test_no_test_row_is_in_it(world: World) -> None:
 
 
 def test_more_data_than_there_is_room_for_is_sampled_by_users(world: World) -> None:
-    whole, some = _rows(world), _rows(world, max_rows=300)
+    whole, some = rows_of(world), rows_of(world, max_rows=300)
     some.check()
     assert 0 < some.num_rows <= 300
     users = np.unique(some.user_row)
@@ -67,7 +56,7 @@ def test_more_data_than_there_is_room_for_is_sampled_by_users(world: World) -> N
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(world: World) -> None:
-    whole = _rows(world)
+    whole = rows_of(world)
     users = [set(one.user_row[one.rows_of(Split.TRAIN)]) for one in (thinned(whole, s, 0) for s in (0.25, 0.5, 1.0))]
     assert users[0] < users[1] < users[2]
     assert users[2] == set(whole.user_row[whole.rows_of(Split.TRAIN)])

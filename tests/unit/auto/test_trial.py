@@ -11,7 +11,7 @@ import pytest
 from lorefuse.auto.race import DONE, FAILED, NOT_TRIED
 from lorefuse.auto.trial import MIN_COLD, TrialTask, run_trial, score_of
 from lorefuse.config import PipelineConfig, parse_config
-from tests.unit.auto.test_rows import _rows, world  # noqa: F401  (a fixture)
+from tests.unit.auto.samples import rows_of
 from tests.unit.features.world import World
 
 SMALL = parse_config({"model": {"hidden_dims": [4], "embedding_dim": 2}, "training": {"max_epochs": 1}})
@@ -29,8 +29,8 @@ def _task(rows_path: Path, config: PipelineConfig = SMALL, deadline_s: float = n
     return TrialTask("one", str(rows_path), config, 1.0, 0, deadline_s)
 
 
-def test_a_trial_has_figures_or_says_what_went_wrong(world: World, tmp_path: Path) -> None:  # noqa: F811
-    made = _rows(world)
+def test_a_trial_has_figures_or_says_what_went_wrong(world: World, tmp_path: Path) -> None:
+    made = rows_of(world)
     made.save(tmp_path)
     done = run_trial(_task(tmp_path))
     assert (done.state, done.error) == (DONE, "")

@@ -14,7 +14,7 @@ from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, moments_of
-from lorefuse.lists.order import IDENTITY, RANKER, RankRows, ordered_by, put_in_order
+from lorefuse.lists.order import IDENTITY, RANKER, RankRows, look, ordered_by, put_in_order
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
 from tests.unit.lists.samples import make_taste_set
@@ -40,7 +40,8 @@ def fitted_with(rank: Any, **section: Any) -> tuple[Fitted, Moments]:
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     moments = moments_of(training_set, Split.VALIDATION, 50)
     blended = fit(unfitted(tables, taken, config, 10, "binary"), moments, config, 0)
-    return put_in_order(blended, moments, None if rank is None else rank(moments), config), moments
+    ranking = None if rank is None else rank(moments)
+    return put_in_order(blended, look(blended, moments), moments, ranking, config), moments
 
 
 def test_a_ranker_that_knows_more_is_asked() -> None:
