@@ -1,12 +1,12 @@
 """What orders the candidates: the blend alone, or the ranker beside it, whichever validation likes say.
 
-Suffixes: ``U`` users, ``M`` candidates of a user, ``W`` the most of them that any user has.
+Suffixes: ``U`` users, ``W`` the most candidates that any user has, ``K`` ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.lists.moments import Moments
+from lorefuse.lists.moments import Moments, stack
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.two_stage import Candidates, best_rows, logits
 from lorefuse.progress import track
@@ -33,10 +33,12 @@ RANKER, IDENTITY = "ranker", "identity"
 """What the second stage may be."""
 NUM_WEIGHED_USERS = 1000
 """Validation users that both stages are weighed by."""
+WEIGHT_L2, MIN_BLEND = 1e-3, 0.05
+"""Penalty of both stages' factors, and the least of the blend's: what was not found cannot be put in order."""
 
 
 def put_in_order(
-    fitted: Fitted, looked: Sequence[Looked], moments: Moments, rank: RankRows | None, config: CandidatesConfig
+    fitted: Fitted, looked: Looked, moments: Moments, ranked_UW: NDArray[np.float32] | None, config: CandidatesConfig
 ) -> Fitted:
     """Return stages that also say what orders the candidates, and how far new items are lifted.
 
@@ -44,23 +46,26 @@ def put_in_order(
         fitted: The blend, with its weights.
         looked: From `look`.
         moments: The same users, of validation, with likes to find.
-        rank: The ranker's scores for them; None: the blend alone orders.
+        ranked_UW: The ranker's scores of the candidates; None: the blend alone orders.
         config: Who orders (``auto``: the ranker where its lists have a better NDCG@10 over all likes, beyond the paired
             interval over users), and what new items may cost.
     """
     kind = fitted.facts["label_kind"]
-    if rank is not None:
-        looked = [replace(one, ranked=rank(number, one.rows)) for number, one in enumerate(looked)]
-    orders = {IDENTITY: _order(looked, moments, BLEND_ALONE, config.new_item_cost, kind)}
+    scored = {IDENTITY: _Scored(looked, looked.blend, dict(BLEND_ALONE))}
+    if ranked_UW is not None:
+        scored[RANKER] = _both(looked, ranked_UW, kind)
+    orders = {name: _order(totals, moments, config.new_item_cost) for name, totals in scored.items()}
     facts = dict(fitted.facts)
-    if rank is not None:
-        orders[RANKER] = _order(looked, moments, _weigh(looked, kind), config.new_item_cost, kind)
+    if ranked_UW is not None:
         gain = orders[RANKER].ndcg - orders[IDENTITY].ndcg
         low, high = interval(gain, NUM_BOOTSTRAPS)
         facts["ranker_gain"] = {"mean": float(gain.mean()) if len(gain) else float("nan"), "low": low, "high": high}
-    takes_ranker = rank is not None and (config.ranker != "auto" or facts["ranker_gain"]["low"] > 0)
+    takes_ranker = ranked_UW is not None and (config.ranker != "auto" or facts["ranker_gain"]["low"] > 0)
     facts["orders"] = {
-        name: {"final": {**order.final, **_calibration(order, looked, kind)}, "new_item_boost": order.boost}
+        name: {
+            "final": {**scored[name].final, **_calibration(scored[name], order.boost)},
+            "new_item_boost": order.boost,
+        }
         for name, order in orders.items()
     }
     chosen = RANKER if takes_ranker else IDENTITY
@@ -68,22 +73,16 @@ def put_in_order(
     return Fitted(_lifted(fitted.arrays, facts["orders"][chosen], 1), facts)
 
 
-def ranked_ndcg(looked: Sequence[Looked], moments: Moments, rank: RankRows, label_kind: str) -> float:
+def ranked_ndcg(looked: Looked, moments: Moments, ranked_UW: NDArray[np.float32], label_kind: str) -> float:
     """Return the mean NDCG@10 over all likes of lists that the ranker and the blend order together.
 
     Args:
         looked: From `look`.
         moments: The same users.
-        rank: The ranker's scores for them.
+        ranked_UW: The ranker's scores of the candidates.
         label_kind: ``binary`` or ``regression``.
     """
-    ranked = [replace(one, ranked=rank(number, one.rows)) for number, one in enumerate(looked)]
-    final = _weigh(ranked, label_kind)
-    lists = np.full((len(ranked), K), -1, np.int64)
-    for to, one in zip(lists, ranked, strict=True):
-        best = np.argsort(-one.total(final, label_kind), kind="stable")[:K]
-        to[: len(best)] = one.rows[best]
-    return _mean_ndcg(lists, moments.all)
+    return _mean_ndcg(_best(looked.rows, _both(looked, ranked_UW, label_kind).total), moments.all)
 
 
 def ordered_by(fitted: Fitted, name: str) -> Fitted:
@@ -107,103 +106,107 @@ def _lifted(arrays: Mapping[str, NDArray[Any]], order: Mapping[str, Any], sign: 
 
 @dataclass(frozen=True)
 class Looked:
-    """The best known and new candidates of one user, with the scores of both stages.
+    """The best known and new candidates of each user, as no ranker has seen them yet.
 
     Attributes:
-        rows: int64 (M,) catalogue rows.
-        is_new: bool (M,), without train rows.
-        blend: float64 (M,) the blend's scores.
-        ranked: float32 (M,) the ranker's scores; None where it was not asked.
-        is_liked: bool (M,), what is to be found.
+        rows: int64 (U, W) catalogue rows; -1 is none.
+        is_new: bool (U, W), without train rows.
+        blend: float64 (U, W), the blend's scores; -inf where there is no candidate.
+        is_liked: bool (U, W), what is to be found.
     """
 
     rows: NDArray[np.int64]
     is_new: NDArray[np.bool_]
     blend: NDArray[np.float64]
-    ranked: NDArray[np.float32] | None
     is_liked: NDArray[np.bool_]
 
-    def total(self, final: Mapping[str, float], label_kind: str) -> NDArray[np.float64]:
-        """Return the final scores under factors of both stages, float64 (M,)."""
-        total = final["blend"] * self.blend
-        return total if self.ranked is None else total + final["ranker"] * logits(self.ranked, label_kind)
+
+@dataclass(frozen=True)
+class _Scored:
+    """Candidates with their final scores (U, W) under factors of both stages, -inf where there is none."""
+
+    looked: Looked
+    total: NDArray[np.float64]
+    final: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class _Order:
-    """Factors of both stages, the lift of new items, and the NDCG of each user's list under both, (U,)."""
+    """The lift of new items, and the NDCG of each user's list under it, (U,)."""
 
-    final: Mapping[str, float]
     boost: float
     ndcg: NDArray[np.float64]
 
 
-def look(fitted: Fitted, moments: Moments) -> list[Looked]:
-    """Return each user's best candidates by the blend, known and new ones apart, as no ranker has seen them yet."""
+def look(fitted: Fitted, moments: Moments) -> Looked:
+    """Return each user's best candidates by the blend, known and new ones apart."""
     candidates, facts = Candidates(fitted.arrays, fitted.facts), fitted.facts
-    wanted = moments.all
-    result = []
+    found, scores_of = [], []
     for number in track(range(len(moments)), "Weighing both stages"):
         scores = candidates.score(moments.past(number), moments.user_vectors(number)).astype(np.float64)
         scores[moments.hidden[number]] = -np.inf
         known, _ = best_rows(np.where(candidates.is_new, -np.inf, scores), facts["num_candidates"])
         new, _ = best_rows(np.where(candidates.is_new, scores, -np.inf), NUM_NEW)
-        rows = np.concatenate([known, new])
-        likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
-        result.append(Looked(rows, candidates.is_new[rows], scores[rows], None, np.isin(rows, likes)))
-    return result
+        found.append(np.concatenate([known, new]))
+        scores_of.append(scores[found[-1]])
+    rows_UW = stack(found, max(map(len, found), default=0))
+    is_there_UW = rows_UW >= 0
+    blend_UW, is_liked_UW = np.full(rows_UW.shape, -np.inf), np.zeros(rows_UW.shape, bool)
+    blend_UW[is_there_UW] = np.concatenate([*scores_of, np.zeros(0)])
+    users, wanted = np.nonzero(is_there_UW)[0], moments.all
+    is_liked_UW[is_there_UW] = np.asarray(wanted[users, rows_UW[is_there_UW]]) > 0
+    return Looked(rows_UW, candidates.is_new[rows_UW] & is_there_UW, blend_UW, is_liked_UW)
 
 
-def _weigh(looked: Sequence[Looked], label_kind: str) -> dict[str, float]:
-    """Return the factors of both stages under which the likes among the candidates come first: a softmax of two."""
+def _both(looked: Looked, ranked_UW: NDArray[np.float32], label_kind: str) -> _Scored:
+    """Add both stages up, with the factors under which the likes among the candidates come first: a softmax of two."""
     from scipy.optimize import minimize
+    from scipy.special import log_softmax
 
-    used = [one for one in looked if one.is_liked.any()]
-    if not used:
-        return dict(BLEND_ALONE)
-    features = [np.stack([one.blend, logits(_scores(one), label_kind)], axis=1) for one in used]
+    is_there_UW = looked.rows >= 0
+    logit_UW = np.where(is_there_UW, logits(ranked_UW, label_kind), 0.0)
 
-    def loss(factors: NDArray[np.float64]) -> float:
-        total = 0.0
-        for one, values in zip(used, features, strict=True):
-            score = values @ factors
-            peak = score.max()
-            total += peak + np.log(np.exp(score - peak).sum()) - score[one.is_liked].mean()
-        return total / len(used) + 1e-3 * float(factors @ factors)
+    def total(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(factors[0] * looked.blend + factors[1] * logit_UW)
 
-    blend, ranker = minimize(loss, np.array([1.0, 0.1]), bounds=[(0.05, None), (0, None)], method="L-BFGS-B").x
-    return {**BLEND_ALONE, "blend": float(blend), "ranker": float(ranker)}
+    used = looked.is_liked.any(axis=1)
+    if not used.any():
+        return _Scored(looked, looked.blend, dict(BLEND_ALONE))
+    share = looked.is_liked[used] / looked.is_liked[used].sum(axis=1, keepdims=True)
+    parts = [np.where(is_there_UW, part, 0.0)[used] for part in (looked.blend, logit_UW)]
+
+    def loss(factors: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_chance = log_softmax(total(factors)[used], axis=1)
+        slope = [((np.exp(log_chance) - share) * part).sum() / len(share) for part in parts]
+        value = -log_chance[looked.is_liked[used]] @ share[share > 0] / len(share)
+        return float(value + WEIGHT_L2 * factors @ factors), np.array(slope) + 2 * WEIGHT_L2 * factors
+
+    found = minimize(loss, np.array([1.0, 0.1]), jac=True, bounds=[(MIN_BLEND, None), (0, None)], method="L-BFGS-B").x
+    return _Scored(looked, total(found), {**BLEND_ALONE, "blend": float(found[0]), "ranker": float(found[1])})
 
 
-def _scores(one: Looked) -> NDArray[np.float32]:
-    assert one.ranked is not None
-    return one.ranked
-
-
-def _order(
-    looked: Sequence[Looked], moments: Moments, final: Mapping[str, float], cost: float, label_kind: str
-) -> _Order:
+def _order(scored: _Scored, moments: Moments, cost: float) -> _Order:
     """Lift new items as far as known likes lose no more than their share of NDCG, and judge the lists."""
-    width = max((len(one.rows) for one in looked), default=0)
-    rows_UW = np.full((len(looked), width), -1, np.int64)
-    is_new_UW, total_UW = np.zeros(rows_UW.shape, bool), np.full(rows_UW.shape, -np.inf)
-    for user, one in enumerate(looked):
-        filled = user, slice(len(one.rows))
-        rows_UW[filled], is_new_UW[filled], total_UW[filled] = one.rows, one.is_new, one.total(final, label_kind)
+    looked = scored.looked
 
     def lists(boost: float) -> NDArray[np.int64]:
-        best_UK = np.argsort(-(total_UW + boost * is_new_UW), axis=1, kind="stable")[:, :K]
-        ranked = np.take_along_axis(rows_UW, best_UK, axis=1)
-        return np.pad(ranked, ((0, 0), (0, K - ranked.shape[1])), constant_values=-1)
+        return _best(looked.rows, scored.total + boost * looked.is_new)
 
     boost = 0.0
-    if is_new_UW.any() and moments.cold.nnz:
+    if looked.is_new.any() and moments.cold.nnz:
         judged = {lift: [_mean_ndcg(lists(lift), part) for part in (moments.warm, moments.cold)] for lift in BOOSTS}
         floor = (1 - cost) * max(warm for warm, _ in judged.values())
         fitting = [lift for lift, (warm, _) in judged.items() if warm >= floor]
         boost = max(fitting, key=lambda lift: (judged[lift][1], -lift), default=0.0)
     ndcg_U = user_metrics(lists(boost), moments.all, K)["ndcg"]
-    return _Order(final, boost, ndcg_U[np.isfinite(ndcg_U)])
+    return _Order(boost, ndcg_U[np.isfinite(ndcg_U)])
+
+
+def _best(rows_UW: NDArray[np.int64], total_UW: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the rows of the best totals, (U, K); -1 where there are no more."""
+    best_UK = np.argsort(-total_UW, axis=1, kind="stable")[:, :K]
+    ranked = np.take_along_axis(rows_UW, best_UK, axis=1)
+    return np.pad(ranked, ((0, 0), (0, K - ranked.shape[1])), constant_values=-1)
 
 
 def _mean_ndcg(ranked: NDArray[np.int64], relevant: csr_array) -> float:
@@ -211,15 +214,16 @@ def _mean_ndcg(ranked: NDArray[np.int64], relevant: csr_array) -> float:
     return float(user_metrics(ranked[judged], relevant[judged], K)["ndcg"].mean()) if judged.any() else 0.0
 
 
-def _calibration(order: _Order, looked: Sequence[Looked], label_kind: str) -> dict[str, float]:
+def _calibration(scored: _Scored, boost: float) -> dict[str, float]:
     """Return slope and offset that turn a final score into the chance that the item is liked in the part to come.
 
     Source: Platt, "Probabilistic outputs for support vector machines", 1999, without its smoothed targets.
     """
     from scipy.optimize import minimize
 
-    totals = np.concatenate([one.total(order.final, label_kind) + order.boost * one.is_new for one in looked])
-    liked = np.concatenate([one.is_liked for one in looked])
+    is_there_UW = scored.looked.rows >= 0
+    totals = (scored.total + boost * scored.looked.is_new)[is_there_UW]
+    liked = scored.looked.is_liked[is_there_UW]
     if not len(totals) or liked.all() or not liked.any():
         return {"slope": 1.0, "offset": 0.0}
     centre, scale = totals.mean(), max(float(totals.std()), 1e-9)

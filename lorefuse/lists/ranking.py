@@ -14,7 +14,7 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.moments import Moments
 from lorefuse.models.ranker import Ranker
 
-ITEMS_PER_BATCH = 4096
+ITEMS_PER_BATCH = PAIRS_PER_BATCH = 4096
 
 
 class TorchRanking:
@@ -42,6 +42,30 @@ class TorchRanking:
         side = {name: table.index_select(0, chosen) for name, table in self.items.items()}
         scores = self.ranker.to_score(self.ranker.cross_all(user, side))
         return np.asarray(scores[0].numpy(), dtype=np.float32)
+
+    @torch.no_grad()
+    def matrix(self, rows_UW: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores of each user's rows of the catalogue, many users at a time, (U, W).
+
+        They are those of `__call__` but for the last bits: a product of other shape adds up in another order.
+
+        Args:
+            rows_UW: Rows of the catalogue; -1 is none, and its score says nothing.
+        """
+        num_users, width = rows_UW.shape
+        result = np.zeros(rows_UW.shape, np.float32)
+        users_at_once = max(1, PAIRS_PER_BATCH // max(width, 1))
+        for start in range(0, num_users if width else 0, users_at_once):
+            part = slice(start, start + users_at_once)
+            user = self.ranker.encode_user(
+                **{name: torch.from_numpy(array[part]) for name, array in self.tensors.items()}
+            )
+            chosen = torch.from_numpy(rows_UW[part].clip(0)).flatten()
+            items = {name: table.index_select(0, chosen) for name, table in self.items.items()}
+            users = {name: half.repeat_interleave(width, dim=0) for name, half in user.items()}
+            scores = self.ranker.to_score(self.ranker.cross(users, items))
+            result[part] = scores.view(-1, width).numpy()
+        return result
 
 
 def tensors_of(ranker: Ranker, training_set: TrainingSet, moments: Moments) -> dict[str, NDArray[np.generic]]:

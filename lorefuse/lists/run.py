@@ -185,17 +185,18 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     weighed = validation.thinned(NUM_WEIGHED_USERS)
     looked = look(blended, weighed)
 
+    def ranked(ranker: Ranker) -> NDArray[np.float32]:
+        return TorchRanking(ranker, training_set, weighed).matrix(looked.rows)
+
     def judge(ranker: Ranker) -> float:
-        ranking = TorchRanking(ranker, training_set, weighed)
-        return ranked_ndcg(looked, weighed, ranking, training_set.spec.label_kind)
+        return ranked_ndcg(looked, weighed, ranked(ranker), training_set.spec.label_kind)
 
     def lessons() -> Lessons | None:
         folds = [_load_tables(Path(task.tables_path) / f"fold_{fold}") for fold in range(NUM_FOLDS)]
         return make_lessons(blended, training_set, taken_UN, folds, blocks, section, threshold, validation, seed)
 
     ranker = _second_stage(task, training_set, lessons, judge)
-    ranking_of_weighed = ranker and TorchRanking(ranker, training_set, weighed)
-    fitted = put_in_order(blended, looked, weighed, ranking_of_weighed, section)
+    fitted = put_in_order(blended, looked, weighed, None if ranker is None else ranked(ranker), section)
     ranking = ranker and TorchRanking(ranker, training_set, test)
     length = list_length(config)
     stages = fitted.two_stage()

@@ -101,7 +101,9 @@ def test_a_trained_ranker_puts_likes_first_and_repeats_itself(taste: TrainingSet
     assert lessons is not None
 
     def judge(ranker: Ranker) -> float:
-        return ranked_ndcg(look(blended, validation), validation, TorchRanking(ranker, taste, validation), "binary")
+        looked = look(blended, validation)
+        ranked = TorchRanking(ranker, taste, validation).matrix(looked.rows)
+        return ranked_ndcg(looked, validation, ranked, "binary")
 
     def trained() -> Ranker:
         ranker = build_ranker(small_lists_config().model, taste.spec, seed=0)

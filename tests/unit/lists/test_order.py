@@ -40,8 +40,9 @@ def fitted_with(rank: Any, **section: Any) -> tuple[Fitted, Moments]:
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     moments = moments_of(training_set, Split.VALIDATION, 50)
     blended = fit(unfitted(tables, taken, config, 10, "binary"), moments, config, 0)
-    ranking = None if rank is None else rank(moments)
-    return put_in_order(blended, look(blended, moments), moments, ranking, config), moments
+    looked = look(blended, moments)
+    ranked = None if rank is None else np.stack([rank(moments)(*user) for user in enumerate(looked.rows)])
+    return put_in_order(blended, looked, moments, ranked, config), moments
 
 
 def test_a_ranker_that_knows_more_is_asked() -> None:
