@@ -413,6 +413,7 @@ def leave_one_out(path: Path, num_threads: int) -> Task:
             hidden=[hidden[number] for number in users],
             warm=found.warm[users],
             cold=found.cold[users],
+            fields=np.zeros((len(users), 1), np.int64),
             states=np.zeros(len(users), np.int64),  # features are the ranker's, and there is none
             data=found,
         )
