@@ -72,7 +72,7 @@ def _learns_candidates(training_set: TrainingSet, config: PipelineConfig) -> boo
         return config.candidates.mode == "blend"
     liked = training_set.label >= like_threshold(training_set)
     has_likes = all(liked[training_set.rows_of(part)].any() for part in (Split.TRAIN, Split.VALIDATION))
-    return has_likes and not config.serving.retrieval.past_one_graph(len(training_set.item_fields))
+    return has_likes and config.serving.retrieval.mode != "ann"
 
 
 def _both_lists(

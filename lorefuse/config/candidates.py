@@ -20,8 +20,8 @@ class CandidatesConfig(Section):
     mode: Literal["auto", "blend", "none"] = Field(
         "auto",
         description="blend: candidates, then the ranker; none: the ranker orders the whole catalogue, which suits rows "
-        "that were drawn from it; auto: blend, where there are likes to learn it from and no index searches the "
-        "catalogue (serving.retrieval).",
+        "that were drawn from it; auto: blend, where there are likes to learn it from and serving.retrieval wants no "
+        "index.",
     )
     views: tuple[ViewName, ...] = Field(
         ("ease", "item_knn", "content"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lorefuse.lists.moments import Moments
-from lorefuse.lists.two_stage import Candidates, short_past
+from lorefuse.lists.two_stage import Candidates, Views, short_past
 from lorefuse.progress import track
 from lorefuse.threads import torch_threads
 
@@ -73,7 +73,7 @@ def collect(
     wanted = moments.all
     for number in track(range(len(moments)), "Looking at candidates"):
         likes = wanted.indices[wanted.indptr[number] : wanted.indptr[number + 1]]
-        seen = candidates.views(candidates.raw(moments.past(number), moments.user_vectors(number)))
+        seen = candidates.look(moments.past(number), moments.user_vectors(number))
         hidden = np.zeros(num_items, bool)
         hidden[moments.hidden[number]] = True
         hard = _hard(seen, hidden, likes, num_hard, candidates)
@@ -83,7 +83,7 @@ def collect(
         columns[number] = np.concatenate([hard, drawn])
         offset[number][np.concatenate([hidden[hard], taken[drawn]])] = -np.inf
         share[number, :num_hard] = np.isin(hard, likes) / max(len(likes), 1)
-        views[number] = seen[:, columns[number]].T
+        views[number] = seen.at(columns[number]).T
         short[number], num_likes[number] = short_past(moments.past(number)), len(likes)
     return Examples(
         rows=torch.from_numpy(columns),
@@ -98,15 +98,18 @@ def collect(
 
 
 def _hard(
-    views: NDArray[np.float32],
+    views: Views,
     hidden: NDArray[np.bool_],
     likes: NDArray[np.integer],
     num_hard: int,
     candidates: Candidates,
 ) -> NDArray[np.int64]:
     """Return the likes and the items that some view puts highest."""
-    plain = views[: candidates.num_scores]
-    best = plain.max(axis=0).astype(np.float64) if len(plain) else candidates.popularity.astype(np.float64)
+    if not candidates.num_scores:
+        best = candidates.popularity.astype(np.float64)
+    else:
+        best = np.full(candidates.num_items, views.rest[: candidates.num_scores].max(), np.float64)
+        best[slice(None) if views.rows is None else views.rows] = views.values[: candidates.num_scores].max(axis=0)
     best[hidden] = -np.inf
     best[likes] = np.inf
     return np.argpartition(-best, num_hard - 1)[:num_hard].astype(np.int64)

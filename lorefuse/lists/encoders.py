@@ -18,8 +18,8 @@ from lorefuse.errors import ArtifactError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.likes import likes_of, with_directions
 from lorefuse.lists.moments import Moments
+from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import ReaderParts, weights_file
-from lorefuse.lists.tables import Vectors
 from lorefuse.lists.two_stage import ENCODER, PAST
 from lorefuse.retrieval.sasrec import SASRec
 from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder

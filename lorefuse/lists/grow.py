@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import Fitted
-from lorefuse.lists.tables import Vectors, as_means, knowledge_vectors, new_item_places, standing_in, with_new_items
+from lorefuse.lists.tables import as_means, knowledge_vectors, new_item_places, standing_in, with_new_items
 from lorefuse.lists.two_stage import named
 from lorefuse.lists.users import grown_near_users
 

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.lists.tables import Vectors, as_means, knowledge_vectors, new_item_places
+from lorefuse.lists.near import Vectors
+from lorefuse.lists.tables import as_means, knowledge_vectors, new_item_places
 
 
 @dataclass(frozen=True)

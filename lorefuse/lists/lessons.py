@@ -29,8 +29,8 @@ from lorefuse.lists.blend import collect, scored
 from lorefuse.lists.fit import make_tables, unfitted
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, once
+from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import Fitted
-from lorefuse.lists.tables import Vectors
 from lorefuse.lists.two_stage import Candidates
 
 NUM_FOLDS = 2

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from lorefuse.config.retrieval import EpochsConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.lists.tables import Vectors
+from lorefuse.lists.near import Vectors
 from lorefuse.retrieval.data import from_training_set
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.recommender import Recommender, Side

@@ -72,13 +72,13 @@ class ArmTask:
 def wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
     """Tell whether a blend is to be fitted: where it is asked for, or where nothing rules it out.
 
-    Without a like in each part there is no list to learn or to judge; past one graph an index searches the catalogue.
+    Without a like in each part there is no list to learn or to judge; where an index is asked for, it searches.
     """
     if config.candidates.mode != "auto":
         return config.candidates.mode == "blend"
     parts = (Split.TRAIN, Split.VALIDATION, Split.TEST)
     has_likes = all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
-    return has_likes and not config.serving.retrieval.past_one_graph(len(training_set.item_fields))
+    return has_likes and config.serving.retrieval.mode != "ann"
 
 
 def like_threshold(training_set: TrainingSet) -> float:

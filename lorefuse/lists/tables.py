@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.progress import track
+from lorefuse.lists.near import Vectors, nearest_vectors
 from lorefuse.retrieval.content import unit_rows
 from lorefuse.retrieval.ease import Ease
-from lorefuse.retrieval.neighbours import cosine, keep_nearest, without
+from lorefuse.retrieval.neighbours import keep_nearest, nearest_items
 
-Vectors = NDArray[np.float32]
 ROWS_PER_L2 = 6.0
 """EASE's λ beside the mean rows of an item: dense data wants more (MovieLens-100K 300, Amazon Beauty below 100)."""
-ROWS_PER_BATCH, SIMILARITY_POWER = 512, 2
+SIMILARITY_POWER = 2
 """Cosines are squared: what is nearest counts more than the many that are a little alike."""
 
 
@@ -36,9 +35,7 @@ def collaborative_tables(taken_UN: csr_array, config: CandidatesConfig) -> dict[
     if "ease" in config.views and num_taken <= config.max_ease_items:
         result["ease"] = _ease(taken_UN, config)
     if "item_knn" in config.views:
-        items_NU = csr_array(taken_UN.T)
-        similarity_NN = without(cosine(items_NU, items_NU, config.shrinkage), np.arange(items_NU.shape[0]))
-        result["item_knn"] = keep_nearest(similarity_NN, config.num_neighbours)
+        result["item_knn"] = nearest_items(taken_UN, config.num_neighbours, config.shrinkage)
     return {name: table.astype(np.float32) for name, table in result.items()}
 
 
@@ -75,7 +72,7 @@ def knowledge_vectors(blocks: Sequence[Vectors], known_N: NDArray[np.bool_]) -> 
 
 def content_table(vectors_NE: Vectors, config: CandidatesConfig) -> csr_array:
     """Return the squared cosines of each item with the nearest others, (N, N); none below 0."""
-    return _nearest(vectors_NE, vectors_NE, config.num_neighbours, SIMILARITY_POWER, among_themselves=True)
+    return nearest_vectors(vectors_NE, vectors_NE, config.num_neighbours, SIMILARITY_POWER, among_themselves=True)
 
 
 def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbours: int) -> csr_array:
@@ -89,7 +86,7 @@ def new_item_places(vectors_NE: Vectors, known_N: NDArray[np.bool_], num_neighbo
     Source: in the manner of Gantner et al., ICDM 2010, who map attributes to a factor model by the nearest items.
     """
     known, new = np.flatnonzero(known_N), np.flatnonzero(~known_N)
-    near_CN = _nearest(vectors_NE[new], vectors_NE[known], num_neighbours, power=1)
+    near_CN = nearest_vectors(vectors_NE[new], vectors_NE[known], num_neighbours, power=1)
     rows = np.repeat(new, np.diff(near_CN.indptr))
     return csr_array((near_CN.data, (known[near_CN.indices], rows)), shape=(len(known_N),) * 2)
 
@@ -115,31 +112,3 @@ def standing_in(places_NN: csr_array, vectors_ND: Vectors) -> Vectors:
 def with_new_items(table_NN: csr_array, places_NN: csr_array, num_neighbours: int) -> csr_array:
     """Return a table, of items or users, in which new items stand where the known ones do that are most like them."""
     return csr_array(table_NN + keep_nearest(csr_array(table_NN @ places_NN), num_neighbours)).astype(np.float32)
-
-
-def _nearest(
-    from_AE: Vectors,
-    to_BE: Vectors,
-    num_neighbours: int,
-    power: int,
-    *,
-    among_themselves: bool = False,
-) -> csr_array:
-    """Return powers of the largest positive cosines of each row, (A, B); of one set of items none with itself."""
-    kept = min(num_neighbours, len(to_BE))
-    rows, columns, values = [], [], []
-    for start in track(range(0, len(from_AE), ROWS_PER_BATCH), "Finding the nearest items"):
-        numbers = np.arange(start, min(start + ROWS_PER_BATCH, len(from_AE)))
-        cosine_PB = from_AE[numbers] @ to_BE.T
-        if among_themselves:
-            cosine_PB[np.arange(len(numbers)), numbers] = 0
-        near_PK = np.argpartition(-cosine_PB, kept - 1, axis=1)[:, :kept]
-        value_PK = np.maximum(np.take_along_axis(cosine_PB, near_PK, axis=1), 0) ** power
-        inside = value_PK > 0
-        rows.append(np.repeat(numbers, inside.sum(1)))
-        columns.append(near_PK[inside])
-        values.append(value_PK[inside])
-    if not rows:
-        return csr_array((len(from_AE), len(to_BE)), dtype=np.float32)
-    place = (np.concatenate(rows), np.concatenate(columns))
-    return csr_array((np.concatenate(values).astype(np.float32), place), shape=(len(from_AE), len(to_BE)))

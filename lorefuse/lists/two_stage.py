@@ -27,6 +27,10 @@ SHORT_PAST = 10.0
 """κ of κ / (n + κ): how much a past of n items leaves to what everybody likes."""
 MAX_DENSE_BYTES = 64 * 1024 * 1024
 """Tables up to this size are held as one dense matrix: reading its rows is faster than adding up sparse ones."""
+MAX_FULL_ITEMS = 50_000
+"""Of larger catalogues views are worked out where tables say something; everywhere else they say the same."""
+NUM_SAMPLED = 4096
+"""Scores of a large catalogue that tell from where on the best ones are."""
 PAST = "past"
 """Input of the graph that reads likes in their order."""
 _EPSILON = 1e-9
@@ -128,6 +132,29 @@ READERS: dict[str, Callable[[str, Arrays, Mapping[str, Any], int], Reader]] = {
 }
 
 
+class Views:
+    """What all views say of the catalogue: z-scores, then their logarithms with the sign kept.
+
+    Args:
+        values: float32 (2 J, R), of the rows that are listed.
+        rows: int64 (R,), ascending; None: all, R is N.
+        rest: float32 (2 J,), of every other row.
+    """
+
+    def __init__(self, values: Floats, rows: Rows | None = None, rest: Floats | None = None) -> None:
+        self.values, self.rows = values, rows
+        self.rest = np.zeros(len(values), np.float32) if rest is None else rest
+
+    def at(self, wanted: Rows) -> Floats:
+        """Return the views of some rows, float32 (2 J, W)."""
+        if self.rows is None:
+            return self.values[:, wanted]
+        if not len(self.rows):
+            return np.repeat(self.rest[:, None], len(wanted), axis=1)
+        places = np.minimum(np.searchsorted(self.rows, wanted), len(self.rows) - 1)
+        return np.where(self.rows[places] == wanted, self.values[:, places], self.rest[:, None])
+
+
 class Candidates:
     """The first stage: a weighted sum of several views of the whole catalogue.
 
@@ -159,6 +186,8 @@ class Candidates:
         self.num_scores = len(self.tables) * len(facts["signals"]) + len(self.readers)
         small = 4 * len(self.tables) * self.num_items**2 <= MAX_DENSE_BYTES
         self.dense = self._dense() if small and self.tables else None
+        self._places = np.zeros(self.num_items if self.num_items > MAX_FULL_ITEMS else 0, np.int32)
+        self._new_rows = np.flatnonzero(self.is_new)
 
     def _dense(self) -> Floats:
         """All tables side by side, (N, tables · N)."""
@@ -180,10 +209,37 @@ class Candidates:
         for source, decays in self.decays.items() if self.tables else ():
             rows = past[source]
             weights = decays[:, : len(rows)]
-            scores = self._from_dense(rows, weights) if self.dense is not None else self._from_sparse(rows, weights)
+            is_dense = self.dense is not None
+            scores = self._from_dense(rows, weights) if is_dense else self._from_sparse(rows, weights, self.num_items)
             parts.append(scores.reshape(-1, self.num_items))
         parts += [reader.scores(past, encoded)[None] for reader in self.readers]
         return np.concatenate(parts) if parts else np.zeros((0, self.num_items), np.float32)
+
+    def look(self, past: Past, encoded: Encoded = _NOTHING) -> Views:
+        """Return what all views say; arguments as for `raw`."""
+        if self.num_items <= MAX_FULL_ITEMS or self.readers or not self.tables:
+            return Views(self.views(self.raw(past, encoded)))
+        return self._partial({source: self._known(past[source]) for source in self.decays})
+
+    def _partial(self, lists: Past) -> Views:
+        """Return the views of the items that some table leads to; of all others every table says nothing, a 0."""
+        touched = np.zeros(self.num_items, bool)
+        for rows in lists.values():
+            for indptr, indices, _ in self.tables:
+                touched[indices[entries(indptr, rows)[0]]] = True
+        found = np.flatnonzero(touched)
+        self._places[found] = np.arange(len(found))  # those of other rows are left from before, and nobody reads them
+        sums = [
+            self._from_sparse(rows, self.decays[source][:, : len(rows)], len(found), self._places)
+            for source, rows in lists.items()
+        ]
+        raw = np.concatenate([part.reshape(part.shape[0] * part.shape[1], -1) for part in sums])
+        mean = raw.sum(1, dtype=np.float64, keepdims=True) / self.num_items
+        square = np.einsum("jr,jr->j", raw, raw, dtype=np.float64)[:, None] / self.num_items
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        scale = np.where(deviation > _EPSILON, deviation, 1.0)
+        values, rest = (with_logarithms(((part - mean) / scale).astype(np.float32)) for part in (raw, np.zeros((1, 1))))
+        return Views(values, found, rest[:, 0])
 
     def _known(self, rows: Rows) -> Rows:
         rows = np.asarray(rows, np.int64)
@@ -193,15 +249,18 @@ class Candidates:
         assert self.dense is not None
         return np.asarray(weights @ self.dense.take(rows, axis=0))
 
-    def _from_sparse(self, rows: Rows, weights: Floats) -> Floats:
-        """Add up the rows of the tables, (signals, tables, N)."""
-        result = np.empty((len(weights), len(self.tables), self.num_items), np.float32)
+    def _from_sparse(
+        self, rows: Rows, weights: Floats, width: int, places_N: NDArray[np.int32] | None = None
+    ) -> Floats:
+        """Add up the rows of the tables, (signals, tables, width), each item at its own place."""
+        result = np.empty((len(weights), len(self.tables), width), np.float32)
         for number, (indptr, indices, values) in enumerate(self.tables):
             places, lengths = entries(indptr, rows)
             items, found = indices[places], values[places]
+            columns = items if places_N is None else places_N[items]
             for signal, weight in enumerate(weights):
                 counted = found * np.repeat(weight, lengths)
-                result[signal, number] = np.bincount(items, counted, minlength=self.num_items)
+                result[signal, number] = np.bincount(columns, counted, minlength=width)
         return result
 
     def views(self, raw: Floats) -> Floats:
@@ -209,24 +268,26 @@ class Candidates:
         if not len(raw):
             return raw
         deviation = raw.std(1, keepdims=True)
-        plain = (raw - raw.mean(1, keepdims=True)) / np.where(deviation > _EPSILON, deviation, 1.0)
-        return np.concatenate([plain, np.copysign(np.log(1 + np.abs(plain)), plain)])
+        return with_logarithms((raw - raw.mean(1, keepdims=True)) / np.where(deviation > _EPSILON, deviation, 1.0))
 
     def score(self, past: Past, encoded: Encoded = _NOTHING) -> Floats:
         """Return the weighted sum of every item, float32 (N,); arguments as for `raw`."""
-        views = self.views(self.raw(past, encoded))
-        known, new = self.weights @ views if len(views) else np.zeros((2, self.num_items), np.float32)
-        found = np.where(self.is_new, new, known) + self.bias(past)
-        if not self.biases[:2].any() and not views.any():  # nothing tells items apart for this user: what all like
-            found = found + self.popularity
-        return np.asarray(found)
-
-    def bias(self, past: Past) -> Floats:
-        """Return what an item's popularity and newness add for a user with this past, float32 (N,)."""
+        views = self.look(past, encoded)
         popular, popular_short, new, new_short = self.biases
         short = short_past(past)
-        weight = np.float32(popular + popular_short * short)
-        return np.asarray(weight * self.popularity + np.float32(new + new_short * short) * self.is_new)
+        of_popular, of_new = np.float32(popular + popular_short * short), np.float32(new + new_short * short)
+        if not self.biases[:2].any() and not views.values.any():  # nothing tells items apart here: what all like
+            of_popular = np.float32(1)
+        of_known = of_popular * self.popularity
+        if views.rows is None:
+            known, new = self.weights @ views.values if len(views.values) else np.zeros((2, self.num_items), np.float32)
+            return np.asarray(np.where(self.is_new, new, known) + (of_known + of_new * self.is_new))
+        rest_known, rest_new = self.weights @ views.rest
+        found = of_known + rest_known
+        found[self._new_rows] += of_new + rest_new - rest_known
+        of_views, is_new = self.weights @ views.values, self.is_new[views.rows]
+        found[views.rows] = np.where(is_new, of_views[1] + of_new, of_views[0]) + of_known[views.rows]
+        return np.asarray(found)
 
 
 def short_past(past: Past) -> float:
@@ -320,6 +381,11 @@ def sequence_of(liked: Rows, facts: Mapping[str, Any]) -> Rows:
     return past
 
 
+def with_logarithms(plain: Floats) -> Floats:
+    """Return z-scores (J, N) and below them their logarithms with the sign kept, (2 J, N)."""
+    return np.concatenate([plain, np.copysign(np.log(1 + np.abs(plain)), plain)])
+
+
 def named(arrays: Arrays, name: str) -> dict[str, NDArray[Any]]:
     """Return the arrays whose name begins with ``<name>.``, without that."""
     return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
@@ -359,12 +425,25 @@ def allowed_rows(codes: Rows, num_items: int) -> NDArray[np.bool_] | None:
 def best_rows(scores: NDArray[np.floating[Any]], num_wanted: int) -> tuple[Rows, NDArray[Any]]:
     """Return the rows of the best scores and these, best first and the lower row first among equals; -inf is none."""
     if num_wanted < len(scores):
-        rows = np.sort(np.argpartition(-scores, num_wanted - 1)[:num_wanted])
+        among = _among_the_best(scores, num_wanted)
+        rows = np.sort(among[np.argpartition(-scores[among], num_wanted - 1)[:num_wanted]])
     else:
         rows = np.arange(len(scores))
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     rows = rows[scores[rows] > -np.inf]
     return rows, scores[rows]
+
+
+def _among_the_best(scores: NDArray[np.floating[Any]], num_wanted: int) -> Rows:
+    """Return rows that hold the best ones: of many scores those above a level that a sample gives."""
+    every = len(scores) // NUM_SAMPLED
+    if len(scores) > MAX_FULL_ITEMS and every > 1:
+        sample = scores[::every]
+        rank = min(len(sample), 2 * num_wanted // every + 16)
+        rows = np.flatnonzero(scores >= np.partition(sample, -rank)[-rank])
+        if len(rows) >= num_wanted:
+            return rows
+    return np.arange(len(scores))
 
 
 def logits(scores: Floats, label_kind: str) -> NDArray[np.float64]:

@@ -7,9 +7,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
+
+MAX_PRODUCTS = 1 << 25
+"""Products of a block of items with all others that are held at once, a few hundred megabytes."""
 
 
 def cosine(left_AF: csr_array, right_BF: csr_array, shrinkage: float = 0.0) -> csr_array:
@@ -51,6 +54,29 @@ def without(similarity_AB: csr_array, column_A: Rows) -> csr_array:
     return csr_array((similarity_AB.data[kept], similarity_AB.indices[kept], indptr), shape=similarity_AB.shape)
 
 
+def nearest_items(took_UN: csr_array, num_neighbours: int, shrinkage: float) -> csr_array:
+    """Return the cosines of each item with the others that were taken by the same users, the largest of each, (N, N).
+
+    Items are taken by blocks: what a block has in common with the catalogue is all that is held at once.
+
+    Args:
+        took_UN: Who took what.
+        num_neighbours: Entries of a row, the item itself not among them.
+        shrinkage: See `cosine`.
+    """
+    items_NU = csr_array(took_UN.T)
+    # Entries of an item's products: what all who took it took.
+    num_products = np.cumsum(items_NU.astype(bool).astype(np.int64) @ np.diff(took_UN.indptr).astype(np.int64))
+    ends = np.arange(MAX_PRODUCTS, num_products[-1] if len(num_products) else 0, MAX_PRODUCTS)
+    blocks = np.split(np.arange(items_NU.shape[0]), np.searchsorted(num_products, ends))
+    parts = [
+        keep_nearest(without(cosine(items_NU[rows], items_NU, shrinkage), rows), num_neighbours)
+        for rows in blocks
+        if len(rows)
+    ]
+    return csr_array(vstack(parts)) if parts else csr_array(items_NU.shape[:1] * 2)
+
+
 class ItemKNN(Recommender):
     """Score an item by how near it is to what the user liked: x_u · S, with S the items' nearest neighbours.
 
@@ -65,9 +91,7 @@ class ItemKNN(Recommender):
         self.num_neighbours, self.shrinkage = num_neighbours, shrinkage
 
     def _fit(self, train_UN: csr_array, side: Side, validate: Callable[[Self], float] | None) -> None:
-        items_NU = csr_array(train_UN.T)
-        similarity_NN = without(cosine(items_NU, items_NU, self.shrinkage), np.arange(items_NU.shape[0]))
-        self.similarity_NN = keep_nearest(similarity_NN, self.num_neighbours)
+        self.similarity_NN = nearest_items(train_UN, self.num_neighbours, self.shrinkage)
 
     def _scores(self, user_rows: Rows, history_UN: csr_array) -> NDArray[np.floating]:
         return np.asarray((history_UN[user_rows] @ self.similarity_NN).toarray())

@@ -159,13 +159,13 @@ def test_items_without_any_text_or_graph_still_get_a_list(tmp_path: Path) -> Non
     assert load_stages(path).facts["tables"] == ["ease", "item_knn"]
 
 
-def test_a_catalogue_that_an_index_searches_has_no_blend() -> None:
+def test_a_catalogue_has_a_blend_at_every_size_unless_an_index_is_asked_for() -> None:
     training_set, config = make_taste_set(), small_lists_config()
     assert wants_candidates(training_set, 0.5, config)
-    for retrieval in ({"mode": "ann"}, {"threshold": NUM_ITEMS - 1}):
+    for retrieval, blends in (({"mode": "ann"}, False), ({"threshold": NUM_ITEMS - 1}, True)):
         section = config.serving.retrieval.model_copy(update=retrieval)
         searched = config.model_copy(update={"serving": config.serving.model_copy(update={"retrieval": section})})
-        assert not wants_candidates(training_set, 0.5, searched)
+        assert wants_candidates(training_set, 0.5, searched) == blends
 
 
 def test_no_likes_no_candidates(tmp_path: Path) -> None:

@@ -61,6 +61,34 @@ def test_dense_and_sparse_tables_give_the_same(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(sparse.raw(past), dense, atol=1e-6)
 
 
+@pytest.mark.parametrize("past", [[4, 9, 2], [4, 4], []])
+def test_a_large_catalogue_is_looked_at_where_tables_say_something(past: list[int], monkeypatch: Any) -> None:
+    content = arrays(30, seed=3)
+    content |= {"weights": np.array([[1, 0.5, 0.3, 0.2], [0.4, 1, 0.1, 0.7]], np.float32)}
+    content["biases"] = np.array([0.3, 0.1, 0.2, 0.4], np.float32)
+    liked = {"liked": np.array(past, np.int64), "seen": np.array([7], np.int64)}
+    monkeypatch.setattr(two_stage, "MAX_DENSE_BYTES", 0)
+    whole = Candidates(content, facts())
+    views, scores = whole.look(liked), whole.score(liked)
+    monkeypatch.setattr(two_stage, "MAX_FULL_ITEMS", 0)
+    partly = Candidates(content, facts())
+    parts = partly.look(liked)
+    assert parts.rows is not None
+    assert len(parts.rows) < 30
+    wanted = np.array([29, 0, 7, 7, 12, 3])
+    np.testing.assert_allclose(parts.at(wanted), views.at(wanted), atol=1e-5)
+    np.testing.assert_allclose(partly.score(liked), scores, atol=1e-5)
+    np.testing.assert_array_equal(partly.score(liked), partly.score(liked), "nothing is left from the one before")
+
+
+def test_a_large_catalogue_and_a_past_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_stage, "MAX_DENSE_BYTES", 0)
+    monkeypatch.setattr(two_stage, "MAX_FULL_ITEMS", 0)
+    stages, nothing = Candidates(arrays(), facts()), {"liked": EMPTY, "seen": EMPTY}
+    assert not stages.look(nothing).at(np.array([0, 3])).any()
+    np.testing.assert_array_equal(stages.score(nothing), stages.popularity)
+
+
 def test_more_items_than_the_history_length_are_not_read() -> None:
     stages = Candidates(arrays(30, seed=3), facts())
     three = stages.raw({"liked": np.array([4, 9, 2]), "seen": EMPTY})
@@ -104,6 +132,17 @@ def test_the_best_come_first_and_the_lower_row_among_equals() -> None:
     assert rows.tolist() == [1, 2, 4]
     assert scores.tolist() == [3.0, 3.0, 2.0]
     assert best_rows(np.array([-np.inf, 1.0]), 5)[0].tolist() == [1]
+
+
+def test_the_best_of_many_are_found_above_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(0).standard_normal(5000).round(1)
+    expected = best_rows(scores, 40)
+    monkeypatch.setattr(two_stage, "MAX_FULL_ITEMS", 0)
+    monkeypatch.setattr(two_stage, "NUM_SAMPLED", 300)
+    got = best_rows(scores, 40)
+    np.testing.assert_array_equal(got[1], expected[1])
+    assert best_rows(np.r_[np.zeros(4990), np.arange(10)], 12)[1].tolist() == [*range(9, -1, -1), 0, 0]
+    assert len(best_rows(np.full(5000, -np.inf), 3)[0]) == 0
 
 
 def test_the_ranker_moves_candidates_and_scores_are_chances() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lorefuse.retrieval.neighbours import ItemKNN, UserKNN, cosine, keep_nearest, without
+from lorefuse.retrieval import neighbours
+from lorefuse.retrieval.neighbours import ItemKNN, UserKNN, cosine, keep_nearest, nearest_items, without
 from tests.unit.retrieval.samples import random_likes
 
 
@@ -83,3 +84,13 @@ def test_a_history_replaces_the_train_likes() -> None:
         assert not np.allclose(model.scores(np.arange(30)), model.scores(np.arange(30), other))
     model = ItemKNN(5, 1.0).fit(likes)
     np.testing.assert_allclose(model.scores(np.arange(30), other), model.scores(np.arange(29, -1, -1)) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("max_products", [1, 40, 300])
+def test_blocks_of_items_give_what_all_at_once_do(max_products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    likes = csr_array(np.random.default_rng(0).random((30, 25)) < 0.2, dtype=np.float32)
+    whole = nearest_items(likes, 4, 2.0)
+    monkeypatch.setattr(neighbours, "MAX_PRODUCTS", max_products)
+    blocks = nearest_items(likes, 4, 2.0)
+    np.testing.assert_array_equal(blocks.toarray(), whole.toarray())
+    assert nearest_items(csr_array((3, 0), dtype=np.float32), 4, 2.0).shape == (0, 0)
