@@ -1,12 +1,12 @@
 """`recommend` over gRPC on catalogues of 100,000 and a million items, beside the same peers as serving_peers.py.
 
 Makes interactions with a power law (generate.py) and item vectors in clusters, takes them through the product's own
-split, features, Feast and export, deploys the version to a Triton of its own, and runs serving_peers.py there. Above
-`serving.retrieval.threshold` (50,000 items) the version retrieves with faiss and ranks what it found; its recall
-against exact search is printed. FastAPI + torch scores every item, as it was trained. Ranker and towers keep their
-initial weights: how fast they answer does not depend on them, and neighbours are those of the items' vectors.
+split, features, Feast, lists and export, deploys the version to a Triton of its own, and runs serving_peers.py there.
+A blend finds what the ranker puts in order; with `--index` faiss does, and its recall against exact search is printed.
+FastAPI + torch scores every item, as it was trained. Ranker and towers keep their initial weights: how fast they answer
+does not depend on them, and neighbours are those of the items' vectors.
 
-    python benchmarks/serving_large.py [--items 100000 1000000] [--rounds 3] [--seconds 4] [--folder …]
+    python benchmarks/serving_large.py [--items 100000 1000000] [--index] [--rounds 3] [--seconds 4] [--folder …]
 
 With --folder what was built is used again.
 """
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rows-per-item", type=float, default=2.0, help="interactions, as a multiple of the items")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--index", action="store_true", help="two towers and an index in place of a blend")
     parser.add_argument("--folder", type=Path, help="keep what is built here; default: a temporary folder")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,7 +52,7 @@ def main() -> None:
             url = f"127.0.0.1:{free_ports().grpc}"
             environment = {**os.environ, "LOREFUSE_HOME": str(path / "home"), "LOREFUSE_TRITON_URL": url}
             build = [sys.executable, "-c", f"from serving_large import build_and_deploy as run; run({str(path)!r}, "
-                     f"{num_items}, {args.users}, {int(num_items * args.rows_per_item)})"]  # fmt: skip
+                     f"{num_items}, {args.users}, {int(num_items * args.rows_per_item)}, {args.index})"]  # fmt: skip
             folder = Path(__file__).parent
             environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(folder.parent)])
             subprocess.run(build, env=environment, check=True)
@@ -64,13 +65,13 @@ def main() -> None:
                 subprocess.run([sys.executable, "-c", stop], env=environment, check=True)
 
 
-def build_and_deploy(folder: str, num_items: int, num_users: int, num_rows: int) -> None:
+def build_and_deploy(folder: str, num_items: int, num_users: int, num_rows: int, index: bool) -> None:
     """Make a version of a catalogue of this size and bring it to serve."""
     from lorefuse.deploy.deploy import deploy
     from lorefuse.export.bundle import Bundle
 
     path = Path(folder)
-    bundle_path = build(path, num_items, num_users, num_rows)
+    bundle_path = build(path, num_items, num_users, num_rows, index)
     facts = Bundle.load(bundle_path).read_json("bundle.json")["parity"]
     recall = {name: value for name, value in facts.items() if "recall" in name or name.startswith("num_")}
     print(f"\n{num_items:,} items, {num_rows:,} interactions, {num_users:,} users", recall or "(one graph)")
@@ -82,7 +83,7 @@ def build_and_deploy(folder: str, num_items: int, num_users: int, num_rows: int)
     print(f"deployed and verified in {time.perf_counter() - start_s:.0f} s", flush=True)
 
 
-def build(path: Path, num_items: int, num_users: int, num_rows: int) -> Path:
+def build(path: Path, num_items: int, num_users: int, num_rows: int, index: bool) -> Path:
     """Take a made-up catalogue through the product's steps; what is there already is used again."""
     from generate import generate
 
@@ -97,12 +98,16 @@ def build(path: Path, num_items: int, num_users: int, num_rows: int) -> Path:
     from lorefuse.features.store import apply_and_materialize
     from lorefuse.features.training_set import TrainingSet
     from lorefuse.knowledge.item_vectors import ItemVectors
-    from lorefuse.models.build import build_ranker
+    from lorefuse.lists.run import run_lists
+    from lorefuse.models.build import build_ranker, save_ranker
     from lorefuse.retrieval import two_tower
 
     source = {"kind": "files", "timestamp_unit": "us", "item_categories": ["genre"], "item_title": "title"}
     source |= {f"{name}_path": str(path / "raw" / f"{name}.parquet") for name in ("interactions", "items")}
-    config: PipelineConfig = parse_config({"name": "large", "data": {"source": source}})
+    served = (
+        {"serving": {"retrieval": {"mode": "ann"}}} if index else {"candidates": {"mode": "blend", "ranker": "rows"}}
+    )
+    config: PipelineConfig = parse_config({"name": "large", "data": {"source": source}, **served})
 
     def step(name: str, make: Callable[[Path], Any]) -> Path:
         start_s = time.perf_counter()
@@ -124,14 +129,21 @@ def build(path: Path, num_items: int, num_users: int, num_rows: int) -> Path:
         apply_and_materialize(data_path, store_path)
     rows_path = step("rows", lambda out: retrieve_training_set(dataset, parts, vectors, data_path, store_path, out))
 
-    def bundle(out_path: Path) -> None:
-        rows = TrainingSet.load(rows_path)
-        ranker = build_ranker(config.model, rows.spec, seed=SEED)
-        ranker.prepare(rows)
-        with mock.patch.object(two_tower, "train_epochs", _left_untrained):
-            write_bundle(ranker, rows, config, data_path, vectors_path, vectors_path, dataset.path, {}, out_path)
+    rows = TrainingSet.load(rows_path)
+    ranker = build_ranker(config.model, rows.spec, seed=SEED)
+    ranker.prepare(rows)
+    ranker_path = step("ranker", lambda out: save_ranker(ranker, config.model, out))
+    lists_path = step(
+        "lists-index" if index else "lists",
+        lambda out: run_lists(rows_path, {"real": ranker_path}, vectors_path, config, out),
+    )
 
-    return step("bundle", bundle)
+    def bundle(out_path: Path) -> None:
+        folders = (data_path, vectors_path, vectors_path, dataset.path)
+        with mock.patch.object(two_tower, "train_epochs", _left_untrained):
+            write_bundle(ranker, rows, config, *folders, {}, out_path, lists_path)
+
+    return step("bundle-index" if index else "bundle", bundle)
 
 
 def _left_untrained(towers: Any, *_: object, **__: object) -> list[dict[str, float]]:
@@ -158,6 +170,7 @@ def write_vectors(dataset: Any, split_path: Path, out_path: Path) -> None:
     has_text, none = np.ones(num_items, bool), np.zeros(num_items, bool)
     arrays = {"text": text, "graph": np.zeros((num_items, 0), np.float32), "has_text": has_text, "has_graph": none}
     save_file(arrays, str(out_path / ARRAYS_FILE))
+    save_file({"full": text}, str(out_path / "item_embeddings.safetensors"))
     cutoff = load_split(split_path)[1]["data_cutoff"]
     write_json(out_path / FACTS_FILE, {"text_dim": TEXT_DIM, "graph_dim": 0, "data_cutoff": cutoff})
     write_json(out_path / "embedding.json", {"address": "made up", "dim": FULL_DIM, "dtype": "float32"})

@@ -9,7 +9,16 @@ from pydantic import Field, model_validator
 from lorefuse.config.base import Section
 
 ViewName = Literal[
-    "popularity", "item_knn", "user_knn", "ease", "content", "graph_content", "two_tower", "light_gcn", "sasrec"
+    "popularity",
+    "item_knn",
+    "user_knn",
+    "ease",
+    "content",
+    "graph_content",
+    "asked",
+    "two_tower",
+    "light_gcn",
+    "sasrec",
 ]
 """What the candidate stage may look at the catalogue by; see `lists.readers` and `lists.tables`."""
 
@@ -24,9 +33,10 @@ class CandidatesConfig(Section):
         "index.",
     )
     views: tuple[ViewName, ...] = Field(
-        ("ease", "item_knn", "content"),
+        ("ease", "item_knn", "content", "asked"),
         description="Recommenders that look at the catalogue: EASE, who took both (item_knn), who took the same "
-        "(user_knn), texts and graphs (content), graphs alone (graph_content), and those that are trained for minutes "
+        "(user_knn), texts and graphs (content), graphs alone (graph_content), what the user asked just now (asked, "
+        "where data.source.context_text holds it), and those that are trained for minutes "
         "by their settings in `retrieval`: two_tower, light_gcn, sasrec. Popularity is always part of the learned "
         "blend. Empty: popularity alone.",
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[Any]]
 NUM_REFERENCE_USERS, NUM_HELD_USERS = 16, 200
 LIKED_ROWS, SEEN_ROWS = Tensor.LIKED_ROWS.value, Tensor.SEEN_ROWS.value
+STATE_OF_PAST = {"user": Tensor.USER_FIELDS.value, "interest": Tensor.USER_INTEREST.value}
+"""Key of a past → the user tensor that holds it."""
 MIN_SAME_ITEMS = 0.999
 """Share of the places that must hold the evaluated item; two whose scores differ by a rounding may change places."""
 
@@ -66,7 +68,7 @@ class OnnxStages:
 
     def _one(self, user: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         past = {"liked": _without_padding(user[LIKED_ROWS]), "seen": _without_padding(user[SEEN_ROWS])}
-        past["user"] = user[Tensor.USER_FIELDS.value]
+        past |= {key: user[name] for key, name in STATE_OF_PAST.items() if name in user}
         encoded = encode(past["liked"], self.encoders, self.stages.facts)
         found, blended = self.stages.find(past, user[Tensor.EXCLUDE_ROWS.value], encoded)
         ranked = None

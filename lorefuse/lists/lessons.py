@@ -201,6 +201,7 @@ def train_moments(
         cold=csr_array(shape, dtype=np.float32),
         states=rows[asked],
         fields=training_set.user_fields[user[rows[asked]]].astype(np.int64),
+        interest=None,  # the views that read it are left out
         encoded={},
     )
     return moments.chosen(np.flatnonzero(counts))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.contract import CONTEXT_TEXT, SPLIT_CODES, Split
+from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.retrieval.data import RetrievalData, from_training_set
 
@@ -32,6 +34,7 @@ class Moments:
         cold: Those whose item has none, (U, N).
         states: int64 (U,) the interaction whose state holds each user's features as of then.
         fields: int64 (U, fields) what each user is, as `user_fields`.
+        interest: float32 (U, V) `user_interest` as of then; None where no view reads it: where nobody asks anything.
         encoded: What the encoders make of each past, by name, float32 (U, D) each.
         data: The whole split as recommenders see it, for those that everything is compared with.
     """
@@ -45,6 +48,7 @@ class Moments:
     states: Rows
     fields: NDArray[np.int64]
     data: RetrievalData
+    interest: NDArray[np.float32] | None = None
     encoded: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -55,9 +59,10 @@ class Moments:
         """All likes of the judged part, (U, N)."""
         return csr_array(self.warm + self.cold)
 
-    def past(self, number: int) -> dict[str, Rows]:
+    def past(self, number: int) -> dict[str, NDArray[Any]]:
         """Return a user's past, as the first stage reads it."""
-        return {"liked": self.liked[number], "seen": self.seen[number], "user": self.fields[number]}
+        past = {"liked": self.liked[number], "seen": self.seen[number], "user": self.fields[number]}
+        return past if self.interest is None else {**past, "interest": self.interest[number]}
 
     def user_vectors(self, number: int) -> dict[str, NDArray[np.float32]]:
         """Return what the encoders make of a user's past, as the first stage reads it."""
@@ -82,6 +87,7 @@ class Moments:
             seen=seen,
             hidden=hidden,
             fields=self.fields[chosen],
+            interest=None if self.interest is None else self.interest[chosen],
             encoded={name: table[chosen] for name, table in self.encoded.items()},
         )
 
@@ -112,6 +118,7 @@ def moments_of(training_set: TrainingSet, part: Split, length: int, threshold: f
     is_liked = training_set.label[real] >= threshold
     newest_first = np.lexsort((-item, -time, user))
     first_rows = _first_of(user, time, np.flatnonzero(code == SPLIT_CODES[part]), users)
+    states = training_set.state_row[first_rows].astype(np.int64)
     return Moments(
         users=users,
         liked=_lists(user, item, newest_first, known & is_liked, users, length),
@@ -119,10 +126,21 @@ def moments_of(training_set: TrainingSet, part: Split, length: int, threshold: f
         hidden=[data.seen.indices[data.seen.indptr[u] : data.seen.indptr[u + 1]].astype(np.int64) for u in users],
         warm=data.warm[users],
         cold=data.cold[users],
-        states=training_set.state_row[first_rows].astype(np.int64),
+        states=states,
         fields=training_set.user_fields[users].astype(np.int64),
+        interest=None if asked_columns(training_set.spec) is None else training_set.user_interest[states],
         data=data,
     )
+
+
+def asked_columns(spec: FeatureSpec) -> slice | None:
+    """Return the columns of `user_interest` that hold what the user asked; None where nobody asks anything."""
+    start = 0
+    for facet in spec.interest:
+        if facet.name == CONTEXT_TEXT:
+            return slice(start, start + facet.dim)
+        start += facet.dim
+    return None
 
 
 def _first_of(user: NDArray[np.int32], time: NDArray[np.int64], rows: Rows, users: Rows) -> Rows:

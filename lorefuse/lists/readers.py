@@ -13,10 +13,11 @@ from scipy.sparse import csr_array
 from lorefuse.config import PipelineConfig
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.knowledge import ItemKnowledge
-from lorefuse.lists.moments import Moments
+from lorefuse.lists.moments import Moments, asked_columns
 from lorefuse.lists.stage_files import ReaderParts
 from lorefuse.lists.sums import content_sums, light_gcn_sums, two_tower_sums, with_places
 from lorefuse.lists.users import near_users
+from lorefuse.retrieval.content import unit_rows
 
 
 def make_readers(
@@ -45,6 +46,9 @@ def make_readers(
         for name, vectors in contents.items():
             if name in section.views and vectors is not None:
                 result[name] = content_sums(vectors, half_life)
+    if "asked" in section.views and (columns := asked_columns(training_set.spec)) is not None:
+        facts = {"kind": "asked", "start": columns.start, "end": columns.stop}
+        result["asked"] = ReaderParts(facts, {"items": unit_rows(training_set.item_text)})
     if "user_knn" in section.views:
         result["user_knn"] = near_users(taken_UN, training_set.user_fields[:, 0], places, section)
     for name, train in (("two_tower", two_tower_sums), ("light_gcn", light_gcn_sums)):

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
-Past = Mapping[str, Rows]
-"""``liked`` and ``seen`` → rows of the catalogue, newest first; ``user`` → the user's `user_fields`, or no such key."""
+Past = Mapping[str, NDArray[Any]]
+"""``liked`` and ``seen`` → rows of the catalogue, newest first; where known, ``user`` → the user's `user_fields`, and
+``interest`` → the `user_interest`, float32."""
 Arrays = Mapping[str, NDArray[Any]]
 Encoded = Mapping[str, Floats]
 """Name of an encoder → what its graph makes of a past, (D,)."""
@@ -124,10 +125,31 @@ class Encoder:
         return np.asarray(self.items @ encoded[self.name])
 
 
+class Asked:
+    """Cosines of the items' texts with what the user asked just now; 0 where nothing was asked.
+
+    Args:
+        name: Of the view.
+        arrays: Of the view: ``items`` float32 (N, D), of unit length.
+        facts: ``start`` and ``end`` of the columns of `user_interest` that hold what was asked.
+        num_items: N.
+    """
+
+    def __init__(self, name: str, arrays: Arrays, facts: Mapping[str, Any], num_items: int) -> None:
+        self.items, self.columns = arrays["items"], slice(facts["start"], facts["end"])
+
+    def scores(self, past: Past, encoded: Encoded) -> Floats:
+        """Return the products with all items, float32 (N,)."""
+        if "interest" not in past:
+            return np.zeros(len(self.items), np.float32)
+        return np.asarray(self.items @ past["interest"][self.columns])
+
+
 ENCODER = "encoder"
 READERS: dict[str, Callable[[str, Arrays, Mapping[str, Any], int], Reader]] = {
     "near_users": NearUsers,
     "past_sums": PastSums,
+    "asked": Asked,
     ENCODER: Encoder,
 }
 

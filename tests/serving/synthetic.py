@@ -29,7 +29,8 @@ from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.store import apply_and_materialize
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.item_vectors import ARRAYS_FILE, FACTS_FILE, ItemVectors
-from lorefuse.models.build import build_ranker
+from lorefuse.lists.run import run_lists
+from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.models.ranker import Ranker
 
 NUM_USERS, NUM_ITEMS, TEXT_DIM, GRAPH_DIM, FULL_DIM = 30, 40, 4, 3, 384
@@ -80,7 +81,7 @@ def make_ranker(world: World, seed: int, model: ModelConfig | None = None) -> Ra
     return ranker.eval()
 
 
-def make_bundle(world: World, ranker: Ranker, out_path: Path) -> Path:
+def make_bundle(world: World, ranker: Ranker, out_path: Path, lists_path: Path | None = None) -> Path:
     """Write a bundle as the export step does."""
     with atomic_folder(out_path) as draft_path:
         write_bundle(
@@ -93,8 +94,21 @@ def make_bundle(world: World, ranker: Ranker, out_path: Path) -> Path:
             world.path / "dataset",
             {"test": {"auc": 0.5}},
             draft_path,
+            lists_path,
         )
     return out_path
+
+
+def make_lists(world: World, ranker: Ranker, path: Path) -> Path:
+    """Write a candidate stage as the lists step does, from texts that are made up."""
+    for name in ("rows", "ranker", "texts", "stages"):
+        (path / name).mkdir(parents=True)
+    world.training_set.save(path / "rows")
+    save_ranker(ranker, world.config.model, path / "ranker")
+    vectors = np.random.default_rng(0).normal(size=(NUM_ITEMS, FULL_DIM)).astype(np.float32)
+    save_file({"full": vectors}, str(path / "texts" / "item_embeddings.safetensors"))
+    run_lists(path / "rows", {"real": path / "ranker"}, path / "texts", world.config, path / "stages")
+    return path / "stages"
 
 
 def grow(world: World, path: Path) -> World:

@@ -30,7 +30,7 @@ from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 from tests.serving.rows import text_row
-from tests.serving.synthetic import FULL_DIM, TEXT_DIM, World, make_bundle, make_ranker
+from tests.serving.synthetic import FULL_DIM, TEXT_DIM, World, make_bundle, make_lists, make_ranker
 from tests.unit.embedding.conftest import save_encoder
 
 DIM = 16
@@ -101,6 +101,30 @@ def test_words_become_the_vector_and_the_score_of_torch(
         assert got.embedding_address == sha256_json(space_of(speaking.config.embedding))
         assert (got.model_version, got.alias) == ("1", "champion")
         assert client.recommend("u3").embedding_address == got.embedding_address
+
+
+@pytest.mark.triton
+def test_what_the_user_asks_finds_candidates(
+    new_supervisor: Callable[[], Supervisor], world: World, speaking: World, ranker: Ranker, tmp_path: Path
+) -> None:
+    """A version whose candidates are found by the question alone shows the items whose texts are nearest to it."""
+    update = {"views": ("asked",), "weights": {"asked": 1.0}, "ranker": "identity", "num_candidates": 10}
+    candidates = speaking.config.candidates.model_copy(update=update)
+    asking = dataclasses.replace(speaking, config=speaking.config.model_copy(update={"candidates": candidates}))
+    lists_path = make_lists(asking, ranker, tmp_path / "made")
+    supervisor = new_supervisor()
+    deploy(make_bundle(asking, ranker, tmp_path / "bundle", lists_path), world.store_path, 1, supervisor=supervisor)
+    reducer, ids = Reducer.load(asking.path / "vectors"), world.dataset.items()["item_id"].to_numpy()
+    texts = unit_rows(asking.training_set.item_text)
+    with Client(supervisor.url) as client:
+        plain = [item.item_id for item in client.recommend("u3", k=5, exclude_seen=False).items]
+        for seed in (0, 1):
+            vector = np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+            reduced = unit_rows(reducer.transform(vector[None], np.ones(1, bool)))[0]
+            answer = client.recommend("u3", k=5, exclude_seen=False, context_vector=vector)
+            shown = [item.item_id for item in answer.items]
+            assert shown == ids[np.argsort(-(texts @ reduced))[:5]].tolist()
+            assert shown != plain
 
 
 def held_to_torch(

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from lorefuse.atomic import atomic_folder
 from lorefuse.client import Client
 from lorefuse.contract import View
 from lorefuse.deploy.control import Control
@@ -21,13 +19,10 @@ from lorefuse.export.bundle import Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.export.stages import OnnxStages, hold_lists
 from lorefuse.export.wire import text_array
-from lorefuse.export.write_bundle import write_bundle
 from lorefuse.features.store import online_features
-from lorefuse.lists.run import run_lists
-from lorefuse.models.build import save_ranker
 from lorefuse.models.ranker import Ranker
 from tests.serving.caller import reseal
-from tests.serving.synthetic import FULL_DIM, NUM_ITEMS, World, grow
+from tests.serving.synthetic import NUM_ITEMS, World, grow, make_bundle, make_lists
 
 SMALL = {
     "num_candidates": 15,
@@ -39,9 +34,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def blending(world: World, rankers: tuple[Ranker, Ranker], tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world with a candidate stage, in a folder of its own."""
-    path = tmp_path_factory.mktemp("lists")
+def blending(world: World) -> World:
+    """The world with a candidate stage."""
     sasrec = world.config.retrieval.sasrec.model_copy(
         update={"embedding_dim": 8, "history_length": 5, "max_epochs": 1, "num_threads": 1}
     )
@@ -51,36 +45,15 @@ def blending(world: World, rankers: tuple[Ranker, Ranker], tmp_path_factory: pyt
             "retrieval": world.config.retrieval.model_copy(update={"sasrec": sasrec}),
         }
     )
-    world.training_set.save(_made(path / "rows"))
-    save_ranker(rankers[0], config.model, _made(path / "ranker"))
-    vectors = np.random.default_rng(0).normal(size=(NUM_ITEMS, FULL_DIM)).astype(np.float32)
-    save_file({"full": vectors}, str(_made(path / "embeddings") / "item_embeddings.safetensors"))
-    run_lists(path / "rows", {"real": path / "ranker"}, path / "embeddings", config, _made(path / "stages"))
-    assert (path / "stages" / "list_ranker" / "model.safetensors").is_file()
-    return dataclasses.replace(world, path=path, config=config)
-
-
-def _made(path: Path) -> Path:
-    path.mkdir()
-    return path
+    return dataclasses.replace(world, config=config)
 
 
 @pytest.fixture(scope="module")
-def bundle(blending: World, world: World, rankers: tuple[Ranker, Ranker]) -> Bundle:
-    with atomic_folder(blending.path / "bundle") as draft_path:
-        write_bundle(
-            rankers[0],
-            world.training_set,
-            blending.config,
-            world.path / "feature_data",
-            world.path / "vectors",
-            world.path / "embeddings",
-            world.path / "dataset",
-            {"test": {"auc": 0.5}},
-            draft_path,
-            blending.path / "stages",
-        )
-    return Bundle.load(blending.path / "bundle")
+def bundle(blending: World, rankers: tuple[Ranker, Ranker], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("lists")
+    stages_path = make_lists(blending, rankers[0], path / "made")
+    assert (stages_path / "list_ranker" / "model.safetensors").is_file()
+    return Bundle.load(make_bundle(blending, rankers[0], path / "bundle", stages_path))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +136,8 @@ def test_a_damaged_table_leaves_what_answers(
 
 def test_new_items_join_without_training(blending: World, world: World, bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "grown").mkdir()
-    later = grow(world, _made(tmp_path / "later"))
+    (tmp_path / "later").mkdir()
+    later = grow(world, tmp_path / "later")
     with pytest.MonkeyPatch.context() as patch:
         from lorefuse.export import grow as room
 

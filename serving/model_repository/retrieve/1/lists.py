@@ -48,6 +48,8 @@ class Lists(Finder):
     def _one(self, tensors, user):
         liked, seen = tensors["liked_rows"][user], tensors["seen_rows"][user]
         past = {"liked": liked[liked >= 0], "seen": seen[seen >= 0], "user": tensors["user_fields"][user]}
+        if "user_interest" in tensors:
+            past["interest"] = tensors["user_interest"][user]
         encoded = encode(past["liked"], self.encoders, self.stages.facts)
         found, blended = self.stages.find(past, tensors["exclude_rows"][user], encoded)
         if not self.stages.asks_ranker or not len(found):
