@@ -81,7 +81,9 @@ class CandidatesConfig(Section):
     )
     l2: float = Field(1e-3, ge=0, description="Penalty of the blend's weights.")
     num_fit_users: int = Field(3000, ge=10, description="Validation users that the blend is learned from.")
-    num_judged_users: int = Field(20_000, ge=10, description="Test users whose lists are judged.")
+    num_judged_users: int = Field(
+        20_000, ge=10, description="Test users whose lists are judged; fewer where the catalogue is past 50,000 items."
+    )
 
     @model_validator(mode="after")
     def _weights_fit_the_views(self) -> Self:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Split, Tensor
+from lorefuse.contract import Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export import bundle as b
 from lorefuse.export.retrieve import ITEM_SIDE
@@ -101,13 +101,12 @@ def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ran
     from safetensors.numpy import save_file
 
     from lorefuse.export.signature import num_excluded
-    from lorefuse.lists.moments import moments_of, stack
+    from lorefuse.lists.moments import stack
     from lorefuse.lists.ranking import tensors_of
-    from lorefuse.lists.run import like_threshold
+    from lorefuse.lists.run import judged_moments
 
     section = config.candidates
-    moments = moments_of(training_set, Split.TEST, section.history_length, like_threshold(training_set))
-    moments = moments.thinned(section.num_judged_users)
+    moments = judged_moments(training_set, config)
     judged = pd.read_parquet(out_path / LIST_VALUES_FILE).set_index("user_row")["list"]
     held = moments.thinned(NUM_HELD_USERS)
     served = OnnxStages(out_path)

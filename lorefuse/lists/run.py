@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from lorefuse.models.ranker import Ranker
 
 NUM_EVALUATED = 20
+MAX_JUDGED_SCORES, MIN_JUDGED_USERS = 1_000_000_000, 1000
+"""Most scores of a simple recommender's lists, and the users that are judged whatever that takes."""
 ORDERS = {RANKER: "blend and ranker", IDENTITY: "blend"}
 """What puts a served list in order, in words."""
 
@@ -292,10 +294,13 @@ def knowledge_blocks(
 
 
 def judged_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:
-    """Return the test users whose lists are judged, at the beginning of the test part."""
-    section = config.candidates
+    """Return the test users whose lists are judged, at the beginning of the test part.
+
+    Simple recommenders score whole catalogues: the larger one is, the fewer users are enough for minutes of it.
+    """
+    section, num_items = config.candidates, len(training_set.item_fields)
     moments = moments_of(training_set, Split.TEST, section.history_length, like_threshold(training_set))
-    return moments.thinned(section.num_judged_users)
+    return moments.thinned(min(section.num_judged_users, max(MIN_JUDGED_USERS, MAX_JUDGED_SCORES // num_items)))
 
 
 def list_length(config: PipelineConfig) -> int:
