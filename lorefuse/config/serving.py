@@ -27,9 +27,13 @@ class ServedRetrievalConfig(Section):
     """
 
     mode: Literal["auto", "exact", "ann"] = Field(
-        "auto", description="exact: rank every item; ann: retrieve, then rank; auto: ann above `threshold`."
+        "auto",
+        description="ann: an index finds what the ranker orders; auto: so do blends (section candidates), and without "
+        "one the index above `threshold`; exact: the same, but without a blend every item is ranked.",
     )
-    threshold: int = Field(50_000, ge=1, description="auto ranks every item of a catalogue of at most this many.")
+    threshold: int = Field(
+        50_000, ge=1, description="Without a blend, auto ranks every item of a catalogue of at most this many."
+    )
     num_retrieved: int = Field(
         500, ge=1, le=20_000, description="Items that are found for a user and ranked; never fewer than `max_k`."
     )
