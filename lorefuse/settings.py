@@ -19,6 +19,7 @@ class Settings:
         project_path: Checkout that holds `pipelines/`, `feature_repo/` and `serving/` (`LOREFUSE_PROJECT`).
         tracking_uri: MLflow tracking and registry server (`MLFLOW_TRACKING_URI`, default SQLite in the home).
         triton_url: gRPC address of Triton, `host:port` (`LOREFUSE_TRITON_URL`).
+        triton_http: Whether a Triton that is started here also answers HTTP (`LOREFUSE_TRITON_HTTP=1`).
         image: Container image of the pipeline's steps (`LOREFUSE_IMAGE`); its name must hold "python" (kfp).
         serve_python_path: Interpreter of the serving environment (`LOREFUSE_SERVE_PYTHON`).
         offline: Never ask a model or data hub (`LOREFUSE_OFFLINE=1`).
@@ -37,6 +38,7 @@ class Settings:
     project_path: Path
     tracking_uri: str = field(repr=False)
     triton_url: str
+    triton_http: bool
     image: str
     serve_python_path: Path
     offline: bool
@@ -78,6 +80,7 @@ def settings() -> Settings:
         project_path=project_path,
         tracking_uri=stores.get("tracking_uri", f"sqlite:///{home_path / 'mlflow' / 'mlflow.db'}"),
         triton_url=env.get("LOREFUSE_TRITON_URL", "127.0.0.1:8601"),
+        triton_http=env.get("LOREFUSE_TRITON_HTTP", "0") not in ("", "0"),
         image=env.get("LOREFUSE_IMAGE", "lorefuse-python:dev"),
         serve_python_path=Path(env.get("LOREFUSE_SERVE_PYTHON", project_path / ".venv-serve/bin/python")),
         offline=env.get("LOREFUSE_OFFLINE", "0") not in ("", "0"),

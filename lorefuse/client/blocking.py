@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.client import answers
+from lorefuse.client.admin import admin_key
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
 from lorefuse.client.connection import (
     EMBED,
@@ -143,17 +144,18 @@ class Client:
         scores: NDArray[np.float32] = self._infer(RANKER, inputs, timeout_s)["score"].reshape(-1)
         return scores
 
-    def shared_batch(self, max_bytes: int = 16 << 20) -> SharedBatch:
+    def shared_batch(self, max_bytes: int = 16 << 20, *, key: str | None = None) -> SharedBatch:
         """Return a place for large batches that a server on this machine reads without a copy over the wire.
 
         Args:
             max_bytes: Size of the region: the inputs of the largest batch and its scores.
+            key: The server's administrative key; None: that of the home's own server, or `LOREFUSE_TRITON_ADMIN_KEY`.
 
         Raises:
             UsageError: There is not that much shared memory.
-            UnreachableError: The server is not there, or does not see this machine's memory.
+            UnreachableError: The server is not there, does not see this machine's memory, or asks for another key.
         """
-        return SharedBatch(self._triton, self._target, max_bytes)
+        return SharedBatch(self._triton, self._target, max_bytes, admin_key() if key is None else key)
 
     def user_tensors(self, user_id: str) -> dict[str, NDArray[Any]]:
         """Return the ranker's user tensors for one user, (1, width) each, as the server reads them."""

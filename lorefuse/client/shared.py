@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse.client.admin import admin_headers
 from lorefuse.client.connection import RANKER, Target, explained
 from lorefuse.errors import UsageError
 from lorefuse.export.wire import triton_dtype
@@ -34,8 +35,8 @@ class SharedBatch:
     One batch at a time; other threads wait. A server that was restarted gets the region registered anew.
     """
 
-    def __init__(self, triton: Any, target: Target, max_bytes: int) -> None:
-        self._triton = triton
+    def __init__(self, triton: Any, target: Target, max_bytes: int, key: str) -> None:
+        self._triton, self._admin = triton, admin_headers(key)
         self._target = target
         self._lock = threading.Lock()
         self._name = f"lorefuse-{os.getpid()}-{uuid.uuid4().hex[:12]}"
@@ -63,11 +64,14 @@ class SharedBatch:
         from tritonclient.utils import InferenceServerException
 
         # Triton only marks a region that a request still holds, which an answered one does for some milliseconds.
-        deadline_s = time.monotonic() + self._target.timeout_s
+        timeout_s = self._target.timeout_s
+        deadline_s = time.monotonic() + timeout_s
         with contextlib.suppress(InferenceServerException):
             while time.monotonic() < deadline_s:
-                self._triton.unregister_system_shared_memory(self._name, client_timeout=self._target.timeout_s)
-                if self._name not in self._triton.get_system_shared_memory_status().regions:
+                self._triton.unregister_system_shared_memory(
+                    self._name, self._admin, client_timeout=self._target.timeout_s
+                )
+                if self._name not in self._triton.get_system_shared_memory_status(headers=self._admin).regions:
                     break
                 time.sleep(_RELEASE_S)
         self._free()
@@ -130,7 +134,11 @@ class SharedBatch:
 
         try:
             self._triton.register_system_shared_memory(
-                self._name, f"/{self._name}", self._memory.size, client_timeout=self._target.timeout_s
+                self._name,
+                f"/{self._name}",
+                self._memory.size,
+                headers=self._admin,
+                client_timeout=self._target.timeout_s,
             )
         except InferenceServerException as error:
             raise explained(error, "shared memory", self._target.url, self._target.timeout_s) from None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse.client.admin import admin_headers
 from lorefuse.errors import DeployError
 from lorefuse.export.wire import to_infer_input
 
@@ -19,12 +20,14 @@ class Control:
 
     Args:
         url: gRPC address, ``host:port``.
+        admin_key: What the server asks of whoever loads models or lists them; empty: nothing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, admin_key: str = "") -> None:
         import tritonclient.grpc as triton
 
         self.url = url
+        self._admin = admin_headers(admin_key)
         self._triton = triton.InferenceServerClient(url)
 
     def is_live(self) -> bool:
@@ -41,7 +44,7 @@ class Control:
         from tritonclient.utils import InferenceServerException
 
         try:
-            index = self._triton.get_model_repository_index(client_timeout=5.0).models
+            index = self._triton.get_model_repository_index(self._admin, client_timeout=5.0).models
         except InferenceServerException as error:
             raise DeployError("Triton does not list its models.", got=error.message()) from None
         ready: dict[str, list[int]] = {}
@@ -69,7 +72,7 @@ class Control:
         from tritonclient.utils import InferenceServerException
 
         try:
-            self._triton.load_model(name, client_timeout=LOAD_TIMEOUT_S)
+            self._triton.load_model(name, self._admin, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
             raise DeployError(f"Triton could not load {name}.", got=short(error.message())) from None
 
@@ -78,7 +81,7 @@ class Control:
         from tritonclient.utils import InferenceServerException
 
         try:
-            self._triton.unload_model(name, client_timeout=LOAD_TIMEOUT_S)
+            self._triton.unload_model(name, self._admin, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
             raise DeployError(f"Triton could not unload {name}.", got=short(error.message())) from None
 

@@ -158,7 +158,7 @@ def status(server: Server | None = None) -> dict[str, Any]:
     if version is None:
         return {**facts, "serving": False, "problem": "nothing is deployed: lorefuse run"}
     try:
-        facts["models"] = Control(server.url).versions()
+        facts["models"] = Control(server.url, server.admin_key).versions()
         trial = read_trial(server.repository_path)
         # A router answers with either version: what stood there before is asked behind it.
         front = RECOMMEND if trial is None else STABLE

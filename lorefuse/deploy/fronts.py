@@ -24,7 +24,7 @@ KEPT_VERSIONS = 3
 
 def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
     """Write the configs of the parts and load them; see `served.write_configs`."""
-    control, path = Control(server.url), server.repository_path
+    control, path = Control(server.url, server.admin_key), server.repository_path
     before = r.configured_parts(path)
     r.write_configs(path, versions, like)
     parts = r.configured_parts(path)
@@ -46,7 +46,7 @@ def restore_parts(server: Server) -> None:
 
 def load_companions(server: Server, version: int) -> None:
     """Load what goes with the front of a version, and unload what another version had and this one has not."""
-    control, names = Control(server.url), r.companions(server.repository_path, version)
+    control, names = Control(server.url, server.admin_key), r.companions(server.repository_path, version)
     for name in names:
         control.load(name)
     if EMBED not in names and EMBED in control.versions():
@@ -55,7 +55,7 @@ def load_companions(server: Server, version: int) -> None:
 
 def drop_trial(server: Server) -> None:
     """Remove the fronts of a trial; `recommend` must be an ordinary front by now."""
-    control = Control(server.url)
+    control = Control(server.url, server.admin_key)
     for name in (STABLE, CANARY):
         folder_path = server.repository_path / name
         if folder_path.is_dir():

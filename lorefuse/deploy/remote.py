@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from lorefuse.client.admin import VARIABLE
 from lorefuse.config import ReplicaConfig
 from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError, UnreachableError
@@ -28,6 +30,10 @@ class Server(Protocol):
     @property
     def url(self) -> str:
         """Its gRPC address."""
+
+    @property
+    def admin_key(self) -> str:
+        """What it asks of whoever loads models; empty: nothing."""
 
     @property
     def metrics_url(self) -> str:
@@ -66,6 +72,11 @@ class RemoteServer:
     metrics_url: str
     repository_path: Path
 
+    @property
+    def admin_key(self) -> str:
+        """The key of all replicas, from the environment."""
+        return os.environ.get(VARIABLE, "")
+
     @classmethod
     def of(cls, config: ReplicaConfig) -> RemoteServer:
         """Make one from its section of the configuration."""
@@ -77,7 +88,7 @@ class RemoteServer:
         Raises:
             UnreachableError: It does not answer; whoever runs it has to bring it back.
         """
-        control = Control(self.url)
+        control = Control(self.url, self.admin_key)
         if not control.is_live():
             raise UnreachableError(
                 f"Replica {self.name} does not answer.", expected=f"Triton at {self.url}", fix="start it, or remove it"
@@ -99,7 +110,7 @@ class RemoteServer:
             UnreachableError: It does not answer.
             DeployError: A model does not load.
         """
-        control = Control(self.url)
+        control = Control(self.url, self.admin_key)
         for name in reversed(self._configured()):
             with contextlib.suppress(DeployError):  # what is not loaded cannot be unloaded
                 control.unload(name)

@@ -64,7 +64,7 @@ class Rollout:
     @property
     def control(self) -> Control:
         """A connection to the server."""
-        return Control(self.server.url)
+        return Control(self.server.url, self.server.admin_key)
 
     @property
     def repository_path(self) -> Path:

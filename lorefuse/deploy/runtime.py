@@ -30,6 +30,12 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "site": sysconfig.g
 """
 _PLAIN = re.compile(r"[\w/.@%+:,=-]+", re.ASCII)
 _SETUP = "make setup"
+_KEPT = frozenset(
+    {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "XDG_RUNTIME_DIR"}
+    | {"CUDA_VISIBLE_DEVICES", "LOREFUSE_ONLINE_STORE_DOWN", "GLIBC_TUNABLES", "GRPC_EXPERIMENTS"}
+)
+_KEPT_PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "MALLOC_", "NVIDIA_")
+"""Variables of a process that runs code: none of them holds a secret."""
 _DEBIAN_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 
 
@@ -161,7 +167,8 @@ def _lay_out(triton_path: Path, stub_path: Path, folder_path: Path) -> None:
 
 
 def _environment(python_path: Path, library_paths: list[Path]) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_PRELOAD")}
+    """Return what the server and its stubs need; nothing else of this process's environment, which may hold secrets."""
+    kept = {name: text for name, text in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return {
         **kept,
         "LD_LIBRARY_PATH": ":".join(map(str, library_paths)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import write_json
+from lorefuse.atomic import atomic_file, write_json
+from lorefuse.client.admin import KEY_FILE, admin_key, restriction
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
 from lorefuse.errors import DeployError
@@ -44,12 +46,14 @@ class Supervisor:
         ports: Where it listens.
         python_path: Interpreter of the serving environment.
         name: What `lorefuse status` calls it.
+        http: Whether it also answers HTTP, on a port of its own.
     """
 
     serve_path: Path = field(default_factory=lambda: settings().serve_path)
     ports: Ports = field(default_factory=_default_ports)
     python_path: Path = field(default_factory=lambda: settings().serve_python_path)
     name: str = "local"
+    http: bool = field(default_factory=lambda: settings().triton_http)
 
     @property
     def repository_path(self) -> Path:
@@ -65,6 +69,11 @@ class Supervisor:
     def url(self) -> str:
         """Address for gRPC clients."""
         return f"{HOST}:{self.ports.grpc}"
+
+    @property
+    def admin_key(self) -> str:
+        """What the running server asks of whoever loads models; a new one at each start."""
+        return admin_key(self.serve_path)
 
     @property
     def metrics_url(self) -> str:
@@ -208,6 +217,10 @@ class Supervisor:
         place = plain_path(self.serve_path)
         runtime = find_runtime(self.python_path, place / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
+        key = secrets.token_urlsafe(32)
+        with atomic_file(self.serve_path / KEY_FILE) as draft_path:
+            draft_path.touch(mode=0o600)
+            draft_path.write_text(key, "ascii")
         loaded = sorted(path.parent.name for path in self.repository_path.glob("*/config.pbtxt"))
         command = [
             str(runtime.server_path),
@@ -217,6 +230,9 @@ class Supervisor:
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in loaded),
             "--disable-auto-complete-config",
+            f"--allow-http={str(self.http).lower()}",
+            f"--http-restricted-api={restriction(key)}",
+            f"--grpc-restricted-protocol={restriction(key)}",
             *(f"--{name}-address={HOST}" for name in ("http", "grpc", "metrics")),
             *(f"--{name}-port={port}" for name, port in asdict(self.ports).items()),
             "--allow-gpu-metrics=false",
@@ -243,7 +259,7 @@ class Supervisor:
         from lorefuse.deploy.control import Control
 
         end_s = time.monotonic() + START_TIMEOUT_S
-        control = Control(self.url)
+        control = Control(self.url, self.admin_key)
         while time.monotonic() < end_s:
             process = self.process()
             if process is None:

@@ -295,7 +295,9 @@ def test_a_roll_out_of_another_family_cut_short_and_taken_back_leaves_nothing(
     with pytest.raises(DeployError, match="no answer"):
         verify_ready(supervisor.url, supervisor.repository_path, int(first))
     harness.start()
-    assert eventually(lambda: first in map(str, Control(supervisor.url).versions().get("features", [])))
+    assert eventually(
+        lambda: first in map(str, Control(supervisor.url, supervisor.admin_key).versions().get("features", []))
+    )
     assert eventually(lambda: not (supervisor.repository_path / "recommend_canary").exists())
     verify_ready(supervisor.url, supervisor.repository_path, int(first))
 

@@ -164,7 +164,7 @@ def test_a_canary_of_another_family_answers_its_share_and_then_all(
     assert 0 < sum(int(second) in versions for versions in by_user.values()) < len(by_user)
     assert "passed its trial" in reconciler.states[0].reason
     assert read_trial(harness.supervisor.repository_path) is None
-    assert "recommend_canary" not in Control(harness.supervisor.url).versions()
+    assert "recommend_canary" not in Control(harness.supervisor.url, harness.supervisor.admin_key).versions()
 
 
 def test_a_canary_with_other_scores_is_rolled_back_and_promoted_by_hand(

@@ -63,7 +63,7 @@ def new_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
     made: list[Supervisor] = []
 
     def make() -> Supervisor:
-        made.append(Supervisor(tmp_path_factory.mktemp("serve"), free_ports(), PYTHON_PATH))
+        made.append(Supervisor(tmp_path_factory.mktemp("serve"), free_ports(), PYTHON_PATH, http=True))
         return made[-1]
 
     yield make

@@ -18,6 +18,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from lorefuse.client import AsyncClient, Client, Tls, is_up
+from lorefuse.client.admin import admin_headers
 from lorefuse.client.connection import Target
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
@@ -47,26 +48,27 @@ def test_asyncio_says_what_threads_say(served: Supervisor, client: Client, world
     assert (scores == client.score(inputs)).all()
 
 
-def test_shared_memory_gives_the_same_scores(client: Client, world: World) -> None:
+def test_shared_memory_gives_the_same_scores(served: Supervisor, client: Client, world: World) -> None:
     inputs = {name.value: array for name, array in world.training_set.inputs(np.arange(300)).items()}
     expected = client.score(inputs)
-    with client.shared_batch() as batch:
+    admin = admin_headers(served.admin_key)
+    with client.shared_batch(key=served.admin_key) as batch:
         assert (batch.score(inputs) == expected).all()
         few = {name: array[:7] for name, array in inputs.items()}
         assert batch.score(few) == pytest.approx(expected[:7], abs=1e-6)
         with ThreadPoolExecutor(4) as pool:
             assert all((scores == expected).all() for scores in pool.map(batch.score, [inputs] * 8))
         # A server that was restarted knows the region no more.
-        client._triton.unregister_system_shared_memory()
+        client._triton.unregister_system_shared_memory(headers=admin)
         assert (batch.score(inputs) == expected).all()
         with pytest.raises(UsageError, match="refused"):
             batch.score({**few, "item_fields": np.full_like(few["item_fields"], 10**9)})
-    assert not client._triton.get_system_shared_memory_status().regions
+    assert not client._triton.get_system_shared_memory_status(headers=admin).regions
 
 
-def test_a_batch_larger_than_the_region_is_refused(client: Client, world: World) -> None:
+def test_a_batch_larger_than_the_region_is_refused(served: Supervisor, client: Client, world: World) -> None:
     inputs = {name.value: array for name, array in world.training_set.inputs(np.arange(100)).items()}
-    with client.shared_batch(max_bytes=4096) as batch, pytest.raises(UsageError, match="does not fit"):
+    with client.shared_batch(4096, key=served.admin_key) as batch, pytest.raises(UsageError, match="does not fit"):
         batch.score(inputs)
     with pytest.raises(UsageError, match="no room"):
         client.shared_batch(max_bytes=-1)

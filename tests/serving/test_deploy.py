@@ -46,7 +46,7 @@ def test_versions_switch_under_load_without_an_error_or_a_mixed_answer(
     assert changes == ["1", "2", "3", "2"]
     assert all(len(answers) == 1 for answers in caller.answers.values())
     assert caller.answers["1"] == caller.answers["3"] != caller.answers["2"]
-    loaded = Control(supervisor.url).versions()
+    loaded = Control(supervisor.url, supervisor.admin_key).versions()
     assert loaded.pop("recommend") == [2]
     assert {tuple(numbers) for numbers in loaded.values()} == {(2, 3)}, "the version before stays for an instant return"
 
@@ -114,7 +114,7 @@ def test_another_family_takes_over_under_load_and_gives_back(
     caller.start()
     assert deploy(din_bundle, world.store_path, 2, supervisor=supervisor)["side_by_side"]
     time.sleep(0.2)
-    served = Control(supervisor.url).versions()
+    served = Control(supervisor.url, supervisor.admin_key).versions()
     assert {name for name, versions in served.items() if versions == [1, 2]} == {"answer", "direct"}
     assert {name for name, versions in served.items() if versions == [2]} == OTHERS
     assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["side_by_side"], "an instant return"
@@ -140,7 +140,7 @@ def test_where_parts_answer_recommend_another_family_replaces_them(
         supervisor.repository_path / "recommend" / CONFIG_FILE,
         ensemble_config(signatures_of(supervisor.repository_path, 1), 1, gpu=True),
     )
-    Control(supervisor.url).load("recommend")
+    Control(supervisor.url, supervisor.admin_key).load("recommend")
     assert not deploy(din_bundle, world.store_path, 2, supervisor=supervisor)["side_by_side"]
     bad_path = shutil.copytree(bundles[0], tmp_path / "bad")
     (bad_path / "ranker.onnx").write_bytes(b"not a graph")

@@ -86,7 +86,7 @@ def bundle_path(speaking: World, ranker: Ranker) -> Path:
 def server(new_supervisor: Callable[[], Supervisor], bundle_path: Path, world: World) -> Supervisor:
     supervisor = new_supervisor()
     deploy(bundle_path, world.store_path, 1, supervisor=supervisor)
-    Control(supervisor.url).load("embed")
+    Control(supervisor.url, supervisor.admin_key).load("embed")
     return supervisor
 
 
