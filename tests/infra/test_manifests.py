@@ -26,6 +26,7 @@ ACCEPTED_FINDINGS = {
 SECRETS = {
     "lorefuse-postgres": {"password"},
     "lorefuse-redis": {"password", "url"},
+    "lorefuse-triton": {"admin-key"},
     "lorefuse-s3": {"uri", "endpoint", "access-key", "secret-key"},
     "lorefuse-mlflow": {"username", "password", "flask-secret-key", "webhook-encryption-key"},
     "lorefuse-webhook": {"secret"},

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import yaml
 from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
+from lorefuse.client.admin import admin_headers
 from lorefuse.deploy.ports import HOST, Ports
 from tests.infra.conftest import INFRA_PATH
-from tests.infra.triton import running, status_code
+from tests.infra.triton import ADMIN_KEY, running, status_code
 
 MONITORING_PATH = INFRA_PATH / "monitoring"
 METRIC = re.compile(r"\b(?:nv_|lorefuse_front_)\w+")
@@ -160,15 +162,18 @@ def test_probes_of_the_manifest_tell_the_truth(ports: Ports) -> None:
     """With the manifest's flags the server loads what is there, and a folder without a model keeps nothing away."""
     url = f"http://{HOST}:{ports.http}"
     assert status_code(f"{url}/v2/health/live") == 200
+    assert status_code(f"{url}/v2/models/recommend/config") == 403, "HTTP is for probes alone"
     assert status_code(f"{url}/v2/models/recommend/ready") == 200
     with InferenceServerClient(f"{HOST}:{ports.grpc}") as client:
-        client.unload_model("recommend", unload_dependents=False)
+        with pytest.raises(InferenceServerException, match="restricted"):
+            client.unload_model("recommend")
+        client.unload_model("recommend", admin_headers(ADMIN_KEY))
         end_s = time.monotonic() + 30
         while status_code(f"{url}/v2/models/recommend/ready") == 200:
             assert time.monotonic() < end_s, "the readiness probe goes on without the model"
             time.sleep(0.1)
         assert status_code(f"{url}/v2/health/live") == 200
-        client.load_model("recommend")
+        client.load_model("recommend", admin_headers(ADMIN_KEY))
     assert status_code(f"{url}/v2/models/recommend/ready") == 200
 
 

@@ -48,6 +48,7 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor("same", array)]) for array in arrays]
 """
 """Counts as the router of a trial does, with the router's own code."""
+ADMIN_KEY = "a-key-of-the-tests"
 
 
 def manifest_flags(models_path: Path) -> list[str]:
@@ -56,7 +57,11 @@ def manifest_flags(models_path: Path) -> list[str]:
     (triton,) = [one for one in documents if one["kind"] == "StatefulSet"]
     (container,) = triton["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["tritonserver"]
-    return [flag.replace("$(POD_NAME)", "triton-0").replace("/models", str(models_path)) for flag in container["args"]]
+    text = "\n".join(container["args"])
+    said = {"$(POD_NAME)": "triton-0", "$(LOREFUSE_TRITON_ADMIN_KEY)": ADMIN_KEY, "/models": str(models_path)}
+    for name, value in said.items():
+        text = text.replace(name, value)
+    return text.splitlines()
 
 
 def write_small_model(repository_path: Path) -> None:
