@@ -103,7 +103,7 @@ def down() -> None:
     from lorefuse.deploy.supervisor import Supervisor
     from lorefuse.registry.server import stop as stop_mlflow
 
-    for name, stopped in (("Triton", Supervisor().stop()), ("MLflow", stop_mlflow())):
+    for name, stopped in (("Triton", Supervisor().stop(on_purpose=True)), ("MLflow", stop_mlflow())):
         typer.echo(f"{name}  {'stopped' if stopped else 'was not running'}")
 
 

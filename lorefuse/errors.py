@@ -13,6 +13,7 @@
     ├── DivergedError             a training whose loss is no longer finite
     ├── UnreachableError          a server or registry that does not answer
     └── DeployError               a model version that could not be brought to serve
+        └── OverdueError          no answer in time, which says nothing about the version
 
 Each message has three parts, as in ``expected …; got …; fix: …``: build it with the keyword arguments.
 """
@@ -81,3 +82,18 @@ class UnreachableError(LorefuseError):
 
 class DeployError(LorefuseError):
     """A model version that could not be brought to serve."""
+
+
+class OverdueError(DeployError):
+    """A model that gave no answer in time, or whose queue is full: busy or stuck, and no fault of its version.
+
+    Args:
+        model: What was asked.
+        message: As for all errors, like the other arguments.
+    """
+
+    def __init__(
+        self, message: str, *, model: str, expected: str | None = None, got: str | None = None, fix: str | None = None
+    ) -> None:
+        self.model = model
+        super().__init__(message, expected=expected, got=got, fix=fix)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.client.admin import admin_headers
-from lorefuse.errors import DeployError
+from lorefuse.errors import DeployError, OverdueError
 from lorefuse.export.wire import to_infer_input
 
 LOAD_TIMEOUT_S, INFER_TIMEOUT_S = 120.0, 30.0
@@ -67,6 +67,7 @@ class Control:
         """Load what the repository now says about a model; on failure the versions loaded before go on.
 
         Raises:
+            OverdueError: It takes too long.
             DeployError: Triton refused, with its reason in one line.
         """
         from tritonclient.utils import InferenceServerException
@@ -74,7 +75,10 @@ class Control:
         try:
             self._triton.load_model(name, self._admin, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
-            raise DeployError(f"Triton could not load {name}.", got=short(error.message())) from None
+            text, said = f"Triton could not load {name}.", short(error.message())
+            if _is_overdue(error):
+                raise OverdueError(text, model=name, expected=f"it within {LOAD_TIMEOUT_S:g} s", got=said) from None
+            raise DeployError(text, got=said) from None
 
     def unload(self, name: str) -> None:
         """Unload all versions of a model."""
@@ -107,7 +111,8 @@ class Control:
             All outputs by name; texts as object arrays of bytes.
 
         Raises:
-            DeployError: The model did not answer.
+            OverdueError: The model did not answer in time, or takes no more requests.
+            DeployError: It refused, or there is no such model.
         """
         from tritonclient.utils import InferenceServerException
 
@@ -119,8 +124,15 @@ class Control:
                 client_timeout=timeout_s,
             )
         except InferenceServerException as error:
-            raise DeployError(f"{name} {version or ''} gave no answer.", got=short(error.message())) from None
+            text, said = f"{name} {version or ''} gave no answer.", short(error.message())
+            if _is_overdue(error):
+                raise OverdueError(text, model=name, expected=f"one within {timeout_s:g} s", got=said) from None
+            raise DeployError(text, got=said) from None
         return {output.name: np.asarray(result.as_numpy(output.name)) for output in result.get_response().outputs}
+
+
+def _is_overdue(error: Any) -> bool:
+    return "DEADLINE_EXCEEDED" in str(error.status()) or "Exceeds maximum queue size" in str(error.message())
 
 
 def short(message: str | None) -> str:

@@ -19,7 +19,7 @@ from lorefuse.deploy.renew import renew
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
-from lorefuse.errors import ArtifactError, DeployError, LorefuseError, UnreachableError
+from lorefuse.errors import ArtifactError, DeployError, LorefuseError, OverdueError, UnreachableError
 from lorefuse.export import served as r
 from lorefuse.export.repository import build_repository, read_answer
 from lorefuse.export.router import CANARY, Trial, read_trial
@@ -158,6 +158,10 @@ class Follower:
             note_sources(self.server, bundle_path, store_path, desired.version)
         except UnreachableError:
             raise
+        except OverdueError:  # a busy server says nothing about the version: tried again
+            if rollout.fits_beside() and active != desired.version:
+                rollout.withdraw(active)
+            raise
         except (ArtifactError, DeployError) as error:
             if not Control(self.server.url).is_live():
                 raise  # the server's fault, not the version's: tried again once it is back
@@ -214,6 +218,8 @@ class Follower:
             rollout.switch()
         except DeployError as error:
             rollout.withdraw(stable)
+            if isinstance(error, OverdueError):
+                raise  # a busy server says nothing about the version: the trial begins anew
             self._refuse(desired, Stage.ROLLED_BACK, str(error))
             return
         self._live(desired.version, reason, stable)

@@ -6,12 +6,13 @@ import math
 import urllib.request
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from lorefuse.config import GuardConfig
 from lorefuse.errors import UnreachableError
 from lorefuse.export.router import CANARY, STABLE
 
-PREFIX = "lorefuse_front_"
+PREFIX, ANSWERED = "lorefuse_front_", "nv_inference_request_success"
 SCRAPE_TIMEOUT_S = 3.0
 SCORE_OFFSET = 1000.0
 """The router adds it to every score, for a Prometheus counter must not fall."""
@@ -47,6 +48,26 @@ def scrape(metrics_url: str) -> Counts:
     Raises:
         UnreachableError: The metrics page does not answer.
     """
+    counts: Counts = {}
+    for sample in _samples(metrics_url):
+        if sample.name.startswith(PREFIX) and {"front", "version"} <= set(sample.labels):
+            name = sample.name.removeprefix(PREFIX).removesuffix("_total")
+            labels = [sample.labels["front"], sample.labels["version"], name, sample.labels.get("le", "")]
+            counts["|".join(filter(None, labels))] = sample.value
+    return counts
+
+
+def num_answered(metrics_url: str, model: str) -> float:
+    """Return how many requests of a model were answered since the server started.
+
+    Raises:
+        UnreachableError: The metrics page does not answer.
+    """
+    samples = _samples(metrics_url)
+    return float(sum(one.value for one in samples if one.name == ANSWERED and one.labels.get("model") == model))
+
+
+def _samples(metrics_url: str) -> list[Any]:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
@@ -54,14 +75,7 @@ def scrape(metrics_url: str) -> Counts:
             text = page.read().decode()
     except (OSError, ValueError) as error:
         raise UnreachableError("Triton's metrics do not answer.", expected=metrics_url, got=str(error)) from None
-    counts: Counts = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name.startswith(PREFIX) and {"front", "version"} <= set(sample.labels):
-                name = sample.name.removeprefix(PREFIX).removesuffix("_total")
-                labels = [sample.labels["front"], sample.labels["version"], name, sample.labels.get("le", "")]
-                counts["|".join(filter(None, labels))] = sample.value
-    return counts
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
 def judge(baseline: Counts, counts: Counts, stable: int, canary: int, guard: GuardConfig) -> Finding:

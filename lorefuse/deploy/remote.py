@@ -49,6 +49,15 @@ class Server(Protocol):
     def gone(self) -> bool:
         """Tell whether it is known to have ended, so that waiting for it is in vain."""
 
+    def is_stopped(self) -> bool:
+        """Tell whether somebody stopped it on purpose, so that it is not to be brought back."""
+
+    def work_ns(self) -> dict[str, dict[int, int]]:
+        """Return the nanoseconds that the processes of each model have run, by model and pid, as far as one can see.
+
+        The server's own process stands under no name.
+        """
+
     def restart(self) -> dict[str, Any]:
         """Bring it back to what the repository says, whatever state it is in."""
 
@@ -102,6 +111,14 @@ class RemoteServer:
     def gone(self) -> bool:
         """Whoever runs it knows; from here it only does not answer."""
         return False
+
+    def is_stopped(self) -> bool:
+        """Whoever runs it knows."""
+        return False
+
+    def work_ns(self) -> dict[str, dict[int, int]]:
+        """Its processes are elsewhere."""
+        return {}
 
     def restart(self) -> dict[str, Any]:
         """Unload and load all models: new processes for all Python stubs, and a gap of as long as they take to load.

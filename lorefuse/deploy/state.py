@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.atomic import write_json
+from lorefuse.processes import boot_clock_s, boot_id
 
 STATE_FILE = "deployment.json"
 
@@ -58,6 +59,8 @@ class ServerState:
         candidate: Version on trial.
         share: Share of the users that the candidate answers.
         since: Since when the stage holds, ISO 8601, UTC.
+        boot_id: Start of the machine in which the stage was entered.
+        since_boot_s: Seconds after it, by a clock that nobody sets.
         reason: Why it stands as it does, in words.
         problem: What is wrong now; empty where nothing is.
         verdicts: Version → why it is not served here.
@@ -74,6 +77,8 @@ class ServerState:
     candidate: int | None = None
     share: float = 0.0
     since: str = ""
+    boot_id: str = ""
+    since_boot_s: float = 0.0
     reason: str = ""
     problem: str = ""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -84,13 +89,16 @@ class ServerState:
     def enter(self, stage: Stage, reason: str, **changes: Any) -> None:
         """Move to a stage, with the time and the reason."""
         self.stage, self.reason, self.since = stage, reason, now()
+        self.boot_id, self.since_boot_s = boot_id(), boot_clock_s()
         for name, value in changes.items():
             setattr(self, name, value)
 
     def elapsed_s(self) -> float:
-        """Seconds since the stage was entered."""
+        """Seconds since the stage was entered; by the calendar only where the machine was started again since."""
         if not self.since:
             return 0.0
+        if self.boot_id and self.boot_id == boot_id():
+            return boot_clock_s() - self.since_boot_s
         return (datetime.now(UTC) - datetime.fromisoformat(self.since)).total_seconds()
 
 

@@ -20,6 +20,7 @@ from lorefuse.client.admin import KEY_FILE, admin_key, restriction
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
 from lorefuse.errors import DeployError
+from lorefuse.processes import identity, run_ns
 from lorefuse.settings import settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S, EXIT_TIMEOUT_S = 60.0, 10
 _LOG_TAIL = 12
-REPOSITORY = "model_repository"
+REPOSITORY, STOPPED_FILE = "model_repository", "stopped"
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
 _HARMLESS = ("CudaDriverHelper", "NVIDIA Driver", "pinned_memory")
@@ -84,6 +85,25 @@ class Supervisor:
         """Tell whether no server of this folder runs."""
         return self._find()[0] is None
 
+    def is_stopped(self) -> bool:
+        """Tell whether `stop` was told that it is on purpose, and nobody has started the server since."""
+        return (self.serve_path / STOPPED_FILE).exists()
+
+    def work_ns(self) -> dict[str, dict[int, int]]:
+        """Return the nanoseconds that each model's stubs have run, by model and pid; the server's under no name."""
+        import psutil
+
+        process, _ = self._find()
+        found: dict[str, dict[int, int]] = {"": {process.pid: run_ns(process.pid)}} if process else {}
+        with contextlib.suppress(psutil.Error):
+            for stub in process.children(recursive=True) if process else ():
+                # …/<model>/<version>/model.py stands on a stub's command line.
+                words = [Path(word) for word in stub.cmdline() if word.startswith(str(plain_path(self.serve_path)))]
+                names = [path.relative_to(plain_path(self.serve_path)).parts for path in words]
+                for name in {parts[1] for parts in names if len(parts) > 2 and parts[0] == REPOSITORY}:
+                    found.setdefault(name, {})[stub.pid] = run_ns(stub.pid)
+        return found
+
     def restart(self) -> dict[str, Any]:
         """Stop the server, if it runs, and start it again with what the repository says; returns what `start` does."""
         self.stop()
@@ -101,6 +121,7 @@ class Supervisor:
         """
         start_s = time.perf_counter()
         with self._lock():
+            (self.serve_path / STOPPED_FILE).unlink(missing_ok=True)
             process = self.process()
             adopted = process is not None
             if process is None:
@@ -117,8 +138,11 @@ class Supervisor:
             "start_s": round(time.perf_counter() - start_s, 2),
         }
 
-    def stop(self) -> bool:
+    def stop(self, *, on_purpose: bool = False) -> bool:
         """Let requests in flight finish and end the server; True where one was running.
+
+        Args:
+            on_purpose: A reconciler is not to bring it back; `start` lifts that.
 
         Raises:
             DeployError: It could not be ended.
@@ -126,6 +150,8 @@ class Supervisor:
         import psutil
 
         with self._lock():
+            if on_purpose:
+                (self.serve_path / STOPPED_FILE).touch()
             process, _ = self._find()
             if process is None:
                 self._pid_path.unlink(missing_ok=True)
@@ -166,11 +192,14 @@ class Supervisor:
         try:
             facts = json.loads(self._pid_path.read_text("utf-8"))
             process, ports = psutil.Process(int(facts["pid"])), dict(facts["ports"])
-            # A pid may have gone to another program since: the command line and the start time tell. A process has
+            # A pid may have gone to another program since: the command line and the start tell. A process has
             # no command line yet in the instant between its start and the end of exec.
             command = process.cmdline()
             ours = not command or str(plain_path(self.serve_path) / REPOSITORY) in " ".join(command)
-            same = abs(process.create_time() - float(facts["create_time"])) < 2
+            if "identity" in facts:
+                same = identity(process.pid) == facts["identity"]
+            else:  # started by version 0.1.0
+                same = abs(process.create_time() - float(facts["create_time"])) < 2
             alive = process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None, {}
@@ -212,8 +241,6 @@ class Supervisor:
                     ) from None
 
     def _spawn(self) -> None:
-        import psutil
-
         place = plain_path(self.serve_path)
         runtime = find_runtime(self.python_path, place / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
@@ -251,8 +278,8 @@ class Supervisor:
                 cwd=self.serve_path,
                 start_new_session=True,  # Ctrl-C in the terminal that started it must not end it
             )
-        create_time = psutil.Process(process.pid).create_time()
-        write_json(self._pid_path, {"pid": process.pid, "create_time": create_time, "ports": asdict(self.ports)})
+        facts = {"pid": process.pid, "identity": identity(process.pid), "ports": asdict(self.ports)}
+        write_json(self._pid_path, facts)
         _CHILDREN.append(process)
 
     def _wait_live(self) -> None:

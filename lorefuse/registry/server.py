@@ -15,13 +15,22 @@ import urllib.request
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lorefuse.atomic import atomic_file, write_json
 from lorefuse.errors import UnreachableError, UsageError
+from lorefuse.processes import identity
 from lorefuse.registry.tracking import artifacts_path, create_store, is_server
 from lorefuse.settings import settings
 
 HOST, DEFAULT_PORT = "127.0.0.1", 5500
+_KEPT = frozenset(
+    {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "PYTHONPATH", "VIRTUAL_ENV"}
+    | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "LOREFUSE_HOME"}
+    | {"http_proxy", "https_proxy", "no_proxy"}
+)
+_KEPT_PREFIXES = ("LC_", "MLFLOW_", "AWS_", "PG", "GOOGLE_", "AZURE_")
+"""Variables that MLflow, its database or its artifact store read."""
 START_TIMEOUT_S, STOP_TIMEOUT_S = 90, 15
 _SQLITE = "sqlite:///"
 
@@ -97,8 +106,6 @@ def stop() -> bool:
 
 
 def _launch(uri: str, port: int) -> ServerStatus:
-    import psutil
-
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -116,8 +123,7 @@ def _launch(uri: str, port: int) -> ServerStatus:
         process = subprocess.Popen(  # noqa: S603  (our own interpreter and fixed arguments)
             command, env=_environment(uri), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    created = psutil.Process(process.pid).create_time()
-    write_json(_pid_path(), {"pid": process.pid, "created": created, "port": port})
+    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port})
     url, deadline_s = f"http://{HOST}:{port}", time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if _answers(url):
@@ -136,9 +142,11 @@ def _launch(uri: str, port: int) -> ServerStatus:
 
 
 def _environment(uri: str) -> dict[str, str]:
+    """Return what the server needs; nothing else of this process's environment, which may hold other secrets."""
     artifacts_path().mkdir(parents=True, exist_ok=True)
+    kept = {name: text for name, text in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return {
-        **os.environ,
+        **kept,
         "_MLFLOW_SERVER_FILE_STORE": uri,
         "_MLFLOW_SERVER_REGISTRY_STORE": uri,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
@@ -179,14 +187,18 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _read_pid() -> dict[str, float] | None:
+def _read_pid() -> dict[str, Any] | None:
     """Return the pid file's content, but only while that very process still runs (pids are used again)."""
     import psutil
 
     try:
         known = dict(json.loads(_pid_path().read_text("utf-8")))
         process = psutil.Process(int(known["pid"]))
-        same = abs(process.create_time() - float(known["created"])) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        if "identity" in known:
+            same = identity(process.pid) == known["identity"]
+        else:  # started by version 0.1.0
+            same = abs(process.create_time() - float(known["created"])) < 1
+        same = same and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
         return None
     return known if same else None

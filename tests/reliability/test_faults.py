@@ -8,6 +8,7 @@ PostgreSQL and Redis servers are in `tests/stores`, kills of the reconciler's pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -88,6 +89,45 @@ def test_a_server_that_stops_answering_is_brought_back(
     assert again is not None
     assert again.pid != process.pid
     assert reconciler.states[0].stage == Stage.LIVE
+
+
+def test_a_stub_that_hangs_is_found_while_others_answer(serving: tuple[Reconciler, str, str], harness: Harness) -> None:
+    reconciler, first, _ = serving
+    supervisor, ended = harness.supervisor, threading.Event()
+    watchdog = reconciler.followers[0].watchdog
+    before = watchdog.num_restarts
+
+    def traffic() -> None:
+        with Client(supervisor.url, max_retries=0, timeout_s=1.0) as client:
+            while not ended.is_set():
+                with contextlib.suppress(UnreachableError):
+                    client.recommend("u3", 5)
+
+    threads = [threading.Thread(target=traffic) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        os.kill(stubs(supervisor, "direct")[-1], signal.SIGSTOP)
+        assert eventually(lambda: watchdog.num_restarts > before and answers(supervisor) == first)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not reconciler.states[0].verdicts
+
+
+def test_a_server_that_was_stopped_on_purpose_is_left_alone(
+    serving: tuple[Reconciler, str, str], harness: Harness
+) -> None:
+    reconciler, first, _ = serving
+    watchdog = reconciler.followers[0].watchdog
+    before = watchdog.num_restarts
+    harness.supervisor.stop(on_purpose=True)
+    assert eventually(lambda: "on purpose" in reconciler.states[0].problem)
+    assert watchdog.num_restarts == before
+    assert harness.supervisor.gone()
+    harness.supervisor.start()
+    assert eventually(lambda: answers(harness.supervisor) == first and not reconciler.states[0].problem)
 
 
 @pytest.mark.parametrize("fault", ["truncated graph", "tampered file", "missing bundle", "missing store", "no tags"])
