@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +22,11 @@ from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 from lorefuse.threads import torch_threads
-from lorefuse.training.average import History, WeightAverage
+from lorefuse.training.average import History
 from lorefuse.training.batches import Batches, moved
 from lorefuse.training.checkpoint import Checkpoints, Progress
 from lorefuse.training.listwise import Opponents
+from lorefuse.training.optimizer import Optimizer
 from lorefuse.training.shared import Shared, local_device
 from lorefuse.training.step import step_loss
 
@@ -78,17 +78,16 @@ def fit(
     )
     _check(training_set, train, validation)
     ranker.to(device)
-    optimizer = make_optimizer(ranker, config)
-    average = WeightAverage(ranker, config.ema_decay)
-    judged = average.ranker
+    optimizer = Optimizer(ranker, config)
+    judged = optimizer.average.ranker
     generator = torch.Generator().manual_seed(config.seed)
     if config.compiled:  # after the average has copied the ranker: what is judged is not compiled
         ranker.compile(mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)
-    shared = Shared.joined(ranker, batches)
+    shared = Shared.joined(ranker, batches, optimizer)
     draw = _order(training_set, train, config, generator)
     checkpoints = None
     if checkpoint_path is not None and config.checkpoint_epochs:
-        checkpoints = Checkpoints(checkpoint_path, ranker, average, optimizer, generator, device)
+        checkpoints = Checkpoints(checkpoint_path, ranker, optimizer, generator, device)
     cuda = [device] if device.type == "cuda" else []
     with torch_threads(config.num_threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)  # dropout
@@ -98,7 +97,7 @@ def fit(
             epoch += 1
             start_s = time.perf_counter()
             order = draw()
-            train_loss = _epoch(ranker, average, batches, order, optimizer, config, shared)
+            train_loss = _epoch(ranker, batches, order, optimizer, config, shared)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation) if shared is None else shared.predict(judged, validation)
             validation_loss = float(judged.label_loss(logits, batches.label[validation]))
@@ -122,6 +121,7 @@ def fit(
             if checkpoints is not None and epoch % config.checkpoint_epochs == 0:
                 checkpoints.save(run)
     ranker.load_state_dict(run.best_weights)
+    optimizer.release()
     ranker.eval()
     ranker._compiled_call_impl = None
     history = run.history
@@ -155,10 +155,9 @@ def _watched(ranker: Ranker, batches: Batches, rows: Tensor) -> dict[str, float]
 
 def _epoch(
     ranker: Ranker,
-    average: WeightAverage,
     batches: Batches,
     order: Tensor,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     config: TrainingConfig,
     shared: Shared | None = None,
 ) -> float:
@@ -169,10 +168,8 @@ def _epoch(
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             loss = step_loss(ranker, batches, rows) if shared is None else shared(rows)
         total += loss.detach() * len(rows)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        average.update()
+        optimizer.step(loss)
+    optimizer.settle()
     return float(total if shared is None else shared.mean(total)) / len(order)
 
 
@@ -196,18 +193,6 @@ def _check_finite(train_loss: float, validation_loss: float) -> None:
             got=f"{train_loss} (train), {validation_loss} (validation)",
             fix="lower training.learning_rate",
         )
-
-
-def make_optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return Adam with decoupled decay: embedding tables by `embedding_l2`, everything else by `weight_decay`."""
-    tables = ranker.embedding_parameters()
-    known = {id(parameter) for parameter in tables}
-    dense = [parameter for parameter in ranker.parameters() if id(parameter) not in known]
-    groups: list[dict[str, Any]] = [
-        {"params": tables, "weight_decay": config.embedding_l2},
-        {"params": dense, "weight_decay": config.weight_decay},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _check(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lorefuse.models.draws import Share, sharing
 from lorefuse.models.ranker import Ranker
 from lorefuse.training.batches import Batches
+from lorefuse.training.optimizer import Optimizer
 from lorefuse.training.step import step_loss
 
 
@@ -58,20 +59,26 @@ class Shared:
     Args:
         ranker: Trained in place; all processes begin with the weights of the first.
         batches: The rows, all of them on every process.
+        optimizer: The ranker's. Of tables that it moves by rows, the rows of a batch and their gradients are what
+            processes tell each other, never the table.
     """
 
-    def __init__(self, ranker: Ranker, batches: Batches) -> None:
+    def __init__(self, ranker: Ranker, batches: Batches, optimizer: Optimizer) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._batches = batches
+        step = _Step(ranker, batches)
+        for table in optimizer.tables.values():
+            table.take_weights_of(0)
+        optimizer.exchange = self.exchange
+        tables = [f"ranker.{name}" for name in optimizer.tables]
+        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step, tables)
         # Buffers are constants that each process has fitted on the same rows. A family may leave a parameter unused.
-        self._step = nn.parallel.DistributedDataParallel(
-            _Step(ranker, batches), broadcast_buffers=False, find_unused_parameters=True
-        )
+        self._step = nn.parallel.DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=True)
 
     @classmethod
-    def joined(cls, ranker: Ranker, batches: Batches) -> Shared | None:
+    def joined(cls, ranker: Ranker, batches: Batches, optimizer: Optimizer) -> Shared | None:
         """Return the shared training of the group that this process is in; None for a process alone."""
-        return cls(ranker, batches) if in_group() else None
+        return cls(ranker, batches, optimizer) if in_group() else None
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return this process's part of a batch's loss; the mean of the parts is the batch's loss."""
@@ -80,6 +87,10 @@ class Shared:
         with sharing(share):
             loss: Tensor = self._step(own, rows, num_own * self.size / share.num_rows)
         return loss
+
+    def exchange(self, rows: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows of all processes side by side, (n,), and their gradients over the number of processes."""
+        return torch.cat(self._gathered(rows)), torch.cat(self._gathered(grads)) / self.size
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean of a figure over the processes."""
@@ -94,11 +105,18 @@ class Shared:
         own, _ = self._own(rows)
         logits = predict(ranker, self._batches, own)
         lengths = [len(part) for part in torch.tensor_split(rows, self.size)]
-        sent = logits.new_zeros(max(lengths))  # all processes send the same length
-        sent[: len(logits)] = logits
+        return torch.cat([part[:length] for part, length in zip(self._gathered(logits), lengths, strict=True)])
+
+    def _gathered(self, own: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes by rank; they may differ in length."""
+        length = torch.tensor([len(own)], device=own.device)
+        lengths = [torch.empty_like(length) for _ in range(self.size)]
+        dist.all_gather(lengths, length)
+        sent = own.new_zeros(max(int(one) for one in lengths), *own.shape[1:])  # collectives take equal lengths alone
+        sent[: len(own)] = own
         parts = [torch.empty_like(sent) for _ in lengths]
         dist.all_gather(parts, sent)
-        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+        return [part[: int(one)] for part, one in zip(parts, lengths, strict=True)]
 
     def _own(self, rows: Tensor) -> tuple[Tensor, Share]:
         """Return this process's rows; where there are fewer rows than processes, the last ones repeat the first row."""
