@@ -44,7 +44,8 @@ def main() -> None:
             found[way].append(judged(training_set, config, way, seed))
             figures = ", ".join(f"{name} {value:.5f}" for name, value in found[way][-1].items())
             print(f"seed {seed}, {way}: {figures}", flush=True)
-    print(f"\n| {args.config.stem}, {args.seeds} seeds | dense | by rows | largest difference of a seed |\n|---|---|---|---|")
+    print(f"\n| {args.config.stem}, {args.seeds} seeds | dense | by rows | largest difference of a seed |")
+    print("|---|---|---|---|")
     for name in SHOWN:
         dense, by_rows = ([one[name] for one in found[way]] for way in WAYS)
         apart = max(abs(one - other) for one, other in zip(dense, by_rows, strict=True))

@@ -25,14 +25,16 @@ Exchange = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class _Pulled:
-    rows_n: Tensor
-    weight_nW: Tensor
-    block_nS: Tensor
+    """What a batch asked for: distinct rows (n,), their weights (n, W), and what the store would hold of them now."""
+
+    rows: Tensor
+    weight: Tensor
+    block: Tensor
 
     @property
-    def grad_nW(self) -> Tensor:
-        found = self.weight_nW.grad
-        return torch.zeros_like(self.weight_nW) if found is None else found
+    def grad(self) -> Tensor:
+        found = self.weight.grad
+        return torch.zeros_like(self.weight) if found is None else found
 
 
 class RowTable:
@@ -130,8 +132,8 @@ class RowTable:
         """Return distinct rows, the sums of their gradients, and what the store would hold of them as of now."""
         pulled, self._pulled = self._pulled, []
         if len(pulled) == 1 and exchange is None:
-            return pulled[0].rows_n, pulled[0].grad_nW, pulled[0].block_nS
-        rows, grads = torch.cat([one.rows_n for one in pulled]), torch.cat([one.grad_nW for one in pulled])
+            return pulled[0].rows, pulled[0].grad, pulled[0].block
+        rows, grads = torch.cat([one.rows for one in pulled]), torch.cat([one.grad for one in pulled])
         rows_n, grad_nW = summed(rows, grads)
         if exchange is not None:
             rows_n, grad_nW = summed(*exchange(rows_n, grad_nW))
