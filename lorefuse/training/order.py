@@ -37,7 +37,8 @@ class Drawn:
 
     Attributes:
         rows: int64 (B,), or candidates (P, C).
-        share: Which part of the batch they are; None: the whole batch.
+        share: Which part of the batch they are; None: the whole batch. A process without a row in a batch has one row
+            here all the same, to be computed for nothing: all take every step together.
     """
 
     rows: Tensor
@@ -118,6 +119,7 @@ class Runs:
         mine = np.array_split(np.arange(num_runs), size)[rank]
         self._first, self._end = (int(mine[0]), int(mine[-1]) + 1) if len(mine) else (0, 0)
         self.own = np.concatenate([self._runs[number] for number in mine]) if len(mine) else rows[:0]
+        self._spare = torch.from_numpy(self.own[:1] if len(self.own) else rows[:1])
 
     def __call__(self) -> Iterator[Drawn]:
         """Yield the steps of an epoch; each row of this process is in one of them."""
@@ -128,7 +130,7 @@ class Runs:
             counts = np.clip(lengths - start, 0, self._per_run)
             first, end = int(counts[: self._first].sum()), int(counts[: self._end].sum())
             parts = [run[start : start + self._per_run] for run in drawn]
-            rows = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+            rows = torch.cat(parts) if end > first else self._spare
             share = Share(first, end - first, int(counts.sum()))
             yield Drawn(moved(rows, self._device), None if self._alone else share)
 

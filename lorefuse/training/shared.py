@@ -92,7 +92,8 @@ class Shared:
             dist.broadcast(buffer, 0)
         optimizer.exchange = self.exchange
         tables = [f"ranker.{name}" for name in optimizer.tables]
-        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(step, tables)
+        ignore = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(step, tables)  # type: ignore[no-untyped-call]
         # Buffers are constants and do not change. A family may leave a parameter unused.
         self._step = nn.parallel.DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=True)
 
@@ -108,10 +109,10 @@ class Shared:
             items = self._batches.item_row.index_select(0, drawn.rows.flatten())
         else:
             own, share = drawn.rows, drawn.share
-            items = self._items_of_all(own)
+            items = self._items_of_all(own[: share.num_own])
         num_own = share.num_own
         if not num_own:  # all processes take every step together: one without rows computes one for nothing
-            own, share = self._stand_in(drawn), Share(0, 1, share.num_rows)
+            own, share = drawn.rows[:1], Share(0, 1, share.num_rows)
         with sharing(share):
             loss: Tensor = self._step(own, items, num_own * self.size / share.num_rows)
         return loss
@@ -156,10 +157,6 @@ class Shared:
         """Return the item rows of all processes' parts of a batch, where the loss needs them."""
         items = self._batches.item_row.index_select(0, own)
         return torch.cat(self._gathered(items)) if self._needs_all else items
-
-    def _stand_in(self, drawn: Drawn) -> Tensor:
-        """Return one row to compute where this process has none of a batch."""
-        return drawn.rows[:1] if len(drawn.rows) else torch.zeros(1, dtype=torch.int64, device=drawn.rows.device)
 
 
 class _Step(nn.Module):

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from lorefuse.config import DeepFMConfig, MultiTaskConfig, PipelineConfig, TrainingConfig
+from lorefuse.contract import Split
 from lorefuse.errors import ArtifactError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.training import optimizer, order
+from lorefuse.training.batches import Batches
 from lorefuse.training.job import Job, read_trained, run_job, run_share
 from lorefuse.training.train import Trained, train
 from tests.unit.training.samples import make_training_set, small_config
@@ -103,6 +105,24 @@ def test_two_processes_give_the_model_of_one(
     one, two = (read_trained(rows_path.parent / name) for name in ("one", "two"))
     assert one.validation_score == pytest.approx(two.validation_score, abs=1e-6)
     assert _losses(one) == pytest.approx(_losses(two), abs=1e-6)
+
+
+def test_a_process_reads_the_train_rows_of_its_own_runs_alone(rows_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch after epoch, also where the alignment loss is computed from the items of the whole batch."""
+    monkeypatch.setattr(order, "RUNS_ABOVE", 0)
+    inputs = Batches.inputs
+
+    def recording(batches: Batches, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        if torch.is_grad_enabled():  # not the validation rows
+            with (rows_path.parent / f"read-{os.environ['RANK']}").open("a") as stream:
+                stream.writelines(f"{row}\n" for row in rows.tolist())
+        return inputs(batches, rows)
+
+    monkeypatch.setattr(Batches, "inputs", recording)
+    _run_shared(_job(rows_path, "two", model=ALIGNED), 2)
+    first, second = ({int(line) for line in (rows_path.parent / f"read-{n}").open()} for n in range(2))
+    assert not first & second
+    assert sorted(first | second) == TrainingSet.load(rows_path).rows_of(Split.TRAIN).tolist()
 
 
 def test_a_ranking_loss_is_shared_too(rows_path: Path) -> None:
