@@ -6,7 +6,9 @@ machine slows all of them; a figure is the CPU time of the
 median step of such a turn. Bringing all rows to the present, which happens
 once an epoch, is timed apart.
 
-    python benchmarks/table_rows.py [--rows 10000 100000 1000000 10000000] [--turns 9] [--steps 30]
+With `--popular` one user or item in a hundred has half of the rows, wherever in the table it stands.
+
+    python benchmarks/table_rows.py [--popular] [--rows 10000 100000 1000000 10000000] [--turns 9] [--steps 30]
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ USERS = 0.7
 """Share of the table rows that are users'."""
 DENSE_STEPS = 1_000_000
 """Table rows that dense steps of one turn move at most, per step of the others: a turn of ten million takes minutes."""
+POPULARITY = 6.6
+"""Exponent by which one in a hundred is drawn half of the time: 0.01 to the power of 1 / 6.6."""
 GOAL = 1.5
 """A step at most so many times as long at the most rows as at the fewest."""
 Case = tuple[int, str]
@@ -70,6 +74,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--popular", action="store_true")
     parser.add_argument("--ways", nargs="+", choices=("rows", "dense"), default=["rows", "dense"])
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
@@ -80,7 +85,7 @@ def main() -> None:
     keep_freed_memory()  # as `fit` does
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, 1 thread, batches of {BATCH_SIZE:,}, {args.turns} turns of {args.steps} steps")
-    running = {(rows, way): begin(rows, way) for way in args.ways for rows in args.rows}
+    running = {(rows, way): begin(rows, way, popular=args.popular) for way in args.ways for rows in args.rows}
     gc.disable()
     found: dict[Case, list[float]] = {case: [] for case in running}
     for turn in range(args.turns + 1):
@@ -113,7 +118,7 @@ def _spread(values: list[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def begin(num_table_rows: int, way: str) -> Running:
+def begin(num_table_rows: int, way: str, *, popular: bool = False) -> Running:
     """Return a training with tables of so many rows together."""
     import torch
 
@@ -122,7 +127,7 @@ def begin(num_table_rows: int, way: str) -> Running:
     from lorefuse.training import optimizer
     from lorefuse.training.batches import Batches
 
-    training_set = made_up(int(USERS * num_table_rows), num_table_rows - int(USERS * num_table_rows))
+    training_set = made_up(int(USERS * num_table_rows), num_table_rows - int(USERS * num_table_rows), popular)
     ranker = build_ranker(DeepFMConfig(embedding_dim=16), training_set.spec)
     ranker.prepare(training_set)
     usual, optimizer.BY_ROWS_ABOVE = optimizer.BY_ROWS_ABOVE, 0 if way == "rows" else 1 << 60
@@ -137,14 +142,17 @@ def begin(num_table_rows: int, way: str) -> Running:
     return Running(ranker, moved_by, Batches(training_set, torch.device("cpu")), order())
 
 
-def made_up(num_users: int, num_items: int) -> TrainingSet:
-    """Return rows without knowledge, of users and items drawn evenly."""
+def made_up(num_users: int, num_items: int, popular: bool) -> TrainingSet:
+    """Return rows without knowledge, of users and items drawn evenly or by popularity."""
     import training
 
     training.NUM_USERS, training.NUM_ITEMS, training.NUM_ROWS = num_users, num_items, NUM_ROWS
     training_set = training.synthetic(0, 0)
     training_set.user_fields[:, 0] = np.arange(num_users) + 1
     training_set.item_fields[:, 0] = np.arange(num_items) + 1
+    rng = np.random.default_rng(1)
+    for rows, number in ((training_set.user_row, num_users), (training_set.item_row, num_items)) if popular else ():
+        rows[:] = rng.permutation(number)[(number * rng.random(len(rows)) ** POPULARITY).astype(np.int64)]
     return training_set
 
 

@@ -96,7 +96,7 @@ class RowTable:
         weight.mul_(self._kept).addcdiv_(first, root, value=-self._learning_rate / (1 - BETA_1**step))
         average.lerp_(weight, average_weight)
         block_nS[:, -1] = self._elapsed.num_steps + 1
-        self._store.index_select(0, rows_n)  # reading what has left the cache, then writing, takes two thirds of writing
+        self._store.index_select(0, rows_n)  # brings rows back into the cache: quicker with than without
         self._store.index_copy_(0, rows_n, block_nS)
         self.num_moved = len(rows_n)
 
