@@ -9,9 +9,9 @@ the average's decay:
     a_t = Π c_u a_s + Σ_u (1 − c_u) (c_(u+1) … c_t) p_u.
 
 All but the sum over 1 / (√v q_u + ε) are closed forms. That sum is taken as W / (√v W/V + ε), with W = Σ w_u and
-V = Σ w_u / q_u: exact for ε = 0, for m = 0 and where ε outweighs √v. Between them its relative error is about the
-variance of q_u over the few dozen steps in which β₁^(u−s) lives: under 10⁻⁴ after the first hundred steps. So a row
-that was never touched is exact, and one that was touched is what AdamW would have made of it but for that, and
+V = Σ w_u / q_u: exact for ε = 0, for m = 0 and where ε outweighs √v. Between them, where √v·q is about ε, its relative
+error is at most .05 for a row touched at the first step, .0005 at the hundredth and .00002 from the thousandth on. So a
+row that was never touched is exact, and one that was touched is what AdamW would have made of it but for that, and
 rounding.
 
 Source: AdamW, arXiv:1711.05101, algorithm 2; the sums over skipped steps are our own.

@@ -135,6 +135,22 @@ def test_many_steps_between_two_epochs_have_room() -> None:
     assert factors.moved[-1] == factors.average_weight[-1] == factors.average_moved[-1] == 0
 
 
+@pytest.mark.parametrize(("step", "bound"), [(1, 0.05), (100, 5e-4), (1000, 2e-5)])
+def test_what_has_no_closed_form_is_as_near_as_is_said(step: int, bound: float) -> None:
+    """The sum over 1 / (√v q + ε), worst over all √v; the formulas are those of `elapsed`."""
+    elapsed, num_steps, rate = Elapsed(0.01, 0.1, torch.device("cpu")), 60, 0.999
+    for later in range(step + 1, step + num_steps + 1):
+        elapsed.advance(later, 0.02)
+    factors = elapsed.since(torch.tensor([0]))
+    k = torch.arange(1, num_steps + 1, dtype=torch.float64)
+    weight = rate ** (num_steps - k) * 0.9**k / (1 - 0.9 ** (step + k))
+    q = (0.999**k / (1 - 0.999 ** (step + k))).sqrt()
+    root = torch.logspace(-12, -2, 200, dtype=torch.float64).unsqueeze(1)
+    exact = (weight / (root * q + 1e-8)).sum(1)
+    ours = factors.moved / (root * factors.root + 1e-8)
+    assert float((ours.flatten() / exact - 1).abs().max()) < bound
+
+
 def test_gradients_of_a_row_are_summed() -> None:
     rows, grads = summed(torch.tensor([4, 2, 4]), torch.tensor([[1.0, 2], [3, 4], [5, 6]]))
     assert rows.tolist() == [2, 4]
