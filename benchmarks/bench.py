@@ -31,6 +31,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         ("embedding.py", "--num-threads", "2", "--rounds", "2", "--only", "short", "long"),
     ),
     "training": (("training_peers.py", "--repeats", "3"),),
+    "tables": (("table_rows.py",),),
     "tuning": (("tuning_peers.py", "--peer-trials", "6", "--rounds", "2"),),
     "join": (
         ("point_in_time.py", "--stores", "duckdb", "--repeats", "3"),
@@ -48,6 +49,7 @@ QUICK: dict[str, tuple[Command, ...]] = {
     "training": (
         ("training_peers.py", "--max-rows", "24576", "--repeats", "3", "--threads", "1", "--batch-sizes", "4096"),
     ),
+    "tables": (("table_rows.py", "--rows", "10000", "1000000", "--turns", "5"),),
     "tuning": (("tuning_peers.py", "--peer-trials", "3", "--rounds", "1"),),
     "join": (("point_in_time.py", "--rows", "100000"),),
     "materialise": (("materialize.py", "--rows", "100000"),),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lorefuse.features.training_set import TrainingSet
 
-NUM_USERS, NUM_ITEMS, NUM_ROWS = 943, 1682, 80_000
+NUM_USERS, NUM_ITEMS, NUM_ROWS, NUM_TRAIN = 943, 1682, 80_000, 70_000
 CASES = {"ids and side features": (0, 0), "with text": (32, 0), "with text and graph": (32, 64)}
 """Name → widths of the text and graph vectors."""
 NUM_EPOCHS = 2
@@ -109,7 +109,7 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
         timestamp_us=np.arange(NUM_ROWS),
         value=5 * label,
         label=label,
-        split_code=(np.arange(NUM_ROWS) >= 70_000).astype(np.uint8),
+        split_code=(np.arange(NUM_ROWS) >= NUM_TRAIN).astype(np.uint8),
         cold=np.zeros(NUM_ROWS, dtype=bool),
         user_numeric=normal(NUM_ROWS, len(USER_NUMERIC)),
         state_row=np.arange(NUM_ROWS, dtype=np.int32),

@@ -24,6 +24,8 @@ from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.training import loop
 from lorefuse.training.batches import Batches
+from lorefuse.training.optimizer import Optimizer
+from lorefuse.training.order import Drawn
 from lorefuse.training.params import apply
 from lorefuse.training.row_metrics import auc, logloss
 from lorefuse.training.train import score_rows, train
@@ -124,15 +126,15 @@ class LorefuseRunner:
             ranker = build_ranker(self.model_config(), self.training_set.spec, seed=0)
             ranker.prepare(self.training_set)
             training = self.training_config(0, 1)
-            average = loop.WeightAverage(ranker, training.ema_decay)
             batches = Batches(self.training_set, torch.device("cpu"))
-            self._state = (ranker, average, batches, loop._optimizer(ranker, training), training)
-        ranker, average, batches, optimizer, training = self._state
+            self._state = (ranker, batches, Optimizer(ranker, training), training)
+        ranker, batches, optimizer, training = self._state
         train_rows = torch.from_numpy(self.training_set.rows_of(Split.TRAIN))
 
         def epoch() -> None:
             order = train_rows[torch.randperm(len(train_rows))]
-            loop._epoch(ranker, average, batches, order, optimizer, training)
+            steps = (Drawn(rows) for rows in torch.split(order, training.batch_size))
+            loop._epoch(ranker, batches, steps, optimizer, training)
 
         return timed(epoch)
 

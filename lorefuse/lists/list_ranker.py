@@ -9,7 +9,6 @@ Suffixes: ``L`` lessons, ``C`` items of a lesson.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -26,8 +25,7 @@ from lorefuse.lists.lessons import Lessons
 from lorefuse.models.ranker import Ranker, Side
 from lorefuse.progress import track
 from lorefuse.threads import torch_threads
-from lorefuse.training.average import WeightAverage
-from lorefuse.training.loop import make_optimizer
+from lorefuse.training.optimizer import Optimizer
 
 LESSONS_PER_STEP, MAX_EPOCHS = 42, 3
 """Two thousand rows a step, as rows are trained; nearly all of the gain is there after one pass over the lessons."""
@@ -58,8 +56,8 @@ def train_list_ranker(
     training_set = with_history(training_set, ranker.spec.history_length)
     ranker.prepare(training_set)
     inputs = _Inputs(ranker, training_set, lessons)
-    optimizer = make_optimizer(ranker, config)
-    average = WeightAverage(ranker, config.ema_decay)
+    optimizer = Optimizer(ranker, config)
+    judged = optimizer.average.ranker
     generator = torch.Generator().manual_seed(config.seed)
     best, best_weights = -np.inf, ranker.state_dict()
     with torch_threads(config.num_threads), torch.random.fork_rng(devices=[]):
@@ -69,15 +67,14 @@ def train_list_ranker(
             order = torch.randperm(len(lessons), generator=generator)
             for chosen in track(torch.split(order, LESSONS_PER_STEP), "Training on lists"):
                 loss = list_loss(inputs.logits(chosen) + lessons.offset[chosen], lessons.share[chosen])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                average.update()
-            value = judge(average.ranker.eval())
+                optimizer.step(loss)
+            optimizer.settle()
+            value = judge(judged.eval())
             if value <= best:
                 break
-            best, best_weights = value, copy.deepcopy(average.ranker.state_dict())
+            best, best_weights = value, {name: value.clone() for name, value in judged.state_dict().items()}
     ranker.load_state_dict(best_weights)
+    optimizer.release()
     return ranker.eval()
 
 

@@ -44,6 +44,13 @@ class Catalogue(nn.Module):
             rows = np.concatenate([np.zeros((1, table.shape[1]), np.float32), table]).astype(np.float32)
             setattr(self, name, torch.from_numpy(rows).to(self.fields.device))
 
+    def part(self, rows_n: Tensor) -> Catalogue:
+        """Return some rows as a catalogue of their own."""
+        part = Catalogue(self.names, [getattr(self, name).shape[1] for name in self.names])
+        for name in ("fields", *self.names):
+            setattr(part, name, getattr(self, name).index_select(0, rows_n))
+        return part
+
     @property
     def knowledge(self) -> list[Tensor]:
         """Knowledge tables, (N + 1, E) each."""

@@ -118,8 +118,9 @@ class DIN(FieldRanker):
         """Return the user's half with the vectors of past items, (B, L, W), and which of them are there, (B, L)."""
         side = super().encode_user(user_fields, user_numeric, user_interest)
         if user_history is not None:
-            vectors_NW = self.item_vectors(self.catalogue.fields, self.catalogue.knowledge).flatten(1)
-            side["past"] = nn.functional.embedding(user_history, vectors_NW)
+            catalogue, place_BL = self._asked_for(user_history)
+            vectors_NW = self.item_vectors(catalogue.fields, catalogue.knowledge).flatten(1)
+            side["past"] = nn.functional.embedding(place_BL, vectors_NW)
             side |= self._past_knowledge(user_history)
         return side
 
@@ -146,11 +147,22 @@ class DIN(FieldRanker):
         deep_B: Tensor = self.out(self.deep(torch.cat(parts, dim=1))).squeeze(1)
         return deep_B
 
+    def _asked_for(self, user_history: Tensor) -> tuple[Catalogue, Tensor]:
+        """Return what of the catalogue is computed for a batch, and where the past items are in it, (B, L).
+
+        All of it; in training by rows of a table the past items alone, so that a step costs what its batch does.
+        """
+        if not self.training or self.item_embedding.pull is None:
+            return self.catalogue, user_history
+        rows_n, place_BL = torch.unique(user_history, return_inverse=True)
+        return self.catalogue.part(rows_n), place_BL
+
     def _past_knowledge(self, user_history: Tensor) -> Side:
         """Return which past items are there, (B, L), and their unit knowledge vectors, (B, L, E) each."""
         side = {"present": (user_history > 0).to(torch.float32)}
+        catalogue, place_BL = self._asked_for(user_history)
         for name in self.matched:
-            side[_past(name)] = nn.functional.embedding(user_history, unit_length(getattr(self.catalogue, name)))
+            side[_past(name)] = nn.functional.embedding(place_BL, unit_length(getattr(catalogue, name)))
         return side
 
     def _matches(self, user: Side, item: Side) -> Tensor:

@@ -187,7 +187,7 @@ class FieldRanker(Ranker):
         index_B = inputs["item_fields"][:, 0]
         knowledge_BE = torch.cat([inputs[name] for name in self.fused_names], dim=1)
         at = distinct_items(index_B, knowledge_BE.abs().sum(1) > 0)
-        id_nD = nn.functional.embedding(index_B[at], self.item_embedding.table)[:, 1:]
+        id_nD = self.item_embedding.ids(index_B[at])
         loss: Tensor = self.alignment(id_nD, knowledge_BE[at])
         return loss
 
@@ -222,8 +222,7 @@ class FieldRanker(Ranker):
 
     def item_vectors(self, fields_BF: Tensor, knowledge: list[Tensor]) -> Tensor:
         """Return the fused fields of items from their encoded ids and knowledge, (B, K, D)."""
-        found_BD = nn.functional.embedding(fields_BF[:, 0], self.item_embedding.table)[:, 1:]
-        return self._fuse(found_BD, knowledge, fields_BF[:, 0] > 0)
+        return self._fuse(self.item_embedding.ids(fields_BF[:, 0]), knowledge, fields_BF[:, 0] > 0)
 
     def _fuse(self, id_BD: Tensor, knowledge: list[Tensor], known_B: Tensor) -> Tensor:
         if self.fusion is None:

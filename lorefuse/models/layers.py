@@ -6,7 +6,7 @@ Suffixes: ``B`` rows, ``F`` fields, ``D`` id dim, ``E`` knowledge dim, ``M`` pad
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class FusedEmbedding(nn.Module):
         fields: Fields with one category; the first one is the id.
         multi_fields: Fields with several categories, averaged; 0 is padding.
         embedding_dim: D; 0 leaves the first-order weights alone.
+
+    Attributes:
+        table: (rows of all fields, 1 + D).
+        pull: Looks rows up in training in place of the table, where an optimiser moves it by rows: index → rows.
 
     Example:
         >>> layer = FusedEmbedding([CategoricalField(name="item_id", size=5)], [], embedding_dim=3)
@@ -55,6 +59,7 @@ class FusedEmbedding(nn.Module):
         self.num_fields = len(sizes)
         self.table = nn.Parameter(torch.empty(sum(sizes), embedding_dim + 1))
         nn.init.normal_(self.table, std=0.01)
+        self.pull: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, fields_BF: Tensor, multi_BM: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Look the fields up.
@@ -66,21 +71,32 @@ class FusedEmbedding(nn.Module):
         Returns:
             First-order sum, shape (B,), and one vector per field, shape (B, F, D), multi-valued fields last.
         """
-        found = self._lookup(fields_BF + self.offsets)
-        if multi_BM is not None:
-            blocks = [self._mean(block, n) for n, block in enumerate(torch.split(multi_BM, self.widths, dim=1))]
-            found = torch.cat([found, *blocks], dim=1)
+        blocks = [] if multi_BM is None else list(torch.split(multi_BM, self.widths, dim=1))
+        shifted = [fields_BF + self.offsets, *(block + self.multi_offsets[n] for n, block in enumerate(blocks))]
+        found, *of_blocks = self._rows(shifted)
+        if blocks:
+            found = torch.cat([found, *map(self._mean, blocks, of_blocks)], dim=1)
         return split_first(found) if self.training else (found[..., 0].sum(1), found[..., 1:])
 
-    def _lookup(self, index: Tensor) -> Tensor:
-        return lookup(index, self.table) if self.training else nn.functional.embedding(index, self.table)
+    def ids(self, index_B: Tensor) -> Tensor:
+        """Return the vectors of the first field, (B, D), without their first-order weights."""
+        if self.training and self.pull is not None:
+            return self.pull(index_B)[:, 1:]
+        return nn.functional.embedding(index_B, self.table)[:, 1:]
 
-    def _mean(self, block_BM: Tensor, number: int) -> Tensor:
+    def _rows(self, places: list[Tensor]) -> list[Tensor]:
+        """Return rows of the table by their positions in it, (B, columns, 1 + D) for each (B, columns)."""
+        if self.training and self.pull is not None:  # asked for at once, so that no row is brought in twice
+            return list(torch.split(self.pull(torch.cat(places, dim=1)), [place.shape[1] for place in places], dim=1))
+        find = lookup if self.training else nn.functional.embedding
+        return [find(place, self.table) for place in places]
+
+    def _mean(self, block_BM: Tensor, found_BMW: Tensor) -> Tensor:
         """Average the vectors of one multi-valued field; padding does not count, an empty cell gives zeros."""
         present_BM1 = (block_BM > 0).unsqueeze(-1).to(self.table.dtype)
-        found = self._lookup(block_BM + self.multi_offsets[number]) * present_BM1
-        mean_B1D: Tensor = found.sum(1, keepdim=True) / present_BM1.sum(1, keepdim=True).clamp(min=1)
-        return mean_B1D
+        total_B1W = (found_BMW * present_BM1).sum(1, keepdim=True)
+        mean_B1W: Tensor = total_B1W / present_BM1.sum(1, keepdim=True).clamp(min=1)
+        return mean_B1W
 
 
 class IdDropout(nn.Module):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorefuse.models.ranker import Ranker
 
@@ -33,28 +34,36 @@ class WeightAverage:
     Args:
         ranker: Trained in place by its owner; constants and tables are fitted.
         decay: 0 keeps the last weights: the ranker itself is judged.
+        apart: Averages of parameters that someone else keeps up, by the parameter's `id`.
 
     Attributes:
         ranker: The ranker with averaged weights, in evaluation mode; buffers are shared with the one in training.
         num_updates: Steps taken in.
     """
 
-    def __init__(self, ranker: Ranker, decay: float) -> None:
+    def __init__(self, ranker: Ranker, decay: float, apart: Mapping[int, nn.Parameter] | None = None) -> None:
         self._decay, self.num_updates = decay, 0
         if not decay:
             self.ranker = ranker
             return
         # Fitted constants (a catalogue's vectors, say) do not change in training: neither copied nor averaged.
-        shared = {id(buffer): buffer for buffer in ranker.buffers()}
+        shared: dict[int, Tensor] = {id(buffer): buffer for buffer in ranker.buffers()}
+        shared |= apart or {}
         self.ranker = copy.deepcopy(ranker, shared).eval()
-        self._current: list[Tensor] = list(ranker.parameters())
-        self._averaged: list[Tensor] = list(self.ranker.parameters())
+        pairs = zip(ranker.parameters(), self.ranker.parameters(), strict=True)
+        own = [(current, averaged) for current, averaged in pairs if id(current) not in (apart or {})]
+        self._current: list[Tensor] = [current for current, _ in own]
+        self._averaged: list[Tensor] = [averaged for _, averaged in own]
+
+    @property
+    def weight(self) -> float:
+        """The weight that the next step's values get in the average."""
+        step = self.num_updates
+        return 1 - min(self._decay, (1 + step) / (10 + step)) if step and self._decay else 1.0
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights as they are after a step."""
         if self._decay:
-            step = self.num_updates
-            weight = 1 - min(self._decay, (1 + step) / (10 + step)) if step else 1.0
-            torch._foreach_lerp_(self._averaged, self._current, weight)
+            torch._foreach_lerp_(self._averaged, self._current, self.weight)
             self.num_updates += 1

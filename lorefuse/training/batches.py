@@ -35,8 +35,8 @@ class Batches:
             return moved(torch.from_numpy(np.ascontiguousarray(array)), device)
 
         self.user_row, self.item_row = (
-            tensor(training_set.user_row.astype(np.int64)),
-            tensor(training_set.item_row.astype(np.int64)),
+            tensor(training_set.user_row),
+            tensor(training_set.item_row),
         )
         self.label, self.value = tensor(training_set.label), tensor(training_set.value)
         user_tables: dict[str, NDArray[Any]] = {"user_fields": training_set.user_fields}
@@ -54,9 +54,13 @@ class Batches:
         rows: dict[str, NDArray[Any]] = {"item_numeric": training_set.item_numeric}
         self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
         self.item_tables = {k: tensor(v) for k, v in item_tables.items() if v.shape[1]}
-        self.state_row = tensor(training_set.state_row.astype(np.int64))
+        self.state_row = tensor(training_set.state_row)
         self.states = {k: tensor(v) for k, v in states.items() if v.shape[1]}
         self.rows = {k: tensor(v) for k, v in rows.items() if v.shape[1]}
+
+    def of_items(self, items_B: Tensor) -> dict[str, Tensor]:
+        """Return those inputs that items have by themselves, whatever the row."""
+        return {name: table.index_select(0, items_B) for name, table in self.item_tables.items()}
 
     def inputs(self, rows_B: Tensor) -> dict[str, Tensor]:
         """Return the ranker's keyword inputs for some rows."""

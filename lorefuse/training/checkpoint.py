@@ -20,7 +20,8 @@ from torch import Tensor
 from lorefuse.atomic import atomic_folder, write_json
 from lorefuse.errors import ArtifactError
 from lorefuse.models.ranker import Ranker
-from lorefuse.training.average import History, WeightAverage
+from lorefuse.training.average import History
+from lorefuse.training.optimizer import Optimizer
 from lorefuse.training.shared import in_group
 
 TENSORS_FILE, FACTS_FILE = "state.safetensors", "state.json"
@@ -47,8 +48,7 @@ class Checkpoints:
     Args:
         folder_path: Belongs to this run alone; processes on several machines must share it.
         ranker: In training.
-        average: Its averaged weights.
-        optimizer: Of the ranker's parameters.
+        optimizer: Of the ranker's parameters, with their average; settled whenever a checkpoint is written.
         generator: Draws the order of rows.
         device: Where the ranker is.
     """
@@ -57,12 +57,11 @@ class Checkpoints:
         self,
         folder_path: Path,
         ranker: Ranker,
-        average: WeightAverage,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         generator: torch.Generator,
         device: torch.device,
     ) -> None:
-        self._folder_path, self._ranker, self._average = folder_path, ranker, average
+        self._folder_path, self._ranker, self._average = folder_path, ranker, optimizer.average
         self._optimizer, self._generator, self._device = optimizer, generator, device
 
     def save(self, run: Progress) -> None:
@@ -75,8 +74,7 @@ class Checkpoints:
         if self._average.ranker is not self._ranker:
             tensors |= {f"average.{name}": value for name, value in self._average.ranker.named_parameters()}
         tensors |= {f"best.{name}": value for name, value in run.best_weights.items()}
-        for number, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self._optimizer.state().items()}
         tensors["random.order"], tensors["random.dropout"] = self._generator.get_state(), torch.get_rng_state()
         if self._device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self._device)
@@ -126,12 +124,7 @@ class Checkpoints:
             with torch.no_grad():
                 for name, parameter in self._average.ranker.named_parameters():
                     parameter.copy_(averaged[name])
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below("optimizer.", tensors).items():
-            number, key = name.split(".", 1)
-            states.setdefault(int(number), {})[key] = value
-        content = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({"state": states, "param_groups": content["param_groups"]})
+        self._optimizer.restore(_below("optimizer.", tensors))
         self._generator.set_state(tensors["random.order"])
         torch.set_rng_state(tensors["random.dropout"])
         if self._device.type == "cuda":

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +22,11 @@ from lorefuse.errors import ConfigError, DataError, DivergedError
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
 from lorefuse.threads import torch_threads
-from lorefuse.training.average import History, WeightAverage
-from lorefuse.training.batches import Batches, moved
+from lorefuse.training.average import History
+from lorefuse.training.batches import Batches
 from lorefuse.training.checkpoint import Checkpoints, Progress
-from lorefuse.training.listwise import Opponents
+from lorefuse.training.optimizer import Optimizer
+from lorefuse.training.order import Drawn, order_of
 from lorefuse.training.shared import Shared, local_device
 from lorefuse.training.step import step_loss
 
@@ -78,17 +78,17 @@ def fit(
     )
     _check(training_set, train, validation)
     ranker.to(device)
-    optimizer = make_optimizer(ranker, config)
-    average = WeightAverage(ranker, config.ema_decay)
-    judged = average.ranker
+    optimizer = Optimizer(ranker, config)
+    judged = optimizer.average.ranker
     generator = torch.Generator().manual_seed(config.seed)
     if config.compiled:  # after the average has copied the ranker: what is judged is not compiled
         ranker.compile(mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)
-    shared = Shared.joined(ranker, batches)
-    draw = _order(training_set, train, config, generator)
+    shared = Shared.joined(ranker, batches, optimizer)
+    rank, size = (shared.rank, shared.size) if shared else (0, 1)
+    draw = order_of(training_set, config, generator, device, rank=rank, size=size)
     checkpoints = None
     if checkpoint_path is not None and config.checkpoint_epochs:
-        checkpoints = Checkpoints(checkpoint_path, ranker, average, optimizer, generator, device)
+        checkpoints = Checkpoints(checkpoint_path, ranker, optimizer, generator, device)
     cuda = [device] if device.type == "cuda" else []
     with torch_threads(config.num_threads), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(config.seed)  # dropout
@@ -97,8 +97,7 @@ def fit(
         while not stopped and epoch < config.max_epochs and epoch - run.history.best_epoch < config.patience:
             epoch += 1
             start_s = time.perf_counter()
-            order = draw()
-            train_loss = _epoch(ranker, average, batches, order, optimizer, config, shared)
+            train_loss, num_rows = _epoch(ranker, batches, draw(), optimizer, config, shared)
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation) if shared is None else shared.predict(judged, validation)
             validation_loss = float(judged.label_loss(logits, batches.label[validation]))
@@ -111,7 +110,7 @@ def fit(
                     "validation_loss": validation_loss,
                     "validation_score": score,
                     "elapsed_s": round(train_s, 3),
-                    "samples_per_s": round(order.numel() / train_s),
+                    "samples_per_s": round(num_rows / train_s),
                     **_watched(judged, batches, validation[:NUM_WATCHED]),
                 }
             )
@@ -122,23 +121,13 @@ def fit(
             if checkpoints is not None and epoch % config.checkpoint_epochs == 0:
                 checkpoints.save(run)
     ranker.load_state_dict(run.best_weights)
+    optimizer.release()
     ranker.eval()
     ranker._compiled_call_impl = None
     history = run.history
     if history.epochs[history.best_epoch - 1].get("gate_saturated", 0.0) > COLLAPSED:
         _log.warning("the fusion's gates have collapsed: more than %.0f %% are open or shut for good", 100 * COLLAPSED)
     return history
-
-
-def _order(
-    training_set: TrainingSet, train: Tensor, config: TrainingConfig, generator: torch.Generator
-) -> Callable[[], Tensor]:
-    """Return what draws an epoch's rows (R,), or for a ranking loss its candidates (P, C)."""
-    if config.loss == "pointwise":
-        return lambda: train[moved(torch.randperm(len(train), generator=generator), train.device)]
-    opponents = Opponents(training_set.user_row, training_set.label, training_set.rows_of(Split.TRAIN))
-    num_negatives = 1 if config.loss == "bpr" else config.num_negatives
-    return lambda: moved(opponents.draw(num_negatives, generator), train.device)
 
 
 def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
@@ -155,25 +144,25 @@ def _watched(ranker: Ranker, batches: Batches, rows: Tensor) -> dict[str, float]
 
 def _epoch(
     ranker: Ranker,
-    average: WeightAverage,
     batches: Batches,
-    order: Tensor,
-    optimizer: torch.optim.Optimizer,
+    steps: Iterable[Drawn],
+    optimizer: Optimizer,
     config: TrainingConfig,
     shared: Shared | None = None,
-) -> float:
+) -> tuple[float, int]:
+    """Make an epoch's steps; return the mean loss, and how many rows (candidates of a ranking loss) all saw."""
     ranker.train()
-    total = torch.zeros((), device=order.device)
-    per_step = config.batch_size if order.ndim == 1 else max(1, config.batch_size // order.shape[1])
-    for rows in torch.split(order, per_step):
-        with torch.autocast(rows.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss = step_loss(ranker, batches, rows) if shared is None else shared(rows)
-        total += loss.detach() * len(rows)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        average.update()
-    return float(total if shared is None else shared.mean(total)) / len(order)
+    device = batches.label.device
+    total, num_drawn, num_rows = torch.zeros((), device=device), 0, 0
+    for drawn in steps:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = step_loss(ranker, batches, drawn.rows) if shared is None else shared(drawn)
+        total += loss.detach() * drawn.num_rows
+        num_drawn += drawn.num_rows
+        num_rows += drawn.num_rows * (drawn.rows.shape[1] if drawn.rows.ndim > 1 else 1)
+        optimizer.step(loss)
+    optimizer.settle()
+    return float(total if shared is None else shared.mean(total)) / num_drawn, num_rows
 
 
 def _device(name: str) -> torch.device:
@@ -196,18 +185,6 @@ def _check_finite(train_loss: float, validation_loss: float) -> None:
             got=f"{train_loss} (train), {validation_loss} (validation)",
             fix="lower training.learning_rate",
         )
-
-
-def make_optimizer(ranker: Ranker, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return Adam with decoupled decay: embedding tables by `embedding_l2`, everything else by `weight_decay`."""
-    tables = ranker.embedding_parameters()
-    known = {id(parameter) for parameter in tables}
-    dense = [parameter for parameter in ranker.parameters() if id(parameter) not in known]
-    groups: list[dict[str, Any]] = [
-        {"params": tables, "weight_decay": config.embedding_l2},
-        {"params": dense, "weight_decay": config.weight_decay},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _check(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:

@@ -10,7 +10,7 @@ from lorefuse.training.listwise import ranking_loss
 
 
 def step_loss(
-    ranker: Ranker, batches: Batches, rows: Tensor, *, whole: Tensor | None = None, weight: float = 1.0
+    ranker: Ranker, batches: Batches, rows: Tensor, *, items: Tensor | None = None, weight: float = 1.0
 ) -> Tensor:
     """Return the loss of some rows: pointwise for rows (B,), a ranking loss for candidates (P, C), the liked one first.
 
@@ -18,7 +18,8 @@ def step_loss(
         ranker: In training mode.
         batches: Tables of the rows.
         rows: What this process computes.
-        whole: The whole batch, where `rows` is a share of it: what is no mean over rows is computed from all of it.
+        items: Item rows of the whole batch, where `rows` is a share of it: what is no mean over rows is computed from
+            all of it.
         weight: Factor of the part that is a mean over rows.
     """
     inputs = batches.inputs(rows.flatten())
@@ -27,9 +28,9 @@ def step_loss(
         loss = ranker.row_loss(inputs, label_B, value_B)
     else:
         loss = ranking_loss(ranker(**inputs).view(rows.shape))
-    if whole is not None:
+    if items is not None:
         loss = loss * weight
     if not ranker.has_auxiliary_loss:
         return loss
-    extra = ranker.auxiliary_loss(inputs if whole is None else batches.inputs(whole.flatten()))
+    extra = ranker.auxiliary_loss(inputs if items is None else batches.of_items(items))
     return loss if extra is None else loss + extra

@@ -21,6 +21,7 @@ from lorefuse.training.average import History
 from lorefuse.training.batches import Batches
 from lorefuse.training.metrics import judge
 from lorefuse.training.row_metrics import gauc, logloss, rmse
+from lorefuse.training.shared import prepare
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def train(
     """
     training_set = with_history(training_set, getattr(model, "history_length", 0))
     ranker = build_ranker(model, training_set.spec, seed=training.seed)
-    ranker.prepare(training_set)
+    prepare(ranker, training_set)
     label = training_set.label[training_set.rows_of(Split.VALIDATION)].astype(np.float64)
     loss = logloss if training_set.spec.label_kind == "binary" else rmse
     user = training_set.user_row[training_set.rows_of(Split.VALIDATION)].astype(np.int64)

@@ -14,8 +14,11 @@ import pytest
 import torch
 
 from lorefuse.config import DeepFMConfig, MultiTaskConfig, PipelineConfig, TrainingConfig
+from lorefuse.contract import Split
 from lorefuse.errors import ArtifactError, LorefuseError
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.training import optimizer, order
+from lorefuse.training.batches import Batches
 from lorefuse.training.job import Job, read_trained, run_job, run_share
 from lorefuse.training.train import Trained, train
 from tests.unit.training.samples import make_training_set, small_config
@@ -88,13 +91,38 @@ ALIGNED = DeepFMConfig(
 @pytest.mark.parametrize(
     "model", [ALIGNED, MultiTaskConfig(embedding_dim=4, expert_dim=4)], ids=["alignment-and-dropout", "multi-task"]
 )
-def test_two_processes_give_the_model_of_one(rows_path: Path, model: object) -> None:
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_two_processes_give_the_model_of_one(
+    rows_path: Path, model: object, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where tables are moved by rows and each process reads its own runs of rows, which forks take over."""
+    if large:
+        monkeypatch.setattr(optimizer, "BY_ROWS_ABOVE", 0)
+        monkeypatch.setattr(order, "RUNS_ABOVE", 0)
     run_job(_job(rows_path, "one", model=model))
     _run_shared(_job(rows_path, "two", model=model), 2)
     assert _distance(rows_path.parent / "one", rows_path.parent / "two") < 1e-5
     one, two = (read_trained(rows_path.parent / name) for name in ("one", "two"))
     assert one.validation_score == pytest.approx(two.validation_score, abs=1e-6)
     assert _losses(one) == pytest.approx(_losses(two), abs=1e-6)
+
+
+def test_a_process_reads_the_train_rows_of_its_own_runs_alone(rows_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epoch after epoch, also where the alignment loss is computed from the items of the whole batch."""
+    monkeypatch.setattr(order, "RUNS_ABOVE", 0)
+    inputs = Batches.inputs
+
+    def recording(batches: Batches, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        if torch.is_grad_enabled():  # not the validation rows
+            with (rows_path.parent / f"read-{os.environ['RANK']}").open("a") as stream:
+                stream.writelines(f"{row}\n" for row in rows.tolist())
+        return inputs(batches, rows)
+
+    monkeypatch.setattr(Batches, "inputs", recording)
+    _run_shared(_job(rows_path, "two", model=ALIGNED), 2)
+    first, second = ({int(line) for line in (rows_path.parent / f"read-{n}").open()} for n in range(2))
+    assert not first & second
+    assert sorted(first | second) == TrainingSet.load(rows_path).rows_of(Split.TRAIN).tolist()
 
 
 def test_a_ranking_loss_is_shared_too(rows_path: Path) -> None:
@@ -116,7 +144,13 @@ def test_a_job_in_one_process_is_a_plain_training(rows_path: Path) -> None:
     assert not job.checkpoint_path().exists()  # nothing is left once the ranker stands
 
 
-def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(rows_path: Path) -> None:
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(
+    rows_path: Path, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(optimizer, "BY_ROWS_ABOVE", 0)
+        monkeypatch.setattr(order, "RUNS_ABOVE", 0)
     training = TRAINING.model_copy(update={"checkpoint_epochs": 1, "max_epochs": 30, "patience": 30})
     undisturbed = _job(rows_path, "undisturbed", training.model_copy(update={"checkpoint_epochs": 0}))
     _run_shared(undisturbed, 2)
