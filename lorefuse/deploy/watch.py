@@ -1,8 +1,8 @@
 """Keep one server answering. Readiness lies (a dead Python stub stays ready), so it is asked what it must know.
 
 An answer that is overdue is no proof of death: a server that answers others meanwhile is busy, and a restart would only
-take away what it does. It is dead where it answers nobody, and broken where it answers wrongly or a process of it stands
-still.
+take away what it does. It is dead where it answers nobody, and broken where it answers wrongly or one of its processes
+stands still.
 """
 
 from __future__ import annotations
