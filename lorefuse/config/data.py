@@ -34,7 +34,9 @@ class FileSource(Section):
     order: str | None = Field(
         None, description="Column with each user's order (0, 1, 2 …) in place of a time, where there is none."
     )
-    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="Unit of a Unix time.")
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        "auto", description="Unit of a Unix time; auto tells numbers by what makes most of them moments since 1971."
+    )
     value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
     review_text: str | None = Field(None, description="Interaction column with what the user wrote about the item.")
     context_text: str | None = Field(

@@ -21,6 +21,7 @@ from lorefuse.data.large import is_large, label_of, write_interactions
 from lorefuse.data.raw import LINE, Quarantine
 from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
+from lorefuse.data.times import parse_timestamps
 from lorefuse.errors import DataError
 from lorefuse.settings import settings
 
@@ -95,7 +96,7 @@ def _valid_events(
 ) -> pd.DataFrame:
     events = tables.interactions.copy()
     events[c.VALUE] = v.parse_numbers(events[c.VALUE])
-    events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
+    events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
     user_ids = None if users is None else set(users[c.USER_ID])
     schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
     events = v.validate(events, schema, tables.files["interactions"], quarantine, raw=tables.interactions)

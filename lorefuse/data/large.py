@@ -20,6 +20,7 @@ from lorefuse.data import validate as v
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
 from lorefuse.data.raw import LINE, Quarantine, to_frame
+from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
 from lorefuse.progress import track
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _write_valid(
                 raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
                 events = raw.copy()
                 events[c.VALUE] = v.parse_numbers(events[c.VALUE])
-                events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
+                events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
                 events = v.validate(events, schema, name, quarantine, raw=raw)
                 table = pa.Table.from_pandas(events[_unsorted_schema().names], _unsorted_schema(), preserve_index=False)
             times = table[c.EVENT_TIMESTAMP].to_numpy().astype(np.int64)
@@ -151,7 +152,7 @@ def _at_a_glance(
     if unit not in ("s", "ms", "us") or times.null_count:
         return None
     moments = times.cast(pa.timestamp(unit)).cast(pa.timestamp(c.TIMESTAMP_UNIT, "UTC"))
-    latest = pd.Timestamp.now("UTC") + v.MAX_CLOCK_SKEW
+    latest = pd.Timestamp.now("UTC") + MAX_CLOCK_SKEW
     if len(batch) == 0 or pc.min(moments).as_py() < v.EARLIEST or pc.max(moments).as_py() > latest:
         return None
     numbers = np.ones(len(batch))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lorefuse.atomic import atomic_file
 from lorefuse.data.delimited import read_delimited, require_distinct
+from lorefuse.data.times import KNOWN_TIMES
 from lorefuse.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 LINE = "__line__"
 """Column of a raw table: 1-based physical line in a CSV (the header is line 1), row number in a Parquet file."""
+
+ADVICE = {
+    "timestamp cannot be read": f"write times in one of the forms that can be read ({KNOWN_TIMES}), or name the unit "
+    "of numbers (data.source.timestamp_unit: s)",
+}
+"""What to do about a reason, beyond mending rows one by one."""
 
 
 @dataclass
@@ -66,8 +73,13 @@ class Quarantine:
                     f"{file}: {bad[file]} of {num_rows} rows cannot be used.",
                     expected=f"at most {max_bad_share:.0%} bad rows (data.max_bad_share)",
                     got=self.summary(file),
-                    fix=f"look at {copy_path}, mend the file, or raise data.max_bad_share",
+                    fix=f"{self._advice(file)}look at {copy_path}, mend the file, or raise data.max_bad_share",
                 )
+
+    def _advice(self, file: str) -> str:
+        """Return what mends a file's reasons, where that is known."""
+        reasons = {row["reason"] for row in self.rows if row["file"] == file}
+        return "".join(f"{advice}; " for reason, advice in ADVICE.items() if reason in reasons)
 
 
 def read_table(

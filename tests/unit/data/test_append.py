@@ -139,8 +139,9 @@ def test_columns_are_named_as_the_source_names_them(shop: Shop, tmp_path: Path) 
 def test_another_source_takes_the_contracts_names(shop: Shop, tmp_path: Path) -> None:
     base = _ingest(shop.config(), tmp_path / "base")
     config = DataConfig(source=MovieLensSource())
-    merged = _append(base, shop, tmp_path / "merged", NEW, config=config)
-    assert len(merged.interactions()) == len(ROWS) + len(NEW)
+    rows = ["u1,i3,5,1600000000", "u9,i1,4,1600000001"]
+    merged = _append(base, shop, tmp_path / "merged", rows, config=config)
+    assert len(merged.interactions()) == len(ROWS) + len(rows)
 
 
 def test_a_dataset_is_a_source_for_an_ordinary_run(shop: Shop, tmp_path: Path) -> None:

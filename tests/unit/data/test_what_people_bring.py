@@ -96,27 +96,27 @@ IDS = [
 @pytest.mark.parametrize("user_id", IDS)
 def test_ids_stay_as_they_are(folder: Path, user_id: str) -> None:
     cell = '"' + user_id.replace('"', '""') + '"'
-    brought = bring(folder, HEADER + f"{cell},i1,5,1\nother,i2,1,2\n")
+    brought = bring(folder, HEADER + f"{cell},i1,5,1\nother,i2,1,2\n", timestamp_unit="s")
     assert brought.cells("interactions", "user_id") == [user_id.strip(), "other"]
 
 
 def test_numbers_in_one_file_and_text_in_the_other(folder: Path) -> None:
     rows = pa.table({"user_id": [1, 2], "item_id": [10, 20], "rating": [5, 1], "timestamp": [1, 2]})
-    brought = bring(folder, rows, "item_id,title\n10,Tea\n20,Coffee\n", rows_name="rows.parquet")
+    brought = bring(folder, rows, "item_id,title\n10,Tea\n20,Coffee\n", rows_name="rows.parquet", timestamp_unit="s")
     assert brought.cells("interactions", "item_id") == ["10", "20"] == brought.cells("items", "item_id")
 
 
 def test_integers_that_an_empty_cell_made_floats(folder: Path) -> None:
     """pandas writes the whole column as ``10.0``; the other file, without an empty cell, as ``10``."""
     rows = HEADER + "1.0,10,5,1\n2.0,20,1,2\n,10,3,3\n"
-    brought = bring(folder, rows, "item_id,title\n10.0,Tea\n20.0,Coffee\n,Ice\n")
+    brought = bring(folder, rows, "item_id,title\n10.0,Tea\n20.0,Coffee\n,Ice\n", timestamp_unit="s")
     assert brought.cells("interactions", "user_id") == ["1", "2"]
     assert brought.cells("items", "item_id") == ["10", "20"]
     assert brought.quarantined == {"items.csv: empty id": 1, "rows.csv: empty id": 1}
 
 
 def test_ids_that_look_like_versions_stay(folder: Path) -> None:
-    brought = bring(folder, HEADER + "1.0,i1,5,1\n1.1,i2,1,2\n")
+    brought = bring(folder, HEADER + "1.0,i1,5,1\n1.1,i2,1,2\n", timestamp_unit="s")
     assert brought.cells("interactions", "user_id") == ["1.0", "1.1"]
 
 
@@ -134,11 +134,23 @@ def test_ids_that_look_like_versions_stay(folder: Path) -> None:
         ("43831.5", "43833", "2020-01-01T12:00:00+00:00"),
         ("31/12/2019 10:00", "01/02/2020 09:00", "2019-12-31T10:00:00+00:00"),
         ("31.12.2019", "01.02.2020", "2019-12-31T00:00:00+00:00"),
+        ("20191231.0", "20200101.0", "2019-12-31T00:00:00+00:00"),
+        ("19123113", "20010107", "2019-12-31T13:00:00+00:00"),
+        ("31122019", "01012020", "2019-12-31T00:00:00+00:00"),
+        ("202010281246", "202010291300", "2020-10-28T12:46:00+00:00"),
+        ("20201028124654", "20201029130000", "2020-10-28T12:46:54+00:00"),
+        ("2019", "2020", "2019-01-01T00:00:00+00:00"),
+        ("18262", "18263", "2020-01-01T00:00:00+00:00"),
+        ("2020-10-28 12:46:54 UTC", "2020-10-29 00:00:00 GMT", "2020-10-28T12:46:54+00:00"),
+        ("2020-10-28 12:46:54 +0200 UTC", "2020-10-29 00:00:00,5", "2020-10-28T10:46:54+00:00"),
+        ("Sat Mar 16 10:00:00 -0700 2013", "Sun Mar 17 00:00:00 2013", "2013-03-16T17:00:00+00:00"),
+        ("Sat, 16 Mar 2013 10:00:00 GMT", "17-Mar-2013", "2013-03-16T10:00:00+00:00"),
+        ("March 16th, 2013 1:30 PM", "Mar 17, 2013", "2013-03-16T13:30:00+00:00"),
         ("12/31/2019 9:05 PM", "1/2/2020 9:00 AM", "2019-12-31T21:05:00+00:00"),
     ],
 )
 def test_times(folder: Path, first: str, second: str, expected: str) -> None:
-    brought = bring(folder, HEADER + f"u1,i1,5,{first}\nu2,i2,1,{second}\n")
+    brought = bring(folder, HEADER + f'u1,i1,5,"{first}"\nu2,i2,1,"{second}"\n')
     assert brought.times[0] == expected
     assert brought.cells("interactions", "user_id") == ["u1", "u2"]
 
@@ -146,6 +158,38 @@ def test_times(folder: Path, first: str, second: str, expected: str) -> None:
 def test_dates_whose_day_nobody_can_tell_are_set_aside(folder: Path) -> None:
     with pytest.raises(DataError, match=r"timestamp cannot be read \(2\)"):
         bring(folder, HEADER + "u1,i1,5,01/02/2020\nu2,i2,1,03/04/2020\n")
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ("x", "timestamp cannot be read"),
+        ("5", "timestamp cannot be read"),
+        ("1600000002000", "timestamp lies in the future"),
+        ("20200913", "timestamp cannot be read"),
+        ("44132.5", "timestamp cannot be read"),
+        ("-5", "timestamp before 1970"),
+    ],
+)
+def test_a_time_of_another_kind_is_set_aside(folder: Path, odd: str, reason: str) -> None:
+    """Also among milliseconds, dates and days: the majority says what a column holds."""
+    brought = bring(folder, HEADER + f"u1,i1,5,1600000000\nu2,i2,1,1600000001\nu1,i3,1,{odd}\n")
+    assert brought.times == ["2020-09-13T12:26:40+00:00", "2020-09-13T12:26:41+00:00"]
+    assert brought.quarantined == {f"rows.csv: {reason}": 1}
+
+
+@pytest.mark.parametrize("others", [("1600000000000", "1600000001000"), ("20200913", "20200914"), ("44087", "44088.5")])
+def test_seconds_among_other_kinds_are_set_aside(folder: Path, others: tuple[str, str]) -> None:
+    brought = bring(folder, HEADER + f"u1,i1,5,{others[0]}\nu2,i2,1,{others[1]}\nu1,i3,1,1600000000\n")
+    assert [time[:7] for time in brought.times] == ["2020-09", "2020-09"]
+    assert sum(brought.quarantined.values()) == 1
+
+
+@pytest.mark.parametrize("times", [("1", "2"), ("444444", "444445"), ("11122012", "10112012"), ("12:30", "13:30")])
+def test_what_may_be_no_time_is_refused_with_what_can_be_read(folder: Path, times: tuple[str, str]) -> None:
+    """Positions, hours, day and month of one size: as seconds all would lie in 1970."""
+    with pytest.raises(DataError, match=r"cannot be read \(2\)(?s:.*)2020-10-28T12:46:54Z.*timestamp_unit: s"):
+        bring(folder, HEADER + f"u1,i1,5,{times[0]}\nu2,i2,1,{times[1]}\n")
 
 
 def test_equal_times_and_future_times(folder: Path) -> None:
@@ -303,22 +347,25 @@ def test_titles_stay_as_they_are(folder: Path) -> None:
 
 def test_yes_and_no(folder: Path) -> None:
     rows = HEADER + "u1,i1,True,1\nu2,i2,false,2\n"
-    assert bring(folder, rows, label=LabelConfig(threshold=1)).cells("interactions", "label") == [1, 0]
+    assert bring(folder, rows, label=LabelConfig(threshold=1), timestamp_unit="s").cells("interactions", "label") == [
+        1,
+        0,
+    ]
 
 
 def test_one_user_and_one_item(folder: Path) -> None:
-    brought = bring(folder, HEADER + "u,i1,5,1\nu,i1,1,2\n", "item_id,title\ni1,Tea\n")
+    brought = bring(folder, HEADER + "u,i1,5,1\nu,i1,1,2\n", "item_id,title\ni1,Tea\n", timestamp_unit="s")
     assert brought.cells("users", "user_id") == ["u"]
     assert brought.cells("interactions", "label") == [1, 0]
 
 
 def test_one_class_is_refused_with_what_to_do(folder: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)same label.*values from 5 to 5.*data\.negatives\.num_train"):
-        bring(folder, HEADER + "u1,i1,5,1\nu2,i2,5,2\n")
+        bring(folder, HEADER + "u1,i1,5,1\nu2,i2,5,2\n", timestamp_unit="s")
 
 
 def test_negative_ratings(folder: Path) -> None:
-    brought = bring(folder, HEADER + "u1,i1,-3,1\nu2,i2,2,2\n", label=LabelConfig(threshold=0))
+    brought = bring(folder, HEADER + "u1,i1,-3,1\nu2,i2,2,2\n", label=LabelConfig(threshold=0), timestamp_unit="s")
     assert brought.cells("interactions", "value") == [-3, 2]
     assert brought.cells("interactions", "label") == [0, 1]
 
