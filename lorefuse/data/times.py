@@ -7,11 +7,12 @@ is of another kind is set aside. Where no kind makes most of them such moments, 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-UTC_US = "datetime64[us, UTC]"
+UTC_US: Final = "datetime64[us, UTC]"
 MAX_CLOCK_SKEW = pd.Timedelta(days=1)
 KNOWN_TIMES = (
     "2020-10-28T12:46:54Z, 2020-10-28, 28 Oct 2020 12:46, 10/28/2020 (a day beyond 12 tells it from the month), "
@@ -36,7 +37,7 @@ _DATES = {
 _RIVALS = ("%y%m%d%H", "%d%m%Y", "%m%d%Y")
 """Kinds that may make moments of the same numbers, neither likelier than the other."""
 _DAY_AND_MONTH = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ ,T]+(.*))?")
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = re.compile(
     r"\b(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
     r"nov(?:ember)?|dec(?:ember)?)\b",
@@ -57,7 +58,7 @@ def parse_timestamps(cells: pd.Series, unit: str) -> pd.Series:
 
     Args:
         cells: Text, numbers or datetimes; naive times count as UTC.
-        unit: Of Unix times: ``s``, ``ms``, ``us``, ``ns``; ``auto`` tells numbers by what they would be (`KNOWN_TIMES`).
+        unit: Of Unix times: ``s``, ``ms``, ``us``, ``ns``; ``auto`` tells numbers by what they would be.
             Day and month of ``31/12/2020`` are told apart by a day beyond 12 somewhere in the column.
     """
     if pd.api.types.is_datetime64_any_dtype(cells):
@@ -134,7 +135,7 @@ def _as_iso(cell: object) -> object:
 
 
 def _named_month(text: str) -> str | None:
-    """Write ``Sat Mar 16 12:00:00 -0700 2013``, ``16 March 2013`` and their like as ISO 8601; None for anything else."""
+    """Write ``Sat Mar 16 12:00:00 -0700 2013``, ``16 March 2013`` and the like as ISO 8601; None for others."""
     found: dict[str, re.Match[str] | None] = {}
     rest = re.sub(r"\s*\([^)]*\)$", "", text)
     parts = {"clock": _CLOCK, "month": _MONTH, "year": _YEAR, "weekday": _WEEKDAY, "day": _DAY}
