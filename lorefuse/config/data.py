@@ -38,6 +38,9 @@ class FileSource(Section):
         "auto", description="Unit of a Unix time; auto tells numbers by what makes most of them moments since 1971."
     )
     value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
+    event_values: dict[str, float] = Field(
+        {}, description="Values of events that the value's column names, such as {view: 1, buy: 5}."
+    )
     review_text: str | None = Field(None, description="Interaction column with what the user wrote about the item.")
     context_text: str | None = Field(
         None, description="Interaction column with what the user asked before: a search, a line of a chat."

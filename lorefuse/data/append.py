@@ -15,16 +15,15 @@ import pandas as pd
 from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
+from lorefuse.data.categories import several
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of
 from lorefuse.data.ids import as_ids
-from lorefuse.data.ingest import ingest, several
+from lorefuse.data.ingest import ingest
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import Quarantine, read_table, require_columns
+from lorefuse.data.validate import KEY
 from lorefuse.errors import DataError
-
-KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
-"""What makes an interaction the same interaction."""
 
 
 def append(

@@ -26,9 +26,13 @@ from lorefuse.progress import track
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError)
+"""What a file that is damaged, or is not what it seems, may raise."""
 _SEPARATORS = (",", ";", "\t", "|")
 _MAX_SHOWN = 500
 _LINES_PER_TICK = 50_000
+csv.field_size_limit(1 << 26)
+"""Longest cell; Python's own limit of 128 kB would cost a row its long description."""
 
 
 @dataclass
@@ -91,7 +95,7 @@ def _read_lines(path: Path, encoding: str | None) -> list[str]:
             marked = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
             with TextIOWrapper(stream, encoding=encoding or marked, errors="surrogateescape") as text:
                 return text.readlines()
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, str(error)) from None
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lorefuse import contract as c
 from lorefuse.config import DataConfig, FileSource, LabelConfig
 from lorefuse.data import validate as v
+from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
 from lorefuse.data.raw import LINE, Quarantine, to_frame
@@ -84,7 +85,7 @@ def write_interactions(
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET threads = 2")
         names = f"{c.USER_ID}, {c.ITEM_ID}, {c.EVENT_TIMESTAMP}, {c.VALUE}, {LINE}"
-        order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {LINE}"
+        order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {c.VALUE} DESC, {LINE}"
         query = f"SELECT {names} FROM read_parquet(?) ORDER BY {order}"  # noqa: S608  (names are ours)
         rows = connection.sql(query, params=[str(unsorted_path)]).to_arrow_reader(BATCH_ROWS)
         with pq.ParquetWriter(out_path / c.DatasetFile.INTERACTIONS, _schema()) as writer:
@@ -128,7 +129,7 @@ def _write_valid(
             if table is None:
                 raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
                 events = raw.copy()
-                events[c.VALUE] = v.parse_numbers(events[c.VALUE])
+                events[c.VALUE] = parse_numbers(events[c.VALUE])
                 events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
                 events = v.validate(events, schema, name, quarantine, raw=raw)
                 table = pa.Table.from_pandas(events[_unsorted_schema().names], _unsorted_schema(), preserve_index=False)
@@ -183,7 +184,7 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    keys = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+    keys = v.KEY
     num_rows, label_sum, labels, before = 0, 0.0, set[float](), None
     low, high, first, last = np.inf, -np.inf, None, None
     for batch in rows:
@@ -197,10 +198,13 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
             same[1:] = equal.to_numpy(zero_copy_only=False) & (same[1:] if name != keys[0] else True)
         row = {name: table[name][0] for name in keys}
         same[0] = before is not None and all(row[name] == before[name] for name in keys)
-        before = {name: table[name][-1] for name in keys}
+        last_value = np.nan if before is None else before[c.VALUE].as_py()
+        is_equal = np.diff(table[c.VALUE].to_numpy(), prepend=last_value) == 0
+        before = {name: table[name][-1] for name in (*keys, c.VALUE)}
         if same.any():
             repeats = table.filter(pa.array(same)).to_pandas()
-            quarantine.add_rows(name_of, repeats, pd.Series("duplicate interaction", index=repeats.index))
+            reasons = pd.Series(np.where(is_equal[same], v.DUPLICATE, v.REPEATED), index=repeats.index)
+            quarantine.add_rows(name_of, repeats, reasons)
             table = table.filter(pa.array(~same))
         if not len(table):
             continue

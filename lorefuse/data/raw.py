@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lorefuse.atomic import atomic_file
-from lorefuse.data.delimited import read_delimited, require_distinct
+from lorefuse.data.delimited import UNREADABLE, open_bytes, read_delimited, require_distinct
 from lorefuse.data.times import KNOWN_TIMES
 from lorefuse.errors import DataError
 
@@ -26,6 +27,8 @@ LINE = "__line__"
 ADVICE = {
     "timestamp cannot be read": f"write times in one of the forms that can be read ({KNOWN_TIMES}), or name the unit "
     "of numbers (data.source.timestamp_unit: s)",
+    "value is not a finite number": "give the names of events their values "
+    "(data.source.event_values: {view: 1, buy: 5})",
 }
 """What to do about a reason, beyond mending rows one by one."""
 
@@ -36,6 +39,8 @@ class Quarantine:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_rows_read: Counter[str] = field(default_factory=Counter)
+    hints: dict[str, str] = field(default_factory=dict)
+    """What seems to be wrong with a file as a whole."""
 
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
         """Record one row."""
@@ -79,7 +84,8 @@ class Quarantine:
     def _advice(self, file: str) -> str:
         """Return what mends a file's reasons, where that is known."""
         reasons = {row["reason"] for row in self.rows if row["file"] == file}
-        return "".join(f"{advice}; " for reason, advice in ADVICE.items() if reason in reasons)
+        known = [advice for reason, advice in ADVICE.items() if reason in reasons]
+        return "".join(f"{advice}; " for advice in [*known, *([self.hints[file]] if file in self.hints else [])])
 
 
 def read_table(
@@ -90,7 +96,7 @@ def read_table(
     name: str | None = None,
     encoding: str | None = None,
 ) -> pd.DataFrame:
-    """Read a CSV (plain or compressed) or Parquet file without guessing types.
+    """Read a CSV or a file of JSON lines (plain or compressed), or a Parquet file, without guessing types.
 
     Args:
         path: The file; ``.parquet`` and ``.pq``, and what begins like Parquet, are; anything else is a delimited text.
@@ -100,7 +106,7 @@ def read_table(
         encoding: Of a delimited text; null: UTF-8, or UTF-16 with a mark.
 
     Returns:
-        CSV: columns of text, empty cells as None. Parquet: columns as they are. Both with `LINE`.
+        CSV: columns of text, empty cells as None. JSON and Parquet: columns as they are. All with `LINE`.
 
     Raises:
         DataError: The file is missing, empty, unreadable, or has a repeated column name.
@@ -123,6 +129,9 @@ def read_table(
     if path.suffix in (".parquet", ".pq") or _begins_like_parquet(path):
         frame = _read_parquet(path)
         num_bad = 0
+    elif sign := _sign_of_json(path):
+        frame = _read_json(path, quarantine, name, sign)
+        num_bad = -len(frame)  # counted as they are read
     else:
         table = read_delimited(path, delimiter, encoding)
         for line, reason, text in table.bad:
@@ -182,6 +191,35 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         ) from None
     frame[LINE] = range(1, len(frame) + 1)
     return frame
+
+
+def _read_json(path: Path, quarantine: Quarantine, name: str, sign: bytes) -> pd.DataFrame:
+    """Read one JSON object a line; a key that a line has not is an empty cell."""
+    from lorefuse.data.json_lines import read_json_lines
+
+    if sign == b"[":
+        raise DataError(
+            f"{path} holds one JSON list.",
+            expected="a table, or one JSON object a line",
+            got="a file that begins with [",
+            fix="write one object a line: jq -c '.[]', or frame.to_json(path, orient='records', lines=True)",
+        )
+    rows = list(read_json_lines(path, quarantine, name))
+    columns = dict.fromkeys(key for _, row in rows for key in row)
+    frame = pd.DataFrame({key: pd.Series([row.get(key) for _, row in rows], dtype=object) for key in columns})
+    frame[LINE] = [line for line, _ in rows]
+    return frame
+
+
+def _sign_of_json(path: Path) -> bytes:
+    """Return what a file, compressed or not, begins with if it holds JSON: ``{``, or ``[``; nothing for others."""
+    try:
+        with open_bytes(path) as stream:
+            start = stream.read(256).removeprefix(b"\xef\xbb\xbf")
+    except UNREADABLE:
+        return b""  # whoever reads it says what is wrong
+    found = re.match(rb"\s*(?:(\{)\s*[\"'}]|(\[)\s*\{)", start)
+    return b"" if found is None else found[1] or found[2]
 
 
 def _begins_like_parquet(path: Path) -> bool:

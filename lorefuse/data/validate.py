@@ -14,8 +14,11 @@ from lorefuse.data.times import MAX_CLOCK_SKEW
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
+KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+"""What makes an interaction the same interaction."""
+DUPLICATE = "duplicate interaction"
+REPEATED = f"{DUPLICATE}: the one with the highest value stays"
 EARLIEST = pd.Timestamp("1970-01-01", tz="UTC")
-_YES_NO = {"true": "1", "false": "0"}
 
 
 def validate(
@@ -54,7 +57,7 @@ def validate(
 
 
 def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.Timestamp) -> pa.DataFrameSchema:
-    """Rules of an interaction: known ids, a time between 1970 and now, a finite value, no exact repeat.
+    """Rules of an interaction: known ids, a time between 1970 and now, a finite value, no repeat.
 
     Args:
         item_ids: Ids of the items table.
@@ -79,18 +82,18 @@ def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.T
             c.EVENT_TIMESTAMP: pa.Column(None, time_rules, nullable=True),
             c.VALUE: pa.Column(float, _finite("value"), nullable=True),
         },
-        checks=_no_repeat([c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP], "duplicate interaction"),
+        checks=[
+            _no_repeat([*KEY, c.VALUE], DUPLICATE),
+            pa.Check(lambda frame: _is_highest(frame) | frame.duplicated([*KEY, c.VALUE]), error=REPEATED),
+        ],
     )
 
 
-def entities_schema(key: str, numerics: tuple[str, ...] = ()) -> pa.DataFrameSchema:
-    """Rules of items and users: an id that is there and is not repeated, numerics that are finite or missing."""
+def entities_schema(key: str) -> pa.DataFrameSchema:
+    """Rules of items and users: an id that is there and is not repeated."""
     import pandera.pandas as pa
 
-    columns: dict[str, Any] = {key: pa.Column(object, _filled(), nullable=True)}
-    for name in numerics:
-        finite = pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number")
-        columns[name] = pa.Column(float, finite, nullable=True)
+    columns = {key: pa.Column(object, _filled(), nullable=True)}
     return pa.DataFrameSchema(columns, checks=_no_repeat([key], f"duplicate {key}"))
 
 
@@ -108,18 +111,6 @@ def pairs_schema(columns: list[str], known: dict[str, set[str]] | None = None) -
     return pa.DataFrameSchema(rules, checks=_no_repeat(columns, "duplicate row"))
 
 
-def parse_numbers(cells: pd.Series) -> pd.Series:
-    """Turn cells into float64; an empty one becomes NaN, one that is no number (or no float32) becomes infinity.
-
-    Yes and no may be written ``true`` and ``false``.
-    """
-    if cells.dtype == object:
-        cells = cells.map(lambda cell: _YES_NO.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
-    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
-    is_wrong = numbers.isna() & cells.notna() & (cells.astype(str).str.strip().str.lower() != "nan")
-    return numbers.mask(is_wrong | (numbers.abs() > np.finfo("float32").max), np.inf)
-
-
 def _filled() -> pa.Check:
     import pandera.pandas as pa
 
@@ -130,6 +121,13 @@ def _finite(name: str) -> pa.Check:
     import pandera.pandas as pa
 
     return pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number", ignore_na=False)
+
+
+def _is_highest(frame: pd.DataFrame) -> pd.Series:
+    """Tell which rows have the highest value of their interaction; of equal ones `_no_repeat` tells the first."""
+    several = frame[frame.duplicated(KEY, keep=False)]
+    is_lower = several[c.VALUE] < several.groupby(KEY, sort=False)[c.VALUE].transform("max")
+    return ~is_lower.reindex(frame.index, fill_value=False)
 
 
 def _no_repeat(columns: list[str], reason: str) -> pa.Check:

@@ -375,3 +375,168 @@ def test_repeated_rows_unknown_items_and_items_never_seen(folder: Path) -> None:
     assert brought.quarantined == {"rows.csv: duplicate interaction": 1, "rows.csv: unknown item id": 1}
     assert brought.cells("interactions", "item_id") == ["i1", "i2"]
     assert brought.cells("items", "item_id") == ["i1", "i2", "i3"]
+
+
+def table(**columns: Any) -> pa.Table:
+    """Three interactions with some columns as Arrow has them."""
+    rows = {"user_id": ["a", "b", "a"], "item_id": ["i1", "i2", "i3"], "rating": [5, 1, 4]}
+    return pa.table({**rows, "timestamp": ["2020-01-01", "2020-01-02", "2020-01-03"], **columns})
+
+
+EXACT = [1234567890123456789, None, 1234567890123456788]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (pa.array(EXACT, pa.int64()), ["1234567890123456789", "1234567890123456788"]),
+        (pa.array([2**64 - 1, None, 2**64 - 2], pa.uint64()), ["18446744073709551615", "18446744073709551614"]),
+        (pa.array([Decimal("25.00"), None, Decimal("26.00")], pa.decimal128(20, 2)), ["25", "26"]),
+        (pa.array([Decimal(EXACT[0] or 0), None, Decimal(EXACT[2] or 0)]), [str(EXACT[0]), str(EXACT[2])]),
+        (pa.array([b"\xc3\xa9", None, b"b"], pa.binary()), ["é", "b"]),
+        (pa.array([b"ab", None, b"cd"], pa.binary(2)), ["ab", "cd"]),
+        (pa.array([b"ab", None, b"cd"]).dictionary_encode(), ["ab", "cd"]),
+    ],
+    ids=["int64", "uint64", "decimal", "decimal of 19 digits", "binary", "binary of a width", "coded binary"],
+)
+def test_ids_beside_an_empty_cell_are_exact(folder: Path, cells: pa.Array, expected: list[str]) -> None:
+    brought = bring(folder, table(user_id=cells), rows_name="rows.parquet", label=LabelConfig(kind="regression"))
+    assert brought.cells("interactions", "user_id") == expected
+    assert brought.quarantined == {"rows.parquet: empty id": 1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (pa.array([bytes(range(200, 216))] * 3, pa.binary(16)), "bytes that are no UTF-8 text"),
+        (pa.array([{"a": 1}] * 3), "structures"),
+        (pa.array([["a"]] * 3), "lists"),
+        (pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), "lists|maps"),
+    ],
+    ids=["bytes", "structures", "lists", "maps"],
+)
+def test_columns_that_are_no_ids_are_named_with_their_type(folder: Path, cells: pa.Array, kind: str) -> None:
+    with pytest.raises(DataError, match=f"'user_id' holds (?:{kind})"):
+        bring(folder, table(user_id=cells), rows_name="rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (pa.array([b"\xe9t\xe9", b"b", b"c"]), "bytes that are no UTF-8 text"),
+        (pa.array([{"en": "x"}] * 3), "structures"),
+        (pa.array([[{"name": "War"}]] * 3), "structures"),
+    ],
+    ids=["bytes", "structures", "lists of structures"],
+)
+@pytest.mark.parametrize("role", ["item_text", "item_categories", "item_multi_categories"])
+def test_columns_of_items_that_are_no_text_are_named(folder: Path, cells: pa.Array, kind: str, role: str) -> None:
+    items = pa.table({"item_id": ["i1", "i2", "i3"], "title": ["a", "b", "c"], "extra": cells})
+    with pytest.raises(DataError, match=f"'extra' holds {kind}"):
+        bring(folder, items=items, items_name="items.parquet", **{role: ("extra",)})
+
+
+def test_lists_of_lists_are_their_parts(folder: Path) -> None:
+    items = pa.table({"item_id": ["i1", "i2"], "title": ["a", "b"], "genres": [[["War", "Drama"], ["War"]], []]})
+    brought = bring(folder, items=items, items_name="items.parquet", item_multi_categories=("genres",))
+    assert [list(cell) for cell in brought.cells("items", "genres")] == [["War", "Drama", "War"], []]
+
+
+def test_lists_in_a_column_of_one_category(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A list of one is that one; several count as one category, and whoever runs it is told."""
+    items = "item_id,title,genre\ni1,Tea,\"['War']\"\ni2,Ice,\"['War', 'Drama']\"\ni3,Ale,[]\n"
+    brought = bring(folder, items=items, item_categories=("genre",))
+    assert brought.cells("items", "genre") == ["War", "War, Drama", ""]
+    assert "data.source.item_multi_categories" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("4,5", "1", [4.5, 1]),
+        ("1.234,5", "1.200", [1234.5, 1200]),
+        ("1,234.50", "1,200", [1234.5, 1200]),
+        ("1,234,567", "1,200", [1234567, 1200]),
+        ("$3.50", "12 €", [3.5, 12]),
+        ("1 234,5", "1'200", [1234.5, 1200]),
+        ("50%", "0.5", [50, 0.5]),
+        ("1e3", "-2", [1000, -2]),
+    ],
+)
+def test_numbers_of_other_places(folder: Path, first: str, second: str, expected: list[float]) -> None:
+    items = f"item_id;title;price\ni1;Tea;{first}\ni2;Ice;{second}\ni3;Ale;\n"
+    brought = bring(folder, items=items, item_numerics=("price",))
+    assert brought.cells("items", "price")[:2] == expected
+    assert brought.quarantined == {}
+
+
+def test_ratings_with_a_comma(folder: Path) -> None:
+    rows = "user_id;item_id;rating;timestamp\nu1;i1;4,5;1600000000\nu2;i2;1,0;1600000001\n"
+    assert bring(folder, rows).cells("interactions", "value") == [4.5, 1]
+
+
+@pytest.mark.parametrize("cells", [("1,200", "2,300"), ("4,5", "4.5")], ids=["thousands or decimals", "both"])
+def test_numbers_that_may_be_two_are_none(folder: Path, cells: tuple[str, str]) -> None:
+    items = f"item_id;title;price\ni1;Tea;{cells[0]}\ni2;Ice;{cells[1]}\ni3;Ale;1\n"
+    brought = bring(folder, items=items, item_numerics=("price",))
+    assert pd.isna(brought.cells("items", "price")[0])
+
+
+def test_a_wrong_number_costs_its_cell_alone(folder: Path) -> None:
+    brought = bring(folder, items="item_id,title,price\ni1,Tea,call us\ni2,Ice,2\n", item_numerics=("price",))
+    assert brought.cells("items", "item_id") == ["i1", "i2"]
+    assert pd.isna(brought.cells("items", "price")[0])
+    assert brought.quarantined == {"items.csv: price is not a finite number": 1}
+    assert brought.cells("interactions", "item_id") == ["i1", "i2"]
+
+
+@pytest.mark.parametrize("cell", ["x" * 200_000, '"' + "line\n" * 40_000 + '"'], ids=["one line", "many lines"])
+def test_a_long_cell_is_a_cell(folder: Path, cell: str) -> None:
+    brought = bring(folder, items=f"item_id,title\ni1,{cell}\ni2,Ice\n")
+    assert [len(title) > 190_000 for title in brought.cells("items", "title")] == [True, False]
+    assert brought.quarantined == {}
+
+
+def test_a_repeat_of_another_value_keeps_the_highest(folder: Path) -> None:
+    rows = HEADER + "u1,i1,1,1600000000\nu1,i1,5,1600000000\nu1,i1,5,1600000000\nu2,i2,1,1600000001\n"
+    brought = bring(folder, rows)
+    assert brought.cells("interactions", "value") == [5, 1]
+    assert brought.quarantined == {"rows.csv: duplicate interaction": 2}
+
+
+def test_texts_that_are_all_empty_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bring(folder, items="item_id,title\ni1,\ni2, \n")
+    assert "no item has a text in 'title'" in caplog.text
+
+
+@pytest.mark.parametrize(("here", "there"), [("3.0", "3"), ("3", "003"), ("ab", "AB")])
+def test_ids_written_otherwise_are_told(folder: Path, here: str, there: str) -> None:
+    with pytest.raises(DataError, match=f"'{here}' in rows.csv and '{there}' in items.csv: write them alike"):
+        bring(folder, HEADER + f"u1,{here},5,1600000000\nu2,x,1,1600000001\n", f"item_id,title\n{there},Tea\n")
+
+
+def test_events_with_names_have_values(folder: Path) -> None:
+    rows = HEADER + "u1,i1,buy,1600000000\nu2,i2,view,1600000001\nu2,i3,hover,1600000002\n"
+    brought = bring(folder, rows, event_values={"view": 1, "buy": 5})
+    assert brought.cells("interactions", "value") == [5, 1]
+    assert brought.quarantined == {"rows.csv: value is not a finite number": 1}
+    (folder / "out").rename(folder / "before")
+    with pytest.raises(DataError, match=r"data\.source\.event_values: \{view: 1, buy: 5\}"):
+        bring(folder, rows)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress], ids=["plain", "gz", "bz2"])
+def test_json_lines(folder: Path, compress: Any) -> None:
+    rows = '{"user_id": 1234567890123456789, "item_id": "i1", "rating": 5, "timestamp": 1600000000}\nbroken\n'
+    rows += '{"item_id": "i2", "rating": 1, "timestamp": 1600000001, "user_id": 2, "more": null}\n'
+    items = '\ufeff{"item_id": "i1", "title": "Tea", "genres": ["a", "b"]}\n{"item_id": "i2", "title": "Ice"}\n'
+    names = {"rows_name": "rows.jsonl", "items_name": "items.json", "item_multi_categories": ("genres",)}
+    brought = bring(folder, compress(rows.encode()), items, **names)
+    assert brought.cells("interactions", "user_id") == ["1234567890123456789", "2"]
+    assert [list(cell) for cell in brought.cells("items", "genres")] == [["a", "b"], []]
+    assert brought.quarantined == {"rows.jsonl: not JSON": 1}
+
+
+def test_a_json_list_is_refused_with_what_to_write(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)holds one JSON list.*lines=True"):
+        bring(folder, '[{"user_id": "u1"}]', rows_name="rows.json")
