@@ -170,7 +170,7 @@ def _at_a_glance(
             return None
         is_plain = pc.equal(cells, pc.utf8_trim_whitespace(cells))
         is_none = pc.is_in(pc.utf8_lower(cells), pa.array(NO_ID))
-        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py():
+        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py() or pc.max(pc.utf8_length(cells)).as_py() > v.MAX_ID:
             return None
         if name in known and not pc.all(pc.is_in(cells, known[name])).as_py():
             return None

@@ -18,6 +18,8 @@ KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
 """What makes an interaction the same interaction."""
 DUPLICATE = "duplicate interaction"
 REPEATED = f"{DUPLICATE}: the one with the highest value stays"
+MAX_ID = 1024
+"""Longest id that a request may ask for."""
 EARLIEST = pd.Timestamp("1970-01-01", tz="UTC")
 
 
@@ -66,8 +68,8 @@ def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.T
     """
     import pandera.pandas as pa
 
-    item_rules = [_filled(), pa.Check(lambda s: s.isin(item_ids), error="unknown item id")]
-    user_rules = [_filled()]
+    item_rules = [_filled(), _short(), pa.Check(lambda s: s.isin(item_ids), error="unknown item id")]
+    user_rules = [_filled(), _short()]
     if user_ids is not None:
         user_rules.append(pa.Check(lambda s: s.isin(user_ids), error="unknown user id"))
     time_rules = [
@@ -93,7 +95,7 @@ def entities_schema(key: str) -> pa.DataFrameSchema:
     """Rules of items and users: an id that is there and is not repeated."""
     import pandera.pandas as pa
 
-    columns = {key: pa.Column(object, _filled(), nullable=True)}
+    columns = {key: pa.Column(object, [_filled(), _short()], nullable=True)}
     return pa.DataFrameSchema(columns, checks=_no_repeat([key], f"duplicate {key}"))
 
 
@@ -115,6 +117,12 @@ def _filled() -> pa.Check:
     import pandera.pandas as pa
 
     return pa.Check(lambda s: s.notna() & (s.astype(str).str.strip() != ""), error="empty id", ignore_na=False)
+
+
+def _short() -> pa.Check:
+    import pandera.pandas as pa
+
+    return pa.Check(lambda s: s.str.len() <= MAX_ID, error=f"id longer than {MAX_ID:,} characters")
 
 
 def _finite(name: str) -> pa.Check:

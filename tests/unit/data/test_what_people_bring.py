@@ -540,3 +540,10 @@ def test_json_lines(folder: Path, compress: Any) -> None:
 def test_a_json_list_is_refused_with_what_to_write(folder: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)holds one JSON list.*lines=True"):
         bring(folder, '[{"user_id": "u1"}]', rows_name="rows.json")
+
+
+def test_ids_that_nobody_could_ask_for_are_set_aside(folder: Path) -> None:
+    long = "ж" * 1024
+    brought = bring(folder, ROWS + f"{long},i1,1,1600000002\n{long}x,i1,1,1600000003\n")
+    assert brought.cells("interactions", "user_id") == ["u1", "u2", long]
+    assert brought.quarantined == {"rows.csv: id longer than 1,024 characters": 1}
