@@ -52,9 +52,9 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
         # Files are counted as they are read, broken lines included; MovieLens-100K's tables are whole.
         if isinstance(source, MovieLensSource) and getattr(tables, name) is not None:
             quarantine.num_rows_read[file] = len(getattr(tables, name))
-    items, users = _valid_entities(tables, quarantine)
+    items, users = valid_entities(tables, quarantine)
     frames, facts = _graph(tables, items, quarantine), {}
-    frames["items"] = _finish_items(items, tables.roles, tables.multi_separator)
+    frames["items"] = finish_items(items, tables.roles, tables.multi_separator)
     if large:
         known = None if users is None else set(users[c.USER_ID])
         name = tables.files["interactions"]
@@ -82,7 +82,8 @@ def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
     return read_files(source, quarantine, interactions=False)
 
 
-def _valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the items and users that can be used; the rest goes to quarantine."""
     items = tables.items.copy()
     for name in tables.roles.item_numerics:
         items[name] = parse_numbers(items[name])
@@ -175,7 +176,8 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
     )
 
 
-def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
+def finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
+    """Return valid items as a dataset has them."""
     table = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID].astype(str)})
     for name in items.columns.drop([c.ITEM_ID, LINE]):
         if name in roles.item_numerics:
