@@ -55,6 +55,10 @@ class FileSource(Section):
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="CSV delimiter; null: what separates the header's names."
     )
+    quote: str | None = Field('"', max_length=1, description="What stands around CSV cells; null: nothing does.")
+    escape: str | None = Field(
+        None, max_length=1, description="What stands before a quote inside a quoted CSV cell; null: the quote doubled."
+    )
     encoding: str | None = Field(
         None, description="Encoding of the CSV files, such as latin-1 or cp1251; null: UTF-8, or UTF-16 with its mark."
     )
@@ -69,7 +73,7 @@ class FileSource(Section):
                 raise ValueError(f"there is no encoding {name!r}; such as utf-8, latin-1, cp1251, shift_jis") from None
         return name
 
-    @field_validator("value", mode="before")
+    @field_validator("value", "quote", "escape", mode="before")
     @classmethod
     def _empty_is_null(cls, value: object) -> object:
         """A pipeline parameter carries no null, so `dump_config` writes an empty text."""

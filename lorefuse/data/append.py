@@ -19,7 +19,7 @@ from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
 from lorefuse.data.cells import refuse_structures
 from lorefuse.data.dataset import Dataset
-from lorefuse.data.files import names_of
+from lorefuse.data.files import names_of, written_as
 from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import finish_items, ingest, valid_entities
 from lorefuse.data.names import shown_name
@@ -120,7 +120,7 @@ def _new_items(
     base: Dataset, config: DataConfig, mapping: FileSource, path: Path, quarantine: Quarantine
 ) -> pd.DataFrame:
     """Return the usable items of a file as a dataset has them, by the rules of `ingest`."""
-    raw = read_table(path, quarantine, mapping.delimiter, encoding=mapping.encoding)
+    raw = read_table(path, quarantine, mapping.delimiter, **written_as(mapping))
     given_as = _names_in_file(base.items(), mapping)
     require_columns(raw, [mapping.item_id, *given_as.values()], path)
     for column in given_as.values():

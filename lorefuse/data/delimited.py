@@ -50,7 +50,14 @@ class Delimited:
     bad: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def read_delimited(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Delimited:
+def read_delimited(
+    path: Path,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    *,
+    quote: str | None = '"',
+    escape: str | None = None,
+) -> Delimited:
     """Read a delimited text with a header, plain or compressed (gzip, bzip2, xz, or a zip of one file).
 
     A line with the wrong number of cells, bytes that are not UTF-8, or a quote that is not closed is set aside and
@@ -61,15 +68,25 @@ def read_delimited(path: Path, delimiter: str | None = None, encoding: str | Non
         delimiter: Null: what separates the header's names; where nothing does, a tab for ``.tsv`` and ``.data``, else a
             comma.
         encoding: Null: UTF-8 with or without a mark, or UTF-16 with one.
+        quote: What stands around cells; null: nothing does.
+        escape: What stands before a quote inside quotes; null: the quote doubled.
 
     Raises:
         DataError: The file cannot be opened, is in another encoding, or has an unreadable header.
     """
     lines = _read_lines(path, encoding)
     separator = delimiter or _separator_of(next((line for line in lines if line.strip()), ""), path)
-    header, first = _header(lines, separator, path)
+    dialect = {
+        "delimiter": separator,
+        "quotechar": quote,
+        "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        "escapechar": escape,
+        "doublequote": escape is None,
+        "strict": True,
+    }
+    header, first = _header(lines, dialect, path)
     rows = _Rows()
-    ticks = _parse(lines, first, separator, len(header), rows)
+    ticks = _parse(lines, first, dialect, len(header), rows)
     for _ in track(ticks, f"Reading {path.name}", total=len(lines) // _LINES_PER_TICK):
         pass
     cells = np.array(rows.cells, dtype=object).reshape(len(rows.cells), len(header))
@@ -134,12 +151,12 @@ def _separator_of(header: str, path: Path) -> str:
     return by_ending if by_ending in bare else max((by_ending, *_SEPARATORS), key=bare.count)
 
 
-def _header(lines: list[str], separator: str, path: Path) -> tuple[list[str], int]:
+def _header(lines: list[str], dialect: dict[str, Any], path: Path) -> tuple[list[str], int]:
     """Return the column names and the position of the line after them."""
     start = next((position for position, line in enumerate(lines) if line.strip()), None)
     if start is None:
         raise _unreadable(path, "blank lines only")
-    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=separator, strict=True)
+    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), **dialect)
     try:
         header = [name.strip() for name in next(reader)]
     except csv.Error as error:
@@ -162,7 +179,7 @@ def require_distinct(names: list[str], path: Path) -> None:
         )
 
 
-def _parse(lines: list[str], first: int, separator: str, num_columns: int, into: _Rows) -> Iterator[int]:
+def _parse(lines: list[str], first: int, dialect: dict[str, Any], num_columns: int, into: _Rows) -> Iterator[int]:
     """Split lines into rows; `first` is where the next row begins. Yields now and then how far it is."""
     any_broken = any(not line.isascii() and _BROKEN.search(line) for line in lines)
 
@@ -172,7 +189,7 @@ def _parse(lines: list[str], first: int, separator: str, num_columns: int, into:
     next_tick = first + _LINES_PER_TICK
     while first < len(lines):
         base = first
-        reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), delimiter=separator, strict=True)
+        reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), **dialect)
         try:
             for cells in reader:
                 after = base + reader.line_num

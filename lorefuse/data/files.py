@@ -38,7 +38,7 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
 
     def read(field: str, columns: list[str]) -> pd.DataFrame:
         path = getattr(source, f"{field}_path")
-        frame = read_table(path, quarantine, source.delimiter, name=files[field], encoding=source.encoding)
+        frame = read_table(path, quarantine, source.delimiter, name=files[field], **written_as(source))
         columns = list(dict.fromkeys(columns))
         require_columns(frame, columns, path)
         for column in columns:
@@ -71,6 +71,11 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
         multi_separator=source.multi_separator,
         reports=report_renamed(items_named, users_named),
     )
+
+
+def written_as(source: FileSource) -> dict[str, str | None]:
+    """Return how the source's CSV files are written, for `read_table`."""
+    return {"encoding": source.encoding, "quote": source.quote, "escape": source.escape}
 
 
 def paths_of(source: FileSource) -> dict[str, Path]:

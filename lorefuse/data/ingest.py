@@ -19,6 +19,7 @@ from lorefuse.data.categories import one_each, several
 from lorefuse.data.cells import as_text, parse_numbers
 from lorefuse.data.ids import written_otherwise
 from lorefuse.data.large import is_large, label_of, write_interactions
+from lorefuse.data.markup import has_tags
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import LINE, Quarantine
 from lorefuse.data.sources import read_source
@@ -70,6 +71,7 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
     _refuse_useless(frames["items"], facts, tables, config)
     _warn_of_empty_texts(frames["items"], tables)
+    _count_markup(frames["items"], tables)
     if quarantine.rows:
         _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
     return _write(frames, facts, tables, config, quarantine, out_path)
@@ -230,6 +232,15 @@ def _warn_of_empty_texts(items: pd.DataFrame, tables: RawTables) -> None:
             tables.files["items"],
             " or ".join(repr(name) for name in empty),
         )
+
+
+def _count_markup(items: pd.DataFrame, tables: RawTables) -> None:
+    """Say how many texts hold tags of HTML: the dataset keeps them, whoever embeds leaves them out."""
+    columns = [name for name in tables.roles.item_text if name in items.columns]
+    num_texts = sum(int(items[name].map(lambda cell: has_tags(as_text(cell))).sum()) for name in columns)
+    if num_texts:
+        tables.reports["num_texts_with_tags"] = num_texts
+        _log.warning("%s: %d texts hold HTML; its tags are not embedded.", tables.files["items"], num_texts)
 
 
 def _write(

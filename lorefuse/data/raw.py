@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 LINE = "__line__"
 """Column of a raw table: 1-based physical line in a CSV (the header is line 1), row number in a Parquet file."""
 
+_QUOTING = "say how its cells are quoted (data.source.quote, data.source.escape) and parted (data.source.delimiter)"
 ADVICE = {
     "timestamp cannot be read": f"write times in one of the forms that can be read ({KNOWN_TIMES}), or name the unit "
     "of numbers (data.source.timestamp_unit: s)",
+    "broken quotes": _QUOTING,
+    "wrong number of cells": _QUOTING,
     "value is not a finite number": "give the names of events their values "
     "(data.source.event_values: {view: 1, buy: 5})",
 }
@@ -78,14 +81,15 @@ class Quarantine:
                     f"{file}: {bad[file]} of {num_rows} rows cannot be used.",
                     expected=f"at most {max_bad_share:.0%} bad rows (data.max_bad_share)",
                     got=self.summary(file),
-                    fix=f"{self._advice(file)}look at {copy_path}, mend the file, or raise data.max_bad_share",
+                    fix=f"{self.advice(file)}look at {copy_path}, mend the file, or raise data.max_bad_share",
                 )
 
-    def _advice(self, file: str) -> str:
+    def advice(self, file: str) -> str:
         """Return what mends a file's reasons, where that is known."""
-        reasons = {row["reason"] for row in self.rows if row["file"] == file}
-        known = [advice for reason, advice in ADVICE.items() if reason in reasons]
-        return "".join(f"{advice}; " for advice in [*known, *([self.hints[file]] if file in self.hints else [])])
+        reasons = {row["reason"].partition(":")[0] for row in self.rows if row["file"] == file}
+        known = [text for reason, text in ADVICE.items() if reason in reasons]
+        known += [self.hints[file]] if file in self.hints else []
+        return "".join(f"{text}; " for text in dict.fromkeys(known))
 
 
 def read_table(
@@ -95,6 +99,8 @@ def read_table(
     *,
     name: str | None = None,
     encoding: str | None = None,
+    quote: str | None = '"',
+    escape: str | None = None,
 ) -> pd.DataFrame:
     """Read a CSV or a file of JSON lines (plain or compressed), or a Parquet file, without guessing types.
 
@@ -104,6 +110,8 @@ def read_table(
         delimiter: Null: what separates the header's names.
         name: What the quarantine calls the file; default its name without folders.
         encoding: Of a delimited text; null: UTF-8, or UTF-16 with a mark.
+        quote: What stands around its cells; null: nothing does.
+        escape: What stands before a quote inside quotes; null: the quote doubled.
 
     Returns:
         CSV: columns of text, empty cells as None. JSON and Parquet: columns as they are. All with `LINE`.
@@ -133,7 +141,7 @@ def read_table(
         frame = _read_json(path, quarantine, name, sign)
         num_bad = -len(frame)  # counted as they are read
     else:
-        table = read_delimited(path, delimiter, encoding)
+        table = read_delimited(path, delimiter, encoding, quote=quote, escape=escape)
         for line, reason, text in table.bad:
             quarantine.add(name, line, reason, text)
         frame = pd.DataFrame(table.columns, dtype=object)
@@ -145,7 +153,7 @@ def read_table(
             f"{path} holds no usable row.",
             expected="at least one row under the header",
             got=quarantine.summary(name) or "none",
-            fix="save it as UTF-8 or name its encoding (data.source.encoding: cp1252), set data.source.delimiter, or "
+            fix=f"{quarantine.advice(name)}save it as UTF-8 or name its encoding (data.source.encoding: cp1252), set data.source.delimiter, or "
             "bring a file with rows",
         )
     return frame

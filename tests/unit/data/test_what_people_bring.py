@@ -20,6 +20,7 @@ import pytest
 from lorefuse.config import DataConfig, FileSource, LabelConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
+from lorefuse.embedding.prompt import item_texts
 from lorefuse.errors import DataError
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -342,7 +343,12 @@ def test_a_list_as_text_keeps_the_separator_within_its_texts(folder: Path) -> No
 def test_titles_stay_as_they_are(folder: Path) -> None:
     titles = ["<b>Tea</b> &amp; milk 🍵", "Caf&eacute; <script>alert(1)</script>", "日本茶\u200b"]
     items = "item_id,title\n" + "".join(f"i{n},{title}\n" for n, title in enumerate(titles, start=1))
-    assert bring(folder, items=items).cells("items", "title") == titles
+    brought = bring(folder, items=items)
+    assert brought.cells("items", "title") == titles
+    assert brought.dataset.manifest["reports"]["num_texts_with_tags"] == 2
+    # What is embedded is what people read.
+    texts = item_texts(brought.dataset.items(), ["title"], "default@1")
+    assert texts == ["Title: Tea & milk 🍵.", "Title: Café.", "Title: 日本茶\u200b."]
 
 
 def test_yes_and_no(folder: Path) -> None:
@@ -547,3 +553,24 @@ def test_ids_that_nobody_could_ask_for_are_set_aside(folder: Path) -> None:
     brought = bring(folder, ROWS + f"{long},i1,1,1600000002\n{long}x,i1,1,1600000003\n")
     assert brought.cells("interactions", "user_id") == ["u1", "u2", long]
     assert brought.quarantined == {"rows.csv: id longer than 1,024 characters": 1}
+
+
+@pytest.mark.parametrize(
+    ("cell", "title", "written"),
+    [
+        (r'"a \"b\", c"', 'a "b", c', {"escape": "\\"}),
+        ("'it, too'", "it, too", {"quote": "'"}),
+        ("'it''s, too'", "it's, too", {"quote": "'"}),
+        ('12" disc', '12" disc', {}),
+        ('"12 disc', '"12 disc', {"quote": None}),
+        (r"a\, b", "a, b", {"quote": None, "escape": "\\"}),
+    ],
+)
+def test_cells_are_quoted_as_one_says(folder: Path, cell: str, title: str, written: dict[str, Any]) -> None:
+    brought = bring(folder, items=f"item_id,title\ni1,{cell}\ni2,Ice\n", **written)
+    assert brought.cells("items", "title") == [title, "Ice"]
+
+
+def test_broken_quotes_are_refused_with_the_keys_to_set(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.source\.quote, data\.source\.escape"):
+        bring(folder, items='item_id,title\ni1,"a \\"b\\", c"\ni2,"d \\"e"\n')
