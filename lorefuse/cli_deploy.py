@@ -156,6 +156,9 @@ def add_items(
         f"version {grown['version']} is {alias}: {grown['num_new']} new items, {grown['num_items']} in all, "
         f"grown from version {grown['grown_from']}"
     )
+    after = "a running reconciler brings it up; else" if champion else "to serve it:"
+    promotion = "" if champion else f"lorefuse promote {grown['version']}, then "
+    typer.echo(f"Nothing serves it yet: {after} {promotion}lorefuse reconcile --once")
 
 
 def _line(state: ServerState) -> str:

@@ -153,8 +153,8 @@ def read_table(
             f"{path} holds no usable row.",
             expected="at least one row under the header",
             got=quarantine.summary(name) or "none",
-            fix=f"{quarantine.advice(name)}save it as UTF-8 or name its encoding (data.source.encoding: cp1252), set data.source.delimiter, or "
-            "bring a file with rows",
+            fix=f"{quarantine.advice(name)}save it as UTF-8 or name its encoding (data.source.encoding: cp1252), "
+            "set data.source.delimiter, or bring a file with rows",
         )
     return frame
 
