@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorefuse.errors import UsageError
+from lorefuse.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from lorefuse.deploy.state import ServerState
 
 SECRET_VARIABLE = "LOREFUSE_WEBHOOK_SECRET"  # noqa: S105  (the name of the variable)
-ModelOption = Annotated[str, typer.Option(help="Registered model.")]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Registered model; default: lorefuse-ranker, or the only one with a champion.")
+]
 DeploymentOption = Annotated[Path | None, typer.Option("--config", help="YAML file of the deployment; default: none.")]
 
 
@@ -36,14 +39,19 @@ def reconcile(
     once: Annotated[bool, typer.Option("--once", help="Take one step on each server, and end.")] = False,
     webhook_port: Annotated[int, typer.Option(help="Listen for MLflow's webhooks here; 0: do not.", min=0)] = 0,
     webhook_host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    model: ModelOption = None,
 ) -> None:
     """Keep Triton at what the registry's `champion` says, whoever set it; until interrupted."""
     from lorefuse.config import load_deployment
     from lorefuse.deploy import webhook as hook
     from lorefuse.deploy.reconcile import Reconciler, only_one
+    from lorefuse.registry.models import model_of
     from lorefuse.settings import settings
 
     deployment = load_deployment(config)
+    if model or "model_name" not in deployment.model_fields_set:
+        with contextlib.suppress(UnreachableError):  # a registry that is away may come back
+            deployment = deployment.model_copy(update={"model_name": model_of(model)})
     verifier = hook.Verifier(_secret()) if webhook_port else None
     logging.getLogger("lorefuse").setLevel(os.environ.get("LOREFUSE_LOG", "INFO").upper())
     with only_one(settings().serve_path):
@@ -65,31 +73,35 @@ def reconcile(
 def promote(
     version: Annotated[str, typer.Argument(help="Number of the model version, or another alias of it.")],
     alias: Annotated[str, typer.Option(help="Alias to set.")] = "champion",
-    model: ModelOption = "lorefuse-ranker",
+    model: ModelOption = None,
 ) -> None:
     """Set an alias by hand; again for the champion: retry it, or end its trial and let it take over."""
     from lorefuse.registry.deployment import request
+    from lorefuse.registry.models import model_of
     from lorefuse.registry.version import get_version
     from lorefuse.registry.version import promote as set_alias
 
-    number = str(get_version(model, version).version)
-    set_alias(model, number, alias)
+    name = model_of(model)
+    number = str(get_version(name, version).version)
+    set_alias(name, number, alias)
     if alias == "champion":
-        request(model, number)
-    typer.echo(f"{model} version {number} is {alias}")
+        request(name, number)
+    typer.echo(f"{name} version {number} is {alias}")
 
 
-def rollback(model: ModelOption = "lorefuse-ranker") -> None:
+def rollback(model: ModelOption = None) -> None:
     """Make the version champion again that answered before; it is still loaded, so this takes a moment."""
     from lorefuse.registry.deployment import roll_back
+    from lorefuse.registry.models import model_of
 
-    left, number = roll_back(model)
-    typer.echo(f"{model}: back from version {left} to version {number}")
+    name = model_of(model)
+    left, number = roll_back(name)
+    typer.echo(f"{name}: back from version {left} to version {number}")
 
 
 def status(
     config: DeploymentOption = None,
-    model: ModelOption = "lorefuse-ranker",
+    model: ModelOption = None,
 ) -> None:
     """Say what is desired and what answers, on each server, since when and why: by asking, not by a readiness flag."""
     from lorefuse.config import load_deployment
@@ -97,19 +109,23 @@ def status(
     from lorefuse.deploy.follow import state_path
     from lorefuse.deploy.reconcile import servers_of
     from lorefuse.deploy.state import load_state
-    from lorefuse.registry.server import status as tracking
+    from lorefuse.registry.models import known_models
+    from lorefuse.registry.server import where
     from lorefuse.registry.version import aliases
 
-    for server in servers_of(load_deployment(config)):
+    deployment = load_deployment(config)
+    for server in servers_of(deployment):
         facts = serving(server)
         said = f"version {facts['version']} answers" if facts["serving"] else facts["problem"]
         typer.echo(f"Triton  {facts['url']}: {said}")
         if state_path(server).is_file():
             typer.echo(f"        {_line(load_state(state_path(server), server.name))}")
-    mlflow = tracking()
+    mlflow = where()
     typer.echo(f"MLflow  {mlflow.url}: {'running' if mlflow.running else 'not running'}")
-    for alias, version in sorted(aliases(model).items()):
-        typer.echo(f"{model}@{alias}: version {version}")
+    named = model or (deployment.model_name if "model_name" in deployment.model_fields_set else None)
+    for name, known in ({named: aliases(named)} if named else known_models()).items():
+        for alias, version in sorted(known.items()):
+            typer.echo(f"{name}@{alias}: version {version}")
 
 
 def webhook(
@@ -140,6 +156,9 @@ def add_items(
         f"version {grown['version']} is {alias}: {grown['num_new']} new items, {grown['num_items']} in all, "
         f"grown from version {grown['grown_from']}"
     )
+    after = "a running reconciler brings it up; else" if champion else "to serve it:"
+    promotion = "" if champion else f"lorefuse promote {grown['version']}, then "
+    typer.echo(f"Nothing serves it yet: {after} {promotion}lorefuse reconcile --once")
 
 
 def _line(state: ServerState) -> str:

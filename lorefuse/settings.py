@@ -70,8 +70,11 @@ def settings() -> Settings:
     """
     env = os.environ
     project_path = Path(env.get("LOREFUSE_PROJECT", ".")).resolve()
-    home_path = Path(env.get("LOREFUSE_HOME", project_path / ".lorefuse")).resolve()
+    given = env.get("LOREFUSE_HOME") or ""
+    home_path = Path(given or project_path / ".lorefuse").resolve()
     check_home(home_path)
+    if given and not Path(given).is_absolute():
+        env["LOREFUSE_HOME"] = str(home_path)  # or a child that runs in another folder would have another home
     profile = env.get(PROFILE_VARIABLE, "")
     stores = profile_values(profile, project_path, env) if profile else {}
     stores |= {key: env[variable] for key, variable in VARIABLES.items() if env.get(variable)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +80,10 @@ class NewItemScore:
 
 
 def recommend_inputs(
-    user_id: str,
+    user_id: str | int,
     k: int,
     exclude_seen: bool,
-    candidates: Sequence[str] | None,
+    candidates: Sequence[str | int] | None,
     filters: Filters | None,
     context: Mapping[str, str] | None,
     context_vector: Sequence[float] | NDArray[Any] | None = None,
@@ -93,31 +93,46 @@ def recommend_inputs(
     Raises:
         UsageError: k is below 1, or a text is empty or not what it should be.
     """
-    if not user_id:
-        raise UsageError("The user id is empty.", expected="a user_id of the dataset, or any new one")
-    if k < 1:
+    user = user_text(user_id)
+    number = _whole(k)
+    if number < 1:
         raise UsageError("k must be at least 1.", got=str(k))
     inputs = {
-        "user_id": content_of_texts([user_id]),
-        "k": Content("INT32", (1, 1), struct.pack("<i", int(min(k, _MAX_INT32)))),
+        "user_id": content_of_texts([user]),
+        "k": Content("INT32", (1, 1), struct.pack("<i", min(number, _MAX_INT32))),
     }
     if not exclude_seen:  # what the server does where nobody says: a tensor less to carry
         inputs["exclude_seen"] = Content("BOOL", (1, 1), b"\0")
     if candidates is not None:
-        if isinstance(candidates, str):
+        if isinstance(candidates, str) or not isinstance(candidates, Iterable):
             raise UsageError("candidates must be a list of item ids.", got=repr(candidates))
-        inputs["candidates"] = content_of_texts(candidates)
+        inputs["candidates"] = content_of_texts([_text(item, "candidates") for item in candidates])
     if filters:
         inputs["filters"] = content_of_texts(_conditions(filters))
     if context:
-        inputs["context"] = content_of_texts([f"{column}={value}" for column, value in context.items()])
+        if not isinstance(context, Mapping):
+            raise UsageError("context must be a mapping.", expected='{"gender": "F"}', got=repr(context))
+        pairs = [f"{column}={_text(value, f'context[{column!r}]')}" for column, value in context.items()]
+        inputs["context"] = content_of_texts(pairs)
     if context_vector is not None:
         vector = np.asarray(context_vector, dtype=np.float32).reshape(1, -1)
         inputs["context_vector"] = content_of("context_vector", vector)
     return inputs
 
 
-def new_item_inputs(text: str, user_id: str | None) -> dict[str, Content]:
+def user_text(user_id: str | int) -> str:
+    """Return a user's id as a dataset has it.
+
+    Raises:
+        UsageError: It is empty, or no id.
+    """
+    text = _text(user_id, "user_id")
+    if not text:
+        raise UsageError("The user id is empty.", expected="a user_id of the dataset, or any new one")
+    return text
+
+
+def new_item_inputs(text: str, user_id: str | int | None) -> dict[str, Content]:
     """Return the tensors of one `embed` request.
 
     Raises:
@@ -125,7 +140,8 @@ def new_item_inputs(text: str, user_id: str | None) -> dict[str, Content]:
     """
     if not text.strip():
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
-    return {"text": content_of_texts([text])} | ({"user_id": content_of_texts([user_id])} if user_id else {})
+    user = "" if user_id is None else _text(user_id, "user_id")
+    return {"text": content_of_texts([text])} | ({"user_id": content_of_texts([user])} if user else {})
 
 
 def recommendation(response: Any) -> Recommendation:
@@ -155,12 +171,37 @@ def _provenance(got: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 
 
 def _conditions(filters: Filters) -> list[str]:
-    if isinstance(filters, str):
+    if isinstance(filters, str) or not isinstance(filters, Iterable):
         raise UsageError("filters must be a mapping or a list of texts.", got=repr(filters))
     if not isinstance(filters, Mapping):
-        return list(filters)
+        return [_text(condition, "filters") for condition in filters]
     return [
-        f"{column}={value}"
+        f"{column}={_text(value, f'filters[{column!r}]')}"
         for column, values in filters.items()
-        for value in ([values] if isinstance(values, str) else values)
+        for value in ([values] if isinstance(values, str) or not isinstance(values, Iterable) else values)
     ]
+
+
+def _text(value: Any, name: str) -> str:
+    """Return an id or a category as a dataset has it: text without blanks around it, whole numbers without ``.0``."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and value % 1 == 0):
+        return str(int(value))
+    raise UsageError(
+        f"{name} holds what is no text.",
+        expected="a text, or a whole number",
+        got=f"{value!r} ({type(value).__name__})",
+        fix=f"write it as text, or leave {name.partition('[')[0]} out",
+    )
+
+
+def _whole(k: Any) -> int:
+    """Return a number of items; what is no whole number is none."""
+    is_text = isinstance(k, str) and k.strip().removeprefix("+").isdecimal()
+    is_number = isinstance(k, int | float | np.integer | np.floating) and not isinstance(k, bool)
+    if is_text or (is_number and k % 1 == 0):
+        return int(k)
+    raise UsageError("k must be a whole number.", got=repr(k))

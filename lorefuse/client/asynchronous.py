@@ -58,11 +58,11 @@ class AsyncClient:
 
     async def recommend(
         self,
-        user_id: str,
+        user_id: str | int,
         k: int = 10,
         exclude_seen: bool = True,
         *,
-        candidates: Sequence[str] | None = None,
+        candidates: Sequence[str | int] | None = None,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
         context_vector: Sequence[float] | NDArray[Any] | None = None,
@@ -73,7 +73,7 @@ class AsyncClient:
         return answers.recommendation(await self._ask(RECOMMEND, inputs, timeout_s))
 
     async def score_text(
-        self, text: str, user_id: str | None = None, *, timeout_s: float | None = None
+        self, text: str, user_id: str | int | None = None, *, timeout_s: float | None = None
     ) -> NewItemScore:
         """Score an item that nobody has seen from its words; arguments and errors as `Client.score_text`."""
         return answers.new_item_score(await self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))

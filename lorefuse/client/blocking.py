@@ -82,11 +82,11 @@ class Client:
 
     def recommend(
         self,
-        user_id: str,
+        user_id: str | int,
         k: int = 10,
         exclude_seen: bool = True,
         *,
-        candidates: Sequence[str] | None = None,
+        candidates: Sequence[str | int] | None = None,
         filters: Filters | None = None,
         context: Mapping[str, str] | None = None,
         context_vector: Sequence[float] | NDArray[Any] | None = None,
@@ -113,7 +113,9 @@ class Client:
         inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
         return answers.recommendation(self._ask(RECOMMEND, inputs, timeout_s))
 
-    def score_text(self, text: str, user_id: str | None = None, *, timeout_s: float | None = None) -> NewItemScore:
+    def score_text(
+        self, text: str, user_id: str | int | None = None, *, timeout_s: float | None = None
+    ) -> NewItemScore:
         """Score an item that nobody has seen from its words alone; needs a version made with `serving.embed: true`.
 
         Args:
@@ -157,9 +159,9 @@ class Client:
         """
         return SharedBatch(self._triton, self._target, max_bytes, admin_key() if key is None else key)
 
-    def user_tensors(self, user_id: str) -> dict[str, NDArray[Any]]:
+    def user_tensors(self, user_id: str | int) -> dict[str, NDArray[Any]]:
         """Return the ranker's user tensors for one user, (1, width) each, as the server reads them."""
-        got = self._infer(FEATURES, {"user_id": text_array(user_id)}, None)
+        got = self._infer(FEATURES, {"user_id": text_array(answers.user_text(user_id))}, None)
         return {name: got[name] for name in answers.USER_TENSORS if name in got}
 
     def _infer(

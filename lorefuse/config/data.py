@@ -34,8 +34,13 @@ class FileSource(Section):
     order: str | None = Field(
         None, description="Column with each user's order (0, 1, 2 …) in place of a time, where there is none."
     )
-    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field("auto", description="Unit of a Unix time.")
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        "auto", description="Unit of a Unix time; auto tells numbers by what makes most of them moments since 1971."
+    )
     value: str | None = Field("rating", description="Column of the rating or event value; null: every row counts as 1.")
+    event_values: dict[str, float] = Field(
+        {}, description="Values of events that the value's column names, such as {view: 1, buy: 5}."
+    )
     review_text: str | None = Field(None, description="Interaction column with what the user wrote about the item.")
     context_text: str | None = Field(
         None, description="Interaction column with what the user asked before: a search, a line of a chat."
@@ -49,6 +54,10 @@ class FileSource(Section):
     user_categories: tuple[str, ...] = Field((), description="User columns with one category each.")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="CSV delimiter; null: what separates the header's names."
+    )
+    quote: str | None = Field('"', max_length=1, description="What stands around CSV cells; null: nothing does.")
+    escape: str | None = Field(
+        None, max_length=1, description="What stands before a quote inside a quoted CSV cell; null: the quote doubled."
     )
     encoding: str | None = Field(
         None, description="Encoding of the CSV files, such as latin-1 or cp1251; null: UTF-8, or UTF-16 with its mark."
@@ -64,7 +73,7 @@ class FileSource(Section):
                 raise ValueError(f"there is no encoding {name!r}; such as utf-8, latin-1, cp1251, shift_jis") from None
         return name
 
-    @field_validator("value", mode="before")
+    @field_validator("value", "quote", "escape", mode="before")
     @classmethod
     def _empty_is_null(cls, value: object) -> object:
         """A pipeline parameter carries no null, so `dump_config` writes an empty text."""

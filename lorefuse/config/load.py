@@ -94,6 +94,10 @@ def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any
     if isinstance(tuning, dict) and isinstance(tuning.get("studies_path"), str):
         tuning = {**tuning, "studies_path": str(folder_path / Path(tuning["studies_path"]).expanduser())}
         content = {**content, "tuning": tuning}
+    embedding = content.get("embedding")
+    encoder = embedding.get("encoder") if isinstance(embedding, dict) else None
+    if isinstance(embedding, dict) and isinstance(encoder, str) and encoder.startswith(("./", "../", "~")):
+        content = {**content, "embedding": {**embedding, "encoder": str(folder_path / Path(encoder).expanduser())}}
     data = content.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if not isinstance(source, dict):

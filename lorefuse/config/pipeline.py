@@ -50,6 +50,14 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _values_have_no_auc(self) -> PipelineConfig:
+        metric = self.registry.gate_metric
+        if self.data.label.kind == "regression" and not metric.startswith("rmse"):
+            changed = self.registry.model_copy(update={"gate_metric": f"rmse_{metric.rpartition('_')[2]}"})
+            object.__setattr__(self, "registry", changed)  # a frozen section has no other way
+        return self
+
+    @model_validator(mode="after")
     def _served_vectors_are_the_trained_ones(self) -> PipelineConfig:
         if self.serving.embed and self.embedding.dtype != "float32":
             raise ValueError(

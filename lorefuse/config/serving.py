@@ -8,13 +8,21 @@ from pydantic import Field
 
 from lorefuse.config.base import Section
 
+GATE_METRIC = r"^(auc|gauc|logloss|rmse)_(all|warm|cold)$"
+MODEL_NAME = r"^[^\s/:@%?#][^/:@%?#]*$"
+"""MLflow allows no slash and no colon; the others mean something in an address."""
+
 
 class RegistryConfig(Section):
     """MLflow names and the promotion gate."""
 
     experiment: str = Field("lorefuse", min_length=1, description="MLflow experiment.")
-    model_name: str = Field("lorefuse-ranker", min_length=1, description="Registered model.")
-    gate_metric: str = Field("auc_warm", description="Test metric compared with the champion's.")
+    model_name: str = Field("lorefuse-ranker", max_length=200, pattern=MODEL_NAME, description="Registered model.")
+    gate_metric: str = Field(
+        "auc_warm",
+        pattern=GATE_METRIC,
+        description="Test metric compared with the champion's; values (label.kind: regression) have rmse.",
+    )
     require_beats_shuffled: bool = Field(
         False, description="Refuse a model that does not beat its own shuffled-knowledge control by this metric."
     )

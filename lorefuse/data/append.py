@@ -6,6 +6,8 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,17 @@ import pandas as pd
 from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
+from lorefuse.data.cells import refuse_structures
 from lorefuse.data.dataset import Dataset
-from lorefuse.data.files import names_of
+from lorefuse.data.files import names_of, written_as
 from lorefuse.data.ids import as_ids
-from lorefuse.data.ingest import ingest, several
+from lorefuse.data.ingest import finish_items, ingest, valid_entities
 from lorefuse.data.names import shown_name
-from lorefuse.data.raw import Quarantine, read_table, require_columns
+from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
+from lorefuse.data.tables import RawTables
+from lorefuse.data.validate import KEY
 from lorefuse.errors import DataError
-
-KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
-"""What makes an interaction the same interaction."""
+from lorefuse.settings import settings
 
 
 def append(
@@ -52,7 +55,10 @@ def append(
         DataError: A file cannot be used, or too many of its rows.
     """
     with tempfile.TemporaryDirectory() as folder:
-        source = _source(base, config, new_path, new_items_path, Path(folder))
+        mapping = _mapping(config, new_path)
+        quarantine = Quarantine()
+        items = None if new_items_path is None else _new_items(base, config, mapping, new_items_path, quarantine)
+        source = _source(base, mapping, new_path, items, Path(folder))
         # The label is judged where both are together: a small file may hold likes alone.
         every = DataConfig(
             source=source,
@@ -64,10 +70,13 @@ def append(
         ingest(every, Path(folder) / "dataset")
         new = Dataset.open(Path(folder) / "dataset")
         frames, facts = _joined(base, new, config.label)
-        quarantine = (base.path / c.DatasetFile.QUARANTINE, new.path / c.DatasetFile.QUARANTINE)
-        (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in quarantine))
-        facts["num_quarantined"] = sum(new.manifest["quarantined"].values())
-        _write(base, new, frames, facts, config.label, out_path)
+        of_items = Path(folder) / "of_items.jsonl"
+        quarantine.write(of_items)
+        records = (base.path / c.DatasetFile.QUARANTINE, of_items, new.path / c.DatasetFile.QUARANTINE)
+        (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
+        set_aside = Counter(quarantine.counts()) + Counter(new.manifest["quarantined"])
+        facts["num_quarantined"] = set_aside.total()
+        _write(base, set_aside, frames, facts, config.label, out_path)
     return facts
 
 
@@ -101,25 +110,37 @@ def source_of(dataset: Dataset) -> FileSource:
     )
 
 
+def _mapping(config: DataConfig, new_path: Path) -> FileSource:
+    """Return how the new files name their columns: as those of the configuration, or as the contract does."""
+    given = config.source
+    return given if isinstance(given, FileSource) else FileSource(interactions_path=new_path, items_path=new_path)
+
+
+def _new_items(
+    base: Dataset, config: DataConfig, mapping: FileSource, path: Path, quarantine: Quarantine
+) -> pd.DataFrame:
+    """Return the usable items of a file as a dataset has them, by the rules of `ingest`."""
+    raw = read_table(path, quarantine, mapping.delimiter, **written_as(mapping))
+    given_as = _names_in_file(base.items(), mapping)
+    require_columns(raw, [mapping.item_id, *given_as.values()], path)
+    for column in given_as.values():
+        refuse_structures(raw[column], path)
+    columns = {name: raw[column] for name, column in given_as.items()}
+    items = pd.DataFrame({c.ITEM_ID: as_ids(raw[mapping.item_id], path), **columns, LINE: raw[LINE]})
+    tables = RawTables(pd.DataFrame(), items, None, None, None, base.roles, {"items": path.name}, {})
+    valid, _ = valid_entities(tables, quarantine)
+    quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
+    return finish_items(valid, base.roles, mapping.multi_separator)
+
+
 def _source(
-    base: Dataset, config: DataConfig, new_path: Path, new_items_path: Path | None, folder_path: Path
+    base: Dataset, mapping: FileSource, new_path: Path, new_items: pd.DataFrame | None, folder_path: Path
 ) -> FileSource:
     """Return a source of the new interactions with all items, known and new, in one file."""
-    given = config.source
-    mapping = given if isinstance(given, FileSource) else FileSource(interactions_path=new_path, items_path=new_path)
-    roles = base.roles
-    items = base.items()
-    if new_items_path is not None:
-        raw = read_table(new_items_path, Quarantine(), mapping.delimiter, encoding=mapping.encoding)
-        given_as = _names_in_file(items, mapping)
-        require_columns(raw, [mapping.item_id, *given_as.values()], new_items_path)
-        ids = as_ids(raw[mapping.item_id], new_items_path)
-        raw = pd.DataFrame({c.ITEM_ID: ids, **{name: raw[n] for name, n in given_as.items()}})
-        for name in roles.item_multi_categories:
-            raw[name] = [several(cell, mapping.multi_separator) for cell in raw[name]]
-        replaced = items[c.ITEM_ID].isin(raw[c.ITEM_ID])
-        items = pd.concat([_as_text(items[~replaced], roles.item_numerics), _as_text(raw, roles.item_numerics)])
-    path = folder_path / (new_items_path or base.path / c.DatasetFile.ITEMS).with_suffix(".parquet").name
+    roles, items = base.roles, base.items()
+    if new_items is not None:
+        items = pd.concat([items[~items[c.ITEM_ID].isin(new_items[c.ITEM_ID])], new_items[items.columns]])
+    path = folder_path / "items.parquet"
     items.rename(columns={c.ITEM_ID: mapping.item_id}).to_parquet(path, index=False)
     return mapping.model_copy(
         update={
@@ -142,18 +163,6 @@ def _names_in_file(items: pd.DataFrame, mapping: FileSource) -> dict[str, str]:
     """Return what a file of items calls the dataset's columns, the id left out."""
     mapped = {inner: column for column, inner in names_of(mapping)[0].items()}
     return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != c.ITEM_ID}
-
-
-def _as_text(items: pd.DataFrame, numerics: tuple[str, ...]) -> pd.DataFrame:
-    """Return numbers as text that reads back to the same number: a CSV's are text, a dataset's are not."""
-    items = items.copy()
-    for name in numerics:
-        items[name] = [None if pd.isna(cell) else _plain(cell) for cell in items[name]]
-    return items
-
-
-def _plain(cell: Any) -> str:
-    return cell if isinstance(cell, str) else repr(float(cell))
 
 
 def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
@@ -213,7 +222,7 @@ def _updated_items(base: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame,
 
 def _write(
     base: Dataset,
-    new: Dataset,
+    set_aside: Mapping[str, int],
     frames: dict[str, pd.DataFrame],
     facts: dict[str, int],
     label: LabelConfig,
@@ -227,7 +236,7 @@ def _write(
     events = frames["interactions"]
     files = sorted(p for p in out_path.iterdir() if p.is_file())
     quarantined = dict(base.manifest["quarantined"])
-    for reason, count in new.manifest["quarantined"].items():
+    for reason, count in set_aside.items():
         quarantined[reason] = quarantined.get(reason, 0) + count
     manifest = {
         **base.manifest,

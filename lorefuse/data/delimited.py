@@ -26,9 +26,13 @@ from lorefuse.progress import track
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError)
+"""What a file that is damaged, or is not what it seems, may raise."""
 _SEPARATORS = (",", ";", "\t", "|")
 _MAX_SHOWN = 500
 _LINES_PER_TICK = 50_000
+csv.field_size_limit(1 << 26)
+"""Longest cell; Python's own limit of 128 kB would cost a row its long description."""
 
 
 @dataclass
@@ -46,7 +50,14 @@ class Delimited:
     bad: list[tuple[int, str, str]] = field(default_factory=list)
 
 
-def read_delimited(path: Path, delimiter: str | None = None, encoding: str | None = None) -> Delimited:
+def read_delimited(
+    path: Path,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+    *,
+    quote: str | None = '"',
+    escape: str | None = None,
+) -> Delimited:
     """Read a delimited text with a header, plain or compressed (gzip, bzip2, xz, or a zip of one file).
 
     A line with the wrong number of cells, bytes that are not UTF-8, or a quote that is not closed is set aside and
@@ -57,15 +68,25 @@ def read_delimited(path: Path, delimiter: str | None = None, encoding: str | Non
         delimiter: Null: what separates the header's names; where nothing does, a tab for ``.tsv`` and ``.data``, else a
             comma.
         encoding: Null: UTF-8 with or without a mark, or UTF-16 with one.
+        quote: What stands around cells; null: nothing does.
+        escape: What stands before a quote inside quotes; null: the quote doubled.
 
     Raises:
         DataError: The file cannot be opened, is in another encoding, or has an unreadable header.
     """
     lines = _read_lines(path, encoding)
     separator = delimiter or _separator_of(next((line for line in lines if line.strip()), ""), path)
-    header, first = _header(lines, separator, path)
+    dialect = {
+        "delimiter": separator,
+        "quotechar": quote,
+        "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        "escapechar": escape,
+        "doublequote": escape is None,
+        "strict": True,
+    }
+    header, first = _header(lines, dialect, path)
     rows = _Rows()
-    ticks = _parse(lines, first, separator, len(header), rows)
+    ticks = _parse(lines, first, dialect, len(header), rows)
     for _ in track(ticks, f"Reading {path.name}", total=len(lines) // _LINES_PER_TICK):
         pass
     cells = np.array(rows.cells, dtype=object).reshape(len(rows.cells), len(header))
@@ -91,7 +112,7 @@ def _read_lines(path: Path, encoding: str | None) -> list[str]:
             marked = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
             with TextIOWrapper(stream, encoding=encoding or marked, errors="surrogateescape") as text:
                 return text.readlines()
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, str(error)) from None
 
 
@@ -130,12 +151,12 @@ def _separator_of(header: str, path: Path) -> str:
     return by_ending if by_ending in bare else max((by_ending, *_SEPARATORS), key=bare.count)
 
 
-def _header(lines: list[str], separator: str, path: Path) -> tuple[list[str], int]:
+def _header(lines: list[str], dialect: dict[str, Any], path: Path) -> tuple[list[str], int]:
     """Return the column names and the position of the line after them."""
     start = next((position for position, line in enumerate(lines) if line.strip()), None)
     if start is None:
         raise _unreadable(path, "blank lines only")
-    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=separator, strict=True)
+    reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), **dialect)
     try:
         header = [name.strip() for name in next(reader)]
     except csv.Error as error:
@@ -158,7 +179,7 @@ def require_distinct(names: list[str], path: Path) -> None:
         )
 
 
-def _parse(lines: list[str], first: int, separator: str, num_columns: int, into: _Rows) -> Iterator[int]:
+def _parse(lines: list[str], first: int, dialect: dict[str, Any], num_columns: int, into: _Rows) -> Iterator[int]:
     """Split lines into rows; `first` is where the next row begins. Yields now and then how far it is."""
     any_broken = any(not line.isascii() and _BROKEN.search(line) for line in lines)
 
@@ -168,7 +189,7 @@ def _parse(lines: list[str], first: int, separator: str, num_columns: int, into:
     next_tick = first + _LINES_PER_TICK
     while first < len(lines):
         base = first
-        reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), delimiter=separator, strict=True)
+        reader = csv.reader(map(lines.__getitem__, range(base, len(lines))), **dialect)
         try:
             for cells in reader:
                 after = base + reader.line_num

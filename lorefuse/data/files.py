@@ -9,6 +9,7 @@ import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.config import FileSource
+from lorefuse.data.cells import refuse_structures
 from lorefuse.data.ids import as_ids
 from lorefuse.data.names import item_names, report_renamed, user_names
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
@@ -37,8 +38,11 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
 
     def read(field: str, columns: list[str]) -> pd.DataFrame:
         path = getattr(source, f"{field}_path")
-        frame = read_table(path, quarantine, source.delimiter, name=files[field], encoding=source.encoding)
-        require_columns(frame, list(dict.fromkeys(columns)), path)
+        frame = read_table(path, quarantine, source.delimiter, name=files[field], **written_as(source))
+        columns = list(dict.fromkeys(columns))
+        require_columns(frame, columns, path)
+        for column in columns:
+            refuse_structures(frame[column], path)
         return frame
 
     items_named, users_named = names_of(source)
@@ -67,6 +71,11 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
         multi_separator=source.multi_separator,
         reports=report_renamed(items_named, users_named),
     )
+
+
+def written_as(source: FileSource) -> dict[str, str | None]:
+    """Return how the source's CSV files are written, for `read_table`."""
+    return {"encoding": source.encoding, "quote": source.quote, "escape": source.escape}
 
 
 def paths_of(source: FileSource) -> dict[str, Path]:
@@ -145,11 +154,18 @@ def events_of(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
             c.USER_ID: as_ids(raw[source.user_id], source.interactions_path),
             c.ITEM_ID: as_ids(raw[source.item_id], source.interactions_path),
             c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
-            c.VALUE: raw[source.value] if source.value else 1.0,
+            c.VALUE: _values(raw[source.value], source.event_values) if source.value else 1.0,
             **{name: raw[column] for name, column in _row_texts(source)},
             LINE: raw[LINE],
         }
     )
+
+
+def _values(cells: pd.Series, event_values: dict[str, float]) -> pd.Series:
+    """Give named events their values."""
+    if not event_values:
+        return cells
+    return cells.map(lambda cell: event_values.get(str(cell).strip(), cell), na_action="ignore").astype(object)
 
 
 def _row_texts(source: FileSource) -> list[tuple[str, str]]:

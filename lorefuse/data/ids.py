@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorefuse.data.cells import refuse_structures
 from lorefuse.errors import DataError
 
 NO_ID = ("", "nan", "none", "null", "<na>")
@@ -35,7 +37,9 @@ def as_ids(cells: pd.Series, path: Path) -> pd.Series:
         cells = whole.where(whole.notna(), cells.where(np.isfinite(cells)).astype(object))
     elif cells.dtype == object and pd.api.types.infer_dtype(cells, skipna=True) not in ("string", "integer"):
         _refuse_rounded(cells[[isinstance(cell, float) for cell in cells]].astype("float64"), path)
-        cells = cells.map(_whole)
+        refuse_structures(cells, path, lists=False)
+        # One by one: pandas would make floats again of integers beside an empty cell.
+        cells = pd.Series([_whole(cell) for cell in cells], index=cells.index, name=cells.name, dtype=object)
     text = cells.astype(object).where(cells.notna(), "").astype(str).str.strip()
     if path.suffix not in (".parquet", ".pq"):
         text = _without_fraction(text)
@@ -45,6 +49,21 @@ def as_ids(cells: pd.Series, path: Path) -> pd.Series:
     return text.astype(object).mask(text.str.lower().isin(NO_ID), None)
 
 
+def written_otherwise(unknown: Iterable[str], known: Iterable[str]) -> tuple[str, str] | None:
+    """Return an unknown id and the known one that it seems to be, written in another way; None where there is none.
+
+    Example:
+        >>> written_otherwise(["x", "3.0"], ["3"]), written_otherwise(["7"], ["007"]), written_otherwise(["x"], ["y"])
+        (('3.0', '3'), ('7', '007'), None)
+    """
+    known_as = {_bare(name): name for name in known}
+    return next(((name, known_as[_bare(name)]) for name in unknown if _bare(name) in known_as), None)
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix(".0").lstrip("0").casefold()
+
+
 def _without_fraction(text: pd.Series) -> pd.Series:
     """Where every id of a CSV ends in ``.0`` pandas has written integers as floats, because one cell was empty."""
     filled = text[text != ""]
@@ -52,7 +71,9 @@ def _without_fraction(text: pd.Series) -> pd.Series:
 
 
 def _whole(cell: Any) -> Any:
-    """A number among texts, without a fraction of zeros."""
+    """A number among texts without a fraction of zeros; bytes as the text they are."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8")
     return int(cell) if isinstance(cell, float | Decimal) and math.isfinite(cell) and cell % 1 == 0 else cell
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,16 @@ from lorefuse import contract as c
 from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, MovieLensSource
 from lorefuse.data import validate as v
+from lorefuse.data.categories import one_each, several
+from lorefuse.data.cells import as_text, parse_numbers
+from lorefuse.data.ids import written_otherwise
 from lorefuse.data.large import is_large, label_of, write_interactions
+from lorefuse.data.markup import has_tags
+from lorefuse.data.names import shown_name
 from lorefuse.data.raw import LINE, Quarantine
 from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
+from lorefuse.data.times import parse_timestamps
 from lorefuse.errors import DataError
 from lorefuse.settings import settings
 
@@ -49,9 +53,9 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
         # Files are counted as they are read, broken lines included; MovieLens-100K's tables are whole.
         if isinstance(source, MovieLensSource) and getattr(tables, name) is not None:
             quarantine.num_rows_read[file] = len(getattr(tables, name))
-    items, users = _valid_entities(tables, quarantine)
+    items, users = valid_entities(tables, quarantine)
     frames, facts = _graph(tables, items, quarantine), {}
-    frames["items"] = _finish_items(items, tables.roles, tables.multi_separator)
+    frames["items"] = finish_items(items, tables.roles, tables.multi_separator)
     if large:
         known = None if users is None else set(users[c.USER_ID])
         name = tables.files["interactions"]
@@ -66,6 +70,8 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
         facts = _facts(frames["interactions"])
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
     _refuse_useless(frames["items"], facts, tables, config)
+    _warn_of_empty_texts(frames["items"], tables)
+    _count_markup(frames["items"], tables)
     if quarantine.rows:
         _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
     return _write(frames, facts, tables, config, quarantine, out_path)
@@ -78,30 +84,57 @@ def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
     return read_files(source, quarantine, interactions=False)
 
 
-def _valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the items and users that can be used; the rest goes to quarantine."""
     items = tables.items.copy()
     for name in tables.roles.item_numerics:
-        items[name] = v.parse_numbers(items[name])
-    schema = v.entities_schema(c.ITEM_ID, tables.roles.item_numerics)
-    items = v.validate(items, schema, tables.files["items"], quarantine, raw=tables.items)
+        items[name] = parse_numbers(items[name])
+    items = v.validate(items, v.entities_schema(c.ITEM_ID), tables.files["items"], quarantine, raw=tables.items)
+    items = _without_wrong_numbers(items, tables, quarantine)
     users = tables.users
     if users is not None:
         users = v.validate(users, v.entities_schema(c.USER_ID), tables.files["users"], quarantine)
     return items, users
 
 
+def _without_wrong_numbers(items: pd.DataFrame, tables: RawTables, quarantine: Quarantine) -> pd.DataFrame:
+    """Empty the cells that are no number: they are optional, and cost their row nothing; each has its record."""
+    for name in tables.roles.item_numerics:
+        is_wrong = np.isinf(items[name])
+        rows = tables.items[tables.items[LINE].isin(items.loc[is_wrong, LINE])]
+        reason = f"{shown_name(name)} is not a finite number: the cell is left empty, the row stays"
+        quarantine.add_rows(tables.files["items"], rows, pd.Series(reason, index=rows.index))
+        items[name] = items[name].mask(is_wrong)
+    return items
+
+
 def _valid_events(
     tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | None, quarantine: Quarantine
 ) -> pd.DataFrame:
     events = tables.interactions.copy()
-    events[c.VALUE] = v.parse_numbers(events[c.VALUE])
-    events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
+    events[c.VALUE] = parse_numbers(events[c.VALUE])
+    events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
     user_ids = None if users is None else set(users[c.USER_ID])
     schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
     events = v.validate(events, schema, tables.files["interactions"], quarantine, raw=tables.interactions)
+    _hint_at_ids(tables, items, users, quarantine)
     # No fault, they are sorted; but a surprise to whoever thinks the file is in order.
     tables.reports["num_timestamps_out_of_order"] = int((events[c.EVENT_TIMESTAMP].diff() < pd.Timedelta(0)).sum())
     return events
+
+
+def _hint_at_ids(tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | None, quarantine: Quarantine) -> None:
+    """Say where ids that are unknown look like known ones written in another way: ``3.0`` and ``3``."""
+    name = tables.files["interactions"]
+    for key, table in ((c.ITEM_ID, items), (c.USER_ID, users)):
+        if table is None:
+            continue
+        known, found = set(table[key]), tables.interactions[key].dropna().unique()
+        pair = written_otherwise((cell for cell in found if cell not in known), known)
+        if pair:
+            hint = f"ids are written otherwise in the two files, {pair[0]!r} in {name} and {pair[1]!r} in "
+            quarantine.hints[name] = f"{hint}{tables.files[key.removesuffix('_id') + 's']}: write them alike"
+            _log.warning("%s", quarantine.hints[name])
 
 
 def _graph(tables: RawTables, items: pd.DataFrame, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
@@ -131,7 +164,7 @@ def _facts(events: pd.DataFrame) -> dict[str, Any]:
 def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFrame:
     events = events.sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
     value = events[c.VALUE].astype("float32")
-    texts = {name: events[name].map(_text) for name in c.ROW_TEXTS if name in events.columns}
+    texts = {name: events[name].map(as_text) for name in c.ROW_TEXTS if name in events.columns}
     return pd.DataFrame(
         {
             c.ROW_ID: np.arange(len(events), dtype="int64"),
@@ -145,7 +178,8 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
     )
 
 
-def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
+def finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
+    """Return valid items as a dataset has them."""
     table = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID].astype(str)})
     for name in items.columns.drop([c.ITEM_ID, LINE]):
         if name in roles.item_numerics:
@@ -153,55 +187,17 @@ def _finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataF
         elif name in roles.item_multi_categories:
             table[name] = items[name].map(lambda cell: several(cell, separator))
         else:
-            table[name] = items[name].map(_text)
+            table[name] = one_each(items[name]) if name in roles.item_categories else items[name].map(as_text)
     return table
 
 
 def _finish_users(users: pd.DataFrame, roles: Roles) -> pd.DataFrame:
-    columns = {name: users[name].map(_text) for name in roles.user_categories}
+    columns = {name: one_each(users[name]) for name in roles.user_categories}
     return pd.DataFrame({c.USER_ID: users[c.USER_ID].astype(str), **columns})
 
 
 def _users_of(events: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
-
-
-def several(cell: Any, separator: str) -> list[str]:
-    """Return the categories of a cell: a list, a list written as text (``['a', 'b']``), or separated text.
-
-    Example:
-        >>> several("a | b", "|"), several("['a', 'b']", "|"), several('["x|y"]', "|"), several("[]", "|")
-        (['a', 'b'], ['a', 'b'], ['x|y'], [])
-    """
-    written = _list_of(cell.strip()) if isinstance(cell, str) else None
-    cell = cell if written is None else written
-    parts = cell if isinstance(cell, list | tuple | np.ndarray) else _text(cell).split(separator)
-    texts = (_text(part) for part in parts)
-    return [text for text in texts if text]
-
-
-def _list_of(text: str) -> list[Any] | None:
-    """Return the list that Python or JSON wrote; None where the text is none."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    for read in (ast.literal_eval, json.loads):
-        try:
-            found = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return found if isinstance(found, list) else None
-    return None
-
-
-def _text(cell: Any) -> str:
-    """Return a cell as text: nothing for a missing one, no ``.0`` after a whole number."""
-    if isinstance(cell, str):
-        return cell.strip()
-    if isinstance(cell, list | tuple | np.ndarray):
-        return ", ".join(_text(part) for part in cell)
-    if pd.isna(cell):
-        return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def _refuse_useless(items: pd.DataFrame, facts: dict[str, Any], tables: RawTables, config: DataConfig) -> None:
@@ -223,6 +219,28 @@ def _refuse_useless(items: pd.DataFrame, facts: dict[str, Any], tables: RawTable
             fix="set data.label.threshold between them, data.label.kind: regression, or, where there are only "
             "positives (threshold at most the lowest value), data.negatives.num_train",
         )
+
+
+def _warn_of_empty_texts(items: pd.DataFrame, tables: RawTables) -> None:
+    """A text that no item has is most often a wrong column; the run goes on, and its report says so."""
+    texts = [name for name in tables.roles.item_text if name in items.columns]
+    empty = [shown_name(name) for name in texts if not items[name].map(as_text).any()]
+    if empty:
+        tables.reports["empty_texts"] = empty
+        _log.warning(
+            "%s: no item has a text in %s; check data.source.item_text and the file.",
+            tables.files["items"],
+            " or ".join(repr(name) for name in empty),
+        )
+
+
+def _count_markup(items: pd.DataFrame, tables: RawTables) -> None:
+    """Say how many texts hold tags of HTML: the dataset keeps them, whoever embeds leaves them out."""
+    columns = [name for name in tables.roles.item_text if name in items.columns]
+    num_texts = sum(int(items[name].map(lambda cell: has_tags(as_text(cell))).sum()) for name in columns)
+    if num_texts:
+        tables.reports["num_texts_with_tags"] = num_texts
+        _log.warning("%s: %d texts hold HTML; its tags are not embedded.", tables.files["items"], num_texts)
 
 
 def _write(

@@ -1,33 +1,33 @@
-"""Files with one JSON object per line, plain or gzip, read as a stream; a line that is none goes to quarantine."""
+"""Files with one JSON object per line, plain or compressed, read as a stream; one that is none goes to quarantine."""
 
 from __future__ import annotations
 
 import ast
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from lorefuse.data.delimited import UNREADABLE, open_bytes
 from lorefuse.data.raw import Quarantine
 from lorefuse.errors import DataError
 
-GZIP_MAGIC = b"\x1f\x8b"
 
-
-def read_json_lines(path: Path, quarantine: Quarantine) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(
+    path: Path, quarantine: Quarantine, name: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line number (from 1) and object of every line that holds one.
 
     Lines of the 2014 Amazon files are Python literals (single quotes), not JSON: they are read as literals alone,
     never evaluated.
 
     Args:
-        path: The file; gzip is known by its first bytes, not by its name.
+        path: The file; compressed ones are known by their first bytes, not by their names.
         quarantine: Receives the other lines under the file's name, and the count of lines read.
+        name: What the quarantine calls the file; default its name without folders.
 
     Raises:
-        DataError: The file is missing, empty, or a gzip that is damaged or cut short.
+        DataError: The file is missing, empty, or one that is damaged or cut short.
     """
     if not path.is_file() or path.stat().st_size == 0:
         raise DataError(
@@ -36,9 +36,9 @@ def read_json_lines(path: Path, quarantine: Quarantine) -> Iterator[tuple[int, d
             got="an empty file" if path.is_file() else "no such file",
             fix="correct the path in data.source",
         )
-    name, line = path.name, 0
+    name, line = name or path.name, 0
     try:
-        with _open(path) as stream:
+        with open_bytes(path) as stream:
             for line, raw in enumerate(stream, start=1):
                 if not raw.strip():
                     continue
@@ -48,24 +48,18 @@ def read_json_lines(path: Path, quarantine: Quarantine) -> Iterator[tuple[int, d
                     quarantine.add(name, line, reason, raw[:500].decode("utf-8", "replace").rstrip())
                 else:
                     yield line, content
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{path} is damaged or was cut short.",
-            expected="a whole gzip file",
+            expected="a whole compressed file",
             got=f"{error} after line {line}",
             fix="fetch it again",
         ) from None
 
 
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as probe:
-        is_gzip = probe.read(2) == GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(path, "rb")) if is_gzip else path.open("rb")
-
-
 def _parse(raw: bytes) -> tuple[dict[str, Any] | None, str]:
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None, "not UTF-8"
     try:

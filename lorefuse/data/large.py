@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from lorefuse import contract as c
 from lorefuse.config import DataConfig, FileSource, LabelConfig
 from lorefuse.data import validate as v
+from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
 from lorefuse.data.raw import LINE, Quarantine, to_frame
+from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
 from lorefuse.progress import track
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def write_interactions(
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET threads = 2")
         names = f"{c.USER_ID}, {c.ITEM_ID}, {c.EVENT_TIMESTAMP}, {c.VALUE}, {LINE}"
-        order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {LINE}"
+        order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {c.VALUE} DESC, {LINE}"
         query = f"SELECT {names} FROM read_parquet(?) ORDER BY {order}"  # noqa: S608  (names are ours)
         rows = connection.sql(query, params=[str(unsorted_path)]).to_arrow_reader(BATCH_ROWS)
         with pq.ParquetWriter(out_path / c.DatasetFile.INTERACTIONS, _schema()) as writer:
@@ -127,8 +129,8 @@ def _write_valid(
             if table is None:
                 raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
                 events = raw.copy()
-                events[c.VALUE] = v.parse_numbers(events[c.VALUE])
-                events[c.EVENT_TIMESTAMP] = v.parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
+                events[c.VALUE] = parse_numbers(events[c.VALUE])
+                events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
                 events = v.validate(events, schema, name, quarantine, raw=raw)
                 table = pa.Table.from_pandas(events[_unsorted_schema().names], _unsorted_schema(), preserve_index=False)
             times = table[c.EVENT_TIMESTAMP].to_numpy().astype(np.int64)
@@ -151,7 +153,7 @@ def _at_a_glance(
     if unit not in ("s", "ms", "us") or times.null_count:
         return None
     moments = times.cast(pa.timestamp(unit)).cast(pa.timestamp(c.TIMESTAMP_UNIT, "UTC"))
-    latest = pd.Timestamp.now("UTC") + v.MAX_CLOCK_SKEW
+    latest = pd.Timestamp.now("UTC") + MAX_CLOCK_SKEW
     if len(batch) == 0 or pc.min(moments).as_py() < v.EARLIEST or pc.max(moments).as_py() > latest:
         return None
     numbers = np.ones(len(batch))
@@ -168,7 +170,7 @@ def _at_a_glance(
             return None
         is_plain = pc.equal(cells, pc.utf8_trim_whitespace(cells))
         is_none = pc.is_in(pc.utf8_lower(cells), pa.array(NO_ID))
-        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py():
+        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py() or pc.max(pc.utf8_length(cells)).as_py() > v.MAX_ID:
             return None
         if name in known and not pc.all(pc.is_in(cells, known[name])).as_py():
             return None
@@ -182,7 +184,7 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    keys = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+    keys = v.KEY
     num_rows, label_sum, labels, before = 0, 0.0, set[float](), None
     low, high, first, last = np.inf, -np.inf, None, None
     for batch in rows:
@@ -196,10 +198,13 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
             same[1:] = equal.to_numpy(zero_copy_only=False) & (same[1:] if name != keys[0] else True)
         row = {name: table[name][0] for name in keys}
         same[0] = before is not None and all(row[name] == before[name] for name in keys)
-        before = {name: table[name][-1] for name in keys}
+        last_value = np.nan if before is None else before[c.VALUE].as_py()
+        is_equal = np.diff(table[c.VALUE].to_numpy(), prepend=last_value) == 0
+        before = {name: table[name][-1] for name in (*keys, c.VALUE)}
         if same.any():
             repeats = table.filter(pa.array(same)).to_pandas()
-            quarantine.add_rows(name_of, repeats, pd.Series("duplicate interaction", index=repeats.index))
+            reasons = pd.Series(np.where(is_equal[same], v.DUPLICATE, v.REPEATED), index=repeats.index)
+            quarantine.add_rows(name_of, repeats, reasons)
             table = table.filter(pa.array(~same))
         if not len(table):
             continue

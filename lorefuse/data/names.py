@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from lorefuse import contract as c
+
+if TYPE_CHECKING:
+    from lorefuse.data.tables import Roles
 
 _log = logging.getLogger(__name__)
 PREFIX, USER_PREFIX = "own_", "user_"
@@ -89,6 +93,31 @@ def report_renamed(items: Mapping[str, str], users: Mapping[str, str]) -> dict[s
             _log.warning("Columns of %s whose names are taken have others from here on: %s", table, listed)
             report[f"renamed_{table}"] = renamed
     return report
+
+
+def said_names(roles: Roles, reports: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return which categories of items and which of users people mean by names that are none inside.
+
+    Args:
+        roles: The part each column plays, by its name inside.
+        reports: Of the dataset's manifest, see `report_renamed`.
+
+    Returns:
+        Name as people say it → name inside, of items and of users: first what their files say, which is lost where a
+        dataset's own files have been read again, then what the names inside tell.
+    """
+    items = [*roles.item_categories, *roles.item_multi_categories]
+    bare = {name: name.removeprefix(USER_PREFIX) for name in roles.user_categories}
+    of_items = {shown_name(name): name for name in items}
+    of_users = {shown_name(bare[name] if bare[name] in items else name): name for name in roles.user_categories}
+    of_items |= reports.get("renamed_items") or {}
+    of_users |= reports.get("renamed_users") or {}
+    return _changed(of_items, items), _changed(of_users, roles.user_categories)
+
+
+def _changed(names: Mapping[str, str], inside: Iterable[str]) -> dict[str, str]:
+    known = set(inside)
+    return {said: name for said, name in names.items() if said != name and name in known}
 
 
 def _distinct(names: dict[str, str], taken: Iterable[str] = ()) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lorefuse.atomic import atomic_file
-from lorefuse.data.delimited import read_delimited, require_distinct
+from lorefuse.data.delimited import UNREADABLE, open_bytes, read_delimited, require_distinct
+from lorefuse.data.times import KNOWN_TIMES
 from lorefuse.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 LINE = "__line__"
 """Column of a raw table: 1-based physical line in a CSV (the header is line 1), row number in a Parquet file."""
 
+_QUOTING = "say how its cells are quoted (data.source.quote, data.source.escape) and parted (data.source.delimiter)"
+ADVICE = {
+    "timestamp cannot be read": f"write times in one of the forms that can be read ({KNOWN_TIMES}), or name the unit "
+    "of numbers (data.source.timestamp_unit: s)",
+    "broken quotes": _QUOTING,
+    "wrong number of cells": _QUOTING,
+    "value is not a finite number": "give the names of events their values "
+    "(data.source.event_values: {view: 1, buy: 5})",
+}
+"""What to do about a reason, beyond mending rows one by one."""
+
 
 @dataclass
 class Quarantine:
@@ -29,6 +42,8 @@ class Quarantine:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     num_rows_read: Counter[str] = field(default_factory=Counter)
+    hints: dict[str, str] = field(default_factory=dict)
+    """What seems to be wrong with a file as a whole."""
 
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
         """Record one row."""
@@ -66,8 +81,15 @@ class Quarantine:
                     f"{file}: {bad[file]} of {num_rows} rows cannot be used.",
                     expected=f"at most {max_bad_share:.0%} bad rows (data.max_bad_share)",
                     got=self.summary(file),
-                    fix=f"look at {copy_path}, mend the file, or raise data.max_bad_share",
+                    fix=f"{self.advice(file)}look at {copy_path}, mend the file, or raise data.max_bad_share",
                 )
+
+    def advice(self, file: str) -> str:
+        """Return what mends a file's reasons, where that is known."""
+        reasons = {row["reason"].partition(":")[0] for row in self.rows if row["file"] == file}
+        known = [text for reason, text in ADVICE.items() if reason in reasons]
+        known += [self.hints[file]] if file in self.hints else []
+        return "".join(f"{text}; " for text in dict.fromkeys(known))
 
 
 def read_table(
@@ -77,8 +99,10 @@ def read_table(
     *,
     name: str | None = None,
     encoding: str | None = None,
+    quote: str | None = '"',
+    escape: str | None = None,
 ) -> pd.DataFrame:
-    """Read a CSV (plain or compressed) or Parquet file without guessing types.
+    """Read a CSV or a file of JSON lines (plain or compressed), or a Parquet file, without guessing types.
 
     Args:
         path: The file; ``.parquet`` and ``.pq``, and what begins like Parquet, are; anything else is a delimited text.
@@ -86,9 +110,11 @@ def read_table(
         delimiter: Null: what separates the header's names.
         name: What the quarantine calls the file; default its name without folders.
         encoding: Of a delimited text; null: UTF-8, or UTF-16 with a mark.
+        quote: What stands around its cells; null: nothing does.
+        escape: What stands before a quote inside quotes; null: the quote doubled.
 
     Returns:
-        CSV: columns of text, empty cells as None. Parquet: columns as they are. Both with `LINE`.
+        CSV: columns of text, empty cells as None. JSON and Parquet: columns as they are. All with `LINE`.
 
     Raises:
         DataError: The file is missing, empty, unreadable, or has a repeated column name.
@@ -111,8 +137,11 @@ def read_table(
     if path.suffix in (".parquet", ".pq") or _begins_like_parquet(path):
         frame = _read_parquet(path)
         num_bad = 0
+    elif sign := _sign_of_json(path):
+        frame = _read_json(path, quarantine, name, sign)
+        num_bad = -len(frame)  # counted as they are read
     else:
-        table = read_delimited(path, delimiter, encoding)
+        table = read_delimited(path, delimiter, encoding, quote=quote, escape=escape)
         for line, reason, text in table.bad:
             quarantine.add(name, line, reason, text)
         frame = pd.DataFrame(table.columns, dtype=object)
@@ -124,8 +153,8 @@ def read_table(
             f"{path} holds no usable row.",
             expected="at least one row under the header",
             got=quarantine.summary(name) or "none",
-            fix="save it as UTF-8 or name its encoding (data.source.encoding: cp1252), set data.source.delimiter, or "
-            "bring a file with rows",
+            fix=f"{quarantine.advice(name)}save it as UTF-8 or name its encoding (data.source.encoding: cp1252), "
+            "set data.source.delimiter, or bring a file with rows",
         )
     return frame
 
@@ -170,6 +199,35 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         ) from None
     frame[LINE] = range(1, len(frame) + 1)
     return frame
+
+
+def _read_json(path: Path, quarantine: Quarantine, name: str, sign: bytes) -> pd.DataFrame:
+    """Read one JSON object a line; a key that a line has not is an empty cell."""
+    from lorefuse.data.json_lines import read_json_lines
+
+    if sign == b"[":
+        raise DataError(
+            f"{path} holds one JSON list.",
+            expected="a table, or one JSON object a line",
+            got="a file that begins with [",
+            fix="write one object a line: jq -c '.[]', or frame.to_json(path, orient='records', lines=True)",
+        )
+    rows = list(read_json_lines(path, quarantine, name))
+    columns = dict.fromkeys(key for _, row in rows for key in row)
+    frame = pd.DataFrame({key: pd.Series([row.get(key) for _, row in rows], dtype=object) for key in columns})
+    frame[LINE] = [line for line, _ in rows]
+    return frame
+
+
+def _sign_of_json(path: Path) -> bytes:
+    """Return what a file, compressed or not, begins with if it holds JSON: ``{``, or ``[``; nothing for others."""
+    try:
+        with open_bytes(path) as stream:
+            start = stream.read(256).removeprefix(b"\xef\xbb\xbf")
+    except UNREADABLE:
+        return b""  # whoever reads it says what is wrong
+    found = re.match(rb"\s*(?:(\{)\s*[\"'}]|(\[)\s*\{)", start)
+    return b"" if found is None else found[1] or found[2]
 
 
 def _begins_like_parquet(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,16 +9,18 @@ import pandas as pd
 
 from lorefuse import contract as c
 from lorefuse.data.raw import Quarantine
+from lorefuse.data.times import MAX_CLOCK_SKEW
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-MAX_CLOCK_SKEW = pd.Timedelta(days=1)
+KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+"""What makes an interaction the same interaction."""
+DUPLICATE = "duplicate interaction"
+REPEATED = f"{DUPLICATE}: the one with the highest value stays"
+MAX_ID = 1024
+"""Longest id that a request may ask for."""
 EARLIEST = pd.Timestamp("1970-01-01", tz="UTC")
-_YES_NO = {"true": "1", "false": "0"}
-_SPREADSHEET_DAYS = (20_000, 80_000)
-"""Days since 1899-12-30, as spreadsheets count them: 1954 to 2119. As seconds all would lie on 1970-01-01."""
-_DAY_AND_MONTH = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?:[ ,T]+(.*))?")
 
 
 def validate(
@@ -58,7 +59,7 @@ def validate(
 
 
 def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.Timestamp) -> pa.DataFrameSchema:
-    """Rules of an interaction: known ids, a time between 1970 and now, a finite value, no exact repeat.
+    """Rules of an interaction: known ids, a time between 1970 and now, a finite value, no repeat.
 
     Args:
         item_ids: Ids of the items table.
@@ -67,8 +68,8 @@ def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.T
     """
     import pandera.pandas as pa
 
-    item_rules = [_filled(), pa.Check(lambda s: s.isin(item_ids), error="unknown item id")]
-    user_rules = [_filled()]
+    item_rules = [_filled(), _short(), pa.Check(lambda s: s.isin(item_ids), error="unknown item id")]
+    user_rules = [_filled(), _short()]
     if user_ids is not None:
         user_rules.append(pa.Check(lambda s: s.isin(user_ids), error="unknown user id"))
     time_rules = [
@@ -83,18 +84,18 @@ def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.T
             c.EVENT_TIMESTAMP: pa.Column(None, time_rules, nullable=True),
             c.VALUE: pa.Column(float, _finite("value"), nullable=True),
         },
-        checks=_no_repeat([c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP], "duplicate interaction"),
+        checks=[
+            _no_repeat([*KEY, c.VALUE], DUPLICATE),
+            pa.Check(lambda frame: _is_highest(frame) | frame.duplicated([*KEY, c.VALUE]), error=REPEATED),
+        ],
     )
 
 
-def entities_schema(key: str, numerics: tuple[str, ...] = ()) -> pa.DataFrameSchema:
-    """Rules of items and users: an id that is there and is not repeated, numerics that are finite or missing."""
+def entities_schema(key: str) -> pa.DataFrameSchema:
+    """Rules of items and users: an id that is there and is not repeated."""
     import pandera.pandas as pa
 
-    columns: dict[str, Any] = {key: pa.Column(object, _filled(), nullable=True)}
-    for name in numerics:
-        finite = pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number")
-        columns[name] = pa.Column(float, finite, nullable=True)
+    columns = {key: pa.Column(object, [_filled(), _short()], nullable=True)}
     return pa.DataFrameSchema(columns, checks=_no_repeat([key], f"duplicate {key}"))
 
 
@@ -112,85 +113,29 @@ def pairs_schema(columns: list[str], known: dict[str, set[str]] | None = None) -
     return pa.DataFrameSchema(rules, checks=_no_repeat(columns, "duplicate row"))
 
 
-def parse_numbers(cells: pd.Series) -> pd.Series:
-    """Turn cells into float64; an empty one becomes NaN, one that is no number (or no float32) becomes infinity.
-
-    Yes and no may be written ``true`` and ``false``.
-    """
-    if cells.dtype == object:
-        cells = cells.map(lambda cell: _YES_NO.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
-    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
-    is_wrong = numbers.isna() & cells.notna() & (cells.astype(str).str.strip().str.lower() != "nan")
-    return numbers.mask(is_wrong | (numbers.abs() > np.finfo("float32").max), np.inf)
-
-
-def parse_timestamps(cells: pd.Series, unit: str) -> pd.Series:
-    """Turn ISO 8601 text or Unix time into UTC microseconds; what is neither becomes NaT.
-
-    Args:
-        cells: Text, numbers or datetimes; naive times count as UTC.
-        unit: ``s``, ``ms``, ``us``, ``ns``, or ``auto``: Unix times are judged by the size of their median, numbers of
-            eight digits that are dates (``20260131``) count as dates, and numbers from 20,000 to 80,000 as the days of
-            a spreadsheet. Day and month of ``31/12/2020`` are told apart by a day beyond 12 somewhere in the column.
-    """
-    if pd.api.types.is_datetime64_any_dtype(cells):
-        return pd.to_datetime(cells, utc=True).astype("datetime64[us, UTC]")
-    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
-    finite = numbers[np.isfinite(numbers)]
-    if len(finite) < 0.5 * max(int(cells.notna().sum()), 1):
-        iso = _day_and_month_swapped(cells)
-        return pd.to_datetime(iso, utc=True, errors="coerce", format="ISO8601").astype("datetime64[us, UTC]")
-    if unit == "auto" and finite.between(1e7, 1e8 - 1).all():
-        dates = pd.to_datetime(cells.astype(str), utc=True, errors="coerce", format="%Y%m%d")
-        if dates.notna().sum() == len(finite):
-            return dates.astype("datetime64[us, UTC]")
-    if unit == "auto" and len(finite) and finite.between(*_SPREADSHEET_DAYS).all():
-        days = pd.to_timedelta((numbers * 86_400_000).round(), unit="ms")
-        return (pd.Timestamp("1899-12-30", tz="UTC") + days).astype("datetime64[us, UTC]")
-    per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit if unit != "auto" else _unit_of(finite)]
-    microseconds = numbers / per_second * 1e6
-    # Beyond the years that datetime64 holds there is no time to speak of.
-    microseconds = microseconds.where(microseconds.abs() < 9.2e18)
-    whole = microseconds.round().astype("Int64")
-    return pd.to_datetime(whole, unit="us", utc=True, errors="coerce").astype("datetime64[us, UTC]")
-
-
-def _day_and_month_swapped(cells: pd.Series) -> pd.Series:
-    """Write dates such as ``31/12/2020 10:00`` or ``12/31/2020 9:05 PM`` as ISO 8601.
-
-    Which is the day the column tells by one beyond 12. Where none is, or both places hold one, all are left alone, to
-    be set aside: half of them would be wrong.
-    """
-    found = [_DAY_AND_MONTH.fullmatch(cell.strip()) if isinstance(cell, str) else None for cell in cells]
-    first, second = (max((int(match[place]) for match in found if match), default=0) for place in (1, 3))
-    if (first > 12) == (second > 12):
-        return cells
-    day, month = (1, 3) if first > 12 else (3, 1)
-
-    def iso(match: re.Match[str]) -> str:
-        clock = pd.to_datetime(match[5], errors="coerce") if match[5] else None
-        time = "" if clock is None else "T?" if pd.isna(clock) else f"T{clock:%H:%M:%S.%f}"
-        return f"{match[4]}-{int(match[month]):02}-{int(match[day]):02}{time}"
-
-    swapped = [cell if match is None else iso(match) for cell, match in zip(cells, found, strict=True)]
-    return pd.Series(swapped, index=cells.index, dtype=object)
-
-
-def _unit_of(numbers: pd.Series) -> str:
-    size = float(numbers.abs().median())
-    return "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
-
-
 def _filled() -> pa.Check:
     import pandera.pandas as pa
 
     return pa.Check(lambda s: s.notna() & (s.astype(str).str.strip() != ""), error="empty id", ignore_na=False)
 
 
+def _short() -> pa.Check:
+    import pandera.pandas as pa
+
+    return pa.Check(lambda s: s.str.len() <= MAX_ID, error=f"id longer than {MAX_ID:,} characters")
+
+
 def _finite(name: str) -> pa.Check:
     import pandera.pandas as pa
 
     return pa.Check(lambda s: np.isfinite(s), error=f"{name} is not a finite number", ignore_na=False)
+
+
+def _is_highest(frame: pd.DataFrame) -> pd.Series:
+    """Tell which rows have the highest value of their interaction; of equal ones `_no_repeat` tells the first."""
+    several = frame[frame.duplicated(KEY, keep=False)]
+    is_lower = several[c.VALUE] < several.groupby(KEY, sort=False)[c.VALUE].transform("max")
+    return ~is_lower.reindex(frame.index, fill_value=False)
 
 
 def _no_repeat(columns: list[str], reason: str) -> pa.Check:

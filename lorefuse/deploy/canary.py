@@ -5,6 +5,7 @@ A dead Python stub leaves Triton's readiness true; only an inference tells.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from lorefuse.deploy.control import Control
 from lorefuse.errors import DeployError
 from lorefuse.export import signature as s
 from lorefuse.export.repository import REFERENCE_FILE, read_answer
-from lorefuse.export.served import retrieves
+from lorefuse.export.served import FEATURES_FILE, retrieves
 from lorefuse.export.wire import text_array
 
 TOLERANCE = 1e-5
@@ -57,6 +58,7 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
         difference = _check_catalogue_ranker(control, catalogue, version)
     difference = max(difference, _check_ranker(control, ranker, version))
     features = _check_features(control, version)
+    _check_users(control, repository_path, version)
     _check_answer(control, repository_path, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
     report: dict[str, Any] = {"max_score_difference": difference}
     if front is not None:
@@ -160,6 +162,25 @@ def _check_features(control: Control, version: int) -> dict[str, NDArray[Any]]:
     if got[Tensor.USER_FIELDS.value].any():
         raise DeployError(f"{s.FEATURES} {version} knows a user who does not exist.", got=str(got))
     return got
+
+
+def _check_users(control: Control, repository_path: Path, version: int) -> None:
+    """Hold what is served of some users to what training had of them."""
+    path = repository_path / s.FEATURES / str(version) / FEATURES_FILE
+    facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    users = facts.get("reference_users", [])  # versions of older releases carry none
+    if not users:
+        return
+    ids = np.array([[user[c.USER_ID].encode()] for user in users], dtype=np.object_)
+    got = control.infer(s.FEATURES, {c.USER_ID: ids}, version)[Tensor.USER_FIELDS.value]
+    wrong = [user for user, fields in zip(users, got.tolist(), strict=True) if user["fields"] != fields]
+    if wrong:
+        raise DeployError(
+            f"{s.FEATURES} {version} serves other users than it was trained on.",
+            expected=f"user {wrong[0][c.USER_ID]}: {wrong[0]['fields']}",
+            got=f"{got.tolist()[users.index(wrong[0])]}; {len(wrong)} of {len(users)} users differ",
+            fix="make the features of this version anew: lorefuse run",
+        )
 
 
 def _check_answer(control: Control, repository_path: Path, version: int, num_returned: int) -> None:

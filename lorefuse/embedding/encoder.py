@@ -16,7 +16,7 @@ from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.load import load_model
 from lorefuse.embedding.source import EncoderSource, resolve
-from lorefuse.errors import ConfigError
+from lorefuse.errors import ArtifactError, ConfigError
 from lorefuse.progress import track
 from lorefuse.threads import torch_threads
 
@@ -86,10 +86,22 @@ class Encoder:
             return_token_type_ids=False,
         )
         token_ids = encoded["input_ids"]
+        self._check_ids(token_ids)
         if end_id is not None:
             token_ids = [ids if ids and ids[-1] == end_id else [*ids, end_id] for ids in token_ids]
         # A tokenizer without special tokens gives nothing for an empty text: one padding token stands in.
         return [ids or [self._pad_id] for ids in token_ids]
+
+    def _check_ids(self, token_ids: list[list[int]]) -> None:
+        largest = max((max(ids) for ids in token_ids if ids), default=0)
+        num_embeddings = int(self.model.get_input_embeddings().weight.shape[0])
+        if largest >= num_embeddings:
+            raise ArtifactError(
+                f"The tokenizer of {self.config.encoder} does not fit its model.",
+                expected=f"ids of tokens below {num_embeddings}, the size of the embedding table",
+                got=str(largest),
+                fix="bring the tokenizer that the model was trained with: embedding.encoder",
+            )
 
     def _pack(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         import torch

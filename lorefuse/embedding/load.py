@@ -35,6 +35,7 @@ def load_model(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any
             fix="download or save the model again, or choose another embedding.encoder",
         ) from None
     _check(source, model, report)
+    _check_words(source, tokenizer)
     # Some decoders' tokenizers cut on the left, where the instruction and the title stand.
     tokenizer.truncation_side = "right"
     model.config.use_cache = False  # a decoder would keep keys and values that nobody reads
@@ -44,6 +45,17 @@ def load_model(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any
         raise ConfigError(
             f"embedding.device {device!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
         ) from None
+
+
+def _check_words(source: EncoderSource, tokenizer: Any) -> None:
+    """Without its files transformers makes a tokenizer that knows no word, and says nothing."""
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+        raise ArtifactError(
+            f"The tokenizer in {source.path} knows no word: every text would be the same to the encoder.",
+            expected="tokenizer.json, or vocab.txt and the like, beside the weights",
+            got=", ".join(sorted(path.name for path in source.path.iterdir()))[:300],
+            fix="save the tokenizer into the folder too: tokenizer.save_pretrained(folder)",
+        )
 
 
 def _check(source: EncoderSource, model: Any, report: Any) -> None:

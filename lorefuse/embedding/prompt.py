@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorefuse.data.markup import without_markup
 from lorefuse.data.names import own_column, shown_name
 from lorefuse.errors import ConfigError
 
@@ -157,7 +158,7 @@ def item_texts(items: pd.DataFrame, columns: Sequence[str], prompt: str) -> list
 def _cell(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):
         return ", ".join(text for part in value if (text := _cell(part)))
-    return "" if pd.isna(value) else re.sub(r"\s+", " ", str(value)).strip()
+    return "" if pd.isna(value) else re.sub(r"\s+", " ", without_markup(str(value))).strip()
 
 
 def _cell_or_number(value: Any) -> str:

@@ -152,6 +152,9 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "history_length": spec.history_length,
         "item_ids": item_ids,
         "filters": bundle.filters(),
+        # Versions of older releases have neither.
+        "said_names": facts.get("said_names", {}),
+        "reference_users": facts.get("reference_users", []),
         "popular_rows": _popular_rows(bundle),
         "newcomer_pool": config.serving.newcomer_pool,
         "num_excluded": num_excluded(len(item_ids), config.serving),

@@ -19,9 +19,12 @@ from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
 from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER
 
 if TYPE_CHECKING:
+    from lorefuse.data.dataset import Dataset
     from lorefuse.features.spec import FeatureSpec
     from lorefuse.features.training_set import TrainingSet
     from lorefuse.models.ranker import Ranker
+
+NUM_REFERENCE_USERS = 32
 
 
 def write_bundle(
@@ -58,6 +61,7 @@ def write_bundle(
             index of a catalogue past one graph finds too little.
         LeakError: The knowledge was fitted on later data than the features.
     """
+    from lorefuse.data.dataset import Dataset
     from lorefuse.embedding.modes import pinned
     from lorefuse.export.encoder import export_encoder
     from lorefuse.export.graphs import export_graphs
@@ -80,9 +84,10 @@ def write_bundle(
             _copy(folder_path / name, out_path)
     if training_set.spec.text_dim or (item_vectors_path / b.REDUCER_FILE).is_file():
         _copy(item_vectors_path / b.REDUCER_FILE, out_path)
-    num_items = _write_catalogue(dataset_path, out_path)
+    dataset = Dataset.open(dataset_path)
+    num_items = _write_catalogue(dataset, out_path)
     _write_tables(training_set, num_items, out_path)
-    _write_serving_facts(training_set, config.serving, num_items, out_path)
+    _write_serving_facts(training_set, config.serving, dataset, out_path)
     list_ranker_path: Path | None = None
     if lists_path is not None and (lists_path / CANDIDATES_FILE).is_file():
         for name in b.STAGE_FILES:
@@ -126,10 +131,7 @@ def _copy(source_path: Path, out_path: Path) -> None:
         raise ArtifactError(f"A model version must carry {source_path.name}.", got="no such file", fix=b.FIX) from None
 
 
-def _write_catalogue(dataset_path: Path, out_path: Path) -> int:
-    from lorefuse.data.dataset import Dataset
-
-    dataset = Dataset.open(dataset_path)
+def _write_catalogue(dataset: Dataset, out_path: Path) -> int:
     frame = catalogue_frame(dataset.items(), dataset.roles)
     frame.to_parquet(out_path / CATALOGUE_FILE, index=False)
     return len(frame)
@@ -162,8 +164,9 @@ def item_tables(training_set: TrainingSet) -> dict[str, NDArray[Any]]:
     return {name.value: arrays[name] for name in ITEM_TENSORS if training_set.spec.width(name)}
 
 
-def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, num_items: int, out_path: Path) -> None:
+def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, dataset: Dataset, out_path: Path) -> None:
     from lorefuse.contract import Split
+    from lorefuse.data.names import said_names
     from lorefuse.features import aggregates as a
 
     train = training_set.rows_of(Split.TRAIN)
@@ -171,15 +174,25 @@ def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, num_
     user_nothing = a.user_features(np.zeros((1, 3)), overall_mean)[0]
     item_nothing = a.item_features(np.zeros((1, 3)), overall_mean)[0]
     spec = training_set.spec
-    facts = {
-        "num_items": num_items,
+    filters, context = said_names(dataset.roles, dataset.manifest["reports"])
+    facts: dict[str, Any] = {
+        "num_items": len(training_set.item_fields),
         "limits": serving.model_dump(mode="json"),
         "overall_mean": overall_mean,
         # The state at the epoch, before anything is known: what training saw for a first interaction.
         "user_without_history": dict(zip(a.USER_NUMERIC, map(float, user_nothing), strict=True)),
         "item_without_history": dict(zip(a.ITEM_NUMERIC, map(float, item_nothing), strict=False)),
     }
+    facts["said_names"] = {"filters": filters, "context": context}
+    facts["reference_users"] = _reference_users(training_set, dataset)
     unknown = set(spec.user_numeric) - set(a.USER_NUMERIC)
     if unknown:
         raise ArtifactError("Some user numerics have no value for a user without history.", got=str(sorted(unknown)))
     write_json(out_path / b.SERVING_FILE, facts)
+
+
+def _reference_users(training_set: TrainingSet, dataset: Dataset) -> list[dict[str, Any]]:
+    """Return some users with their indices as training has them: a deployment must serve the same."""
+    ids = dataset.users()["user_id"]
+    rows = np.unique(np.linspace(0, len(ids) - 1, NUM_REFERENCE_USERS).astype(np.int64))
+    return [{"user_id": str(ids[row]), "fields": training_set.user_fields[row].tolist()} for row in rows]

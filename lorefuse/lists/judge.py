@@ -18,6 +18,7 @@ from lorefuse.lists.two_stage import TwoStage
 from lorefuse.progress import track
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.retrieval.metrics import Array, coverage, novelty, self_information, user_metrics
+from lorefuse.training.compare import MIN_USERS
 from lorefuse.training.summary import verdict
 
 Lists = NDArray[np.int64]
@@ -130,7 +131,7 @@ def user_values(lists: Lists, moments: Moments, k: int, recall_k: int) -> dict[s
 
 
 def gains(mine: Mapping[str, Array], other: Mapping[str, Array], num_bootstraps: int) -> dict[str, dict[str, float]]:
-    """Return mine minus the other's, each metric with its paired 95 % interval over users.
+    """Return mine minus the other's, each metric with its paired 95 % interval over users (NaN of too few).
 
     Args:
         mine: From `user_values`.
@@ -141,7 +142,8 @@ def gains(mine: Mapping[str, Array], other: Mapping[str, Array], num_bootstraps:
     for name, value_U in mine.items():
         difference = value_U - other[name]
         difference = difference[np.isfinite(difference)]
-        low, high = interval(difference, num_bootstraps)
+        is_enough = len(difference) >= MIN_USERS
+        low, high = interval(difference, num_bootstraps) if is_enough else (float("nan"), float("nan"))
         mean = float(difference.mean()) if len(difference) else float("nan")
         result[name] = {"mean": mean, "low": low, "high": high}
     return result

@@ -24,8 +24,9 @@ from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
 from lorefuse.report.evaluation import is_number, main_split, read_json
 from lorefuse.retrieval.evaluate import interval as list_interval
-from lorefuse.training.compare import Comparison, compare
+from lorefuse.training.compare import MIN_USERS, Comparison, compare
 from lorefuse.training.row_metrics import METRICS, parse_metric, subset_mask
+from lorefuse.training.summary import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,8 @@ def gate(
 ) -> GateDecision:
     """Judge a version and make it champion where it deserves it; the decision becomes tags of the version.
 
-    A model whose list is worse than popularity, beyond its interval, is refused. Else the first sane one is promoted.
+    A model whose list is worse than popularity, beyond its interval, is refused, and so is one that knowledge hurt, by
+    the verdict of its own run. Else the first sane one is promoted.
     A later one is promoted when the upper end of the 95 % interval of its gain over the champion (paired bootstrap over
     users, same test rows) is not below zero, and where its list is not worse than the champion's in the same sense. On
     another test set than the champion's, the champion's ONNX model scores the new rows where its inputs fit; else the
@@ -84,6 +86,7 @@ def gate(
     scores = read_scores(evaluation_path)
     champion = aliases(name, client).get(Alias.CHAMPION)
     decision = _sanity(config, scores) or against_popularity(_lists_of(entry))
+    decision = decision or _against_nothing(config, evaluation_path)
     if decision is None and config.registry.require_beats_shuffled:
         decision = _against_shuffled(config, evaluation_path)
     if decision is None:
@@ -183,13 +186,30 @@ def _against_list(config: PipelineConfig, entry: ModelVersion, champion: ModelVe
     new, old = (frame.set_index("user_row")[name] for frame in frames)
     gain = (new - old).dropna().to_numpy(np.float64)  # users of both
     low, high = list_interval(gain, config.evaluation.num_bootstraps)
-    if not len(gain) or high >= 0:
+    if len(gain) < MIN_USERS or high >= 0:
         return None
     text = f"{name} {gain.mean():+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}] over {len(gain)} users"
     figures = {f"list_{name}": float(new.mean()), f"champion_list_{name}": float(old.mean())}
     return GateDecision(
         False, f"refused: the list is worse than that of champion {champion.version}: {text}", figures, (low, high)
     )
+
+
+def _against_nothing(config: PipelineConfig, evaluation_path: Path) -> GateDecision | None:
+    """Return a refusal where the run's own verdict is that knowledge hurt; None where it is not, or nobody asked."""
+    if not (evaluation_path / "metrics.json").is_file():
+        return None
+    name = config.registry.gate_metric
+    metrics = read_json(evaluation_path, "metrics.json")
+    content = metrics["splits"][main_split(metrics, config.split.strategy)]
+    gap = content.get("differences", {}).get("none", {}).get(name)
+    if gap is None or not all(is_number(gap.get(end)) for end in ("mean", "low", "high")):
+        return None
+    if verdict(gap, METRICS[parse_metric(name)[0]][1] < 0) != "hurt":
+        return None
+    interval = (float(gap["low"]), float(gap["high"]))
+    text = f"{name} {gap['mean']:+.4f}, 95 % interval [{interval[0]:+.4f}, {interval[1]:+.4f}] against none"
+    return GateDecision(False, f"refused: knowledge hurt: {text}; serve the same model without it", {}, interval)
 
 
 def _against_shuffled(config: PipelineConfig, evaluation_path: Path) -> GateDecision | None:
@@ -243,8 +263,12 @@ def _against(
     if worse is not None:
         return worse
     result = _compare(metric, config.evaluation.num_bootstraps, scores, old_score)
-    if not math.isfinite(result.high):
-        return GateDecision(False, f"refused: the interval of {metric} cannot be computed", {metric: result.new})
+    if not math.isfinite(result.interval[1]):
+        return GateDecision(
+            False,
+            f"refused: the interval of {metric} cannot be computed ({result.num_users} users)",
+            {metric: result.new},
+        )
     text = (
         f"{metric} {result.new:.4f} against {result.old:.4f} of champion {champion.version} on {how}: "
         f"gain {result.gain:+.4f}, 95 % interval [{result.low:+.4f}, {result.high:+.4f}] over {result.num_users} users"

@@ -114,7 +114,8 @@ def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
     for other, gains in content["gains"].items():
         if other in SIMPLE and is_number(gains[name]["mean"]):
             gain = gains[name]
-            tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+            ends = f" [{gain['low']:+.4f}, {gain['high']:+.4f}]" if is_number(gain["low"]) else ""
+            tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f}{ends}"
     return tags
 
 

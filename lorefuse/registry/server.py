@@ -20,6 +20,7 @@ from typing import Any
 from lorefuse.atomic import atomic_file, write_json
 from lorefuse.errors import UnreachableError, UsageError
 from lorefuse.processes import identity
+from lorefuse.profiles import mask
 from lorefuse.registry.tracking import artifacts_path, create_store, is_server
 from lorefuse.settings import settings
 
@@ -65,17 +66,19 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
         UsageError: The port is taken by another program.
         UnreachableError: The server did not answer within 90 seconds, or died; the log's end is in the message.
     """
-    uri = settings().tracking_uri
-    if is_server(uri):
-        found = ServerStatus(_answers(uri), uri, 0, _log_path())
-    else:
-        found = status()
-        if not found.running:
-            stop()
-            found = _launch(uri, port)
+    uri, found = settings().tracking_uri, where()
+    if not found.running and not is_server(uri):
+        stop()
+        found = _launch(uri, port)
     if open_browser:
         webbrowser.open(found.url)
     return found
+
+
+def where() -> ServerStatus:
+    """Return the server that is used: the one that the settings name, else this home's."""
+    uri = settings().tracking_uri
+    return ServerStatus(_answers(uri), mask(uri), 0, _log_path()) if is_server(uri) else status()
 
 
 def status() -> ServerStatus:

@@ -5,6 +5,7 @@ With a database, this process writes artifacts itself: to `settings().artifacts_
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import urllib.error
@@ -91,6 +92,19 @@ def create_store(database_path: Path, artifact_root: Path) -> None:
     """
     if database_path.exists():
         return
+    try:
+        database_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = (database_path.parent / ".creating").open("w")
+    except OSError as error:
+        raise _unusable(f"create {database_path}", error) from error
+    with lock:
+        # Two first runs in one home: the second waits, and finds what the first has made.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database_path.exists():
+            _create(database_path, artifact_root)
+
+
+def _create(database_path: Path, artifact_root: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.exc import SQLAlchemyError
 

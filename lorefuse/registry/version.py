@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_folder
+from lorefuse.contract import Alias
 from lorefuse.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.registry import flavor
@@ -34,9 +35,14 @@ def promote(name: str, version: str, alias: str, client: MlflowClient | None = N
     """Point an alias at a version; asking again changes nothing.
 
     Raises:
-        UsageError: There is no such version, or it was not registered by Lorefuse and carries no bundle.
+        UsageError: There is no such version, it was not registered by Lorefuse and carries no bundle, or the alias is
+            one of ours written otherwise.
     """
     client = client or connect()
+    if alias not in tuple(Alias) and alias.lower() in tuple(Alias):
+        raise UsageError(
+            f"Nothing follows the alias {alias}.", expected=alias.lower(), got=alias, fix=f"--alias {alias.lower()}"
+        )
     entry = get_version(name, version, client)
     if BUNDLE_TAG not in entry.tags:
         raise UsageError(

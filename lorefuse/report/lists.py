@@ -108,7 +108,9 @@ def list_verdicts(content: Mapping[str, Any]) -> list[dict[str, str]]:
         gain = content["gains"]["none"][f"ndcg_at_{content['k']}_{temperature}"]
         number = ""
         if is_number(gain["mean"]):
-            number = f"NDCG@{content['k']} {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
+            number = f"NDCG@{content['k']} {gain['mean']:+.4f}"
+            known = is_number(gain["low"])
+            number += f" [{gain['low']:+.4f}, {gain['high']:+.4f}]" if known else ", too few users for an interval"
         lines.append({"temperature": temperature, "verdict": str(verdict), "number": number})
     return lines
 

@@ -16,7 +16,7 @@ from lorefuse.steps.common import Config, Folder, dump_config, origins
 from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 APPENDED_FILE = "appended.json"
-READABLE = (".csv", ".tsv", ".parquet", ".pq", ".gz", ".txt", ".data")
+READABLE = (".csv", ".tsv", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zip", ".txt", ".data", ".jsonl", ".json")
 
 
 def new_files(new_path: Folder) -> list[Path]:

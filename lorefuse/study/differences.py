@@ -49,7 +49,7 @@ def differences(
                     num_bootstraps=num_bootstraps,
                 )
                 sign = METRICS[name][1]
-                low, high = sorted([sign * outcome.low, sign * outcome.high])
+                low, high = sorted(sign * end for end in outcome.interval)
                 values = {"mean": sign * outcome.gain, "low": low, "high": high}
                 result[arm][f"{name}_{bucket}"] = {
                     key: float(value) if np.isfinite(value) else None for key, value in values.items()

@@ -69,12 +69,14 @@ def bucket_verdict(differences: Mapping[str, Any], bucket: str, metric: str) -> 
     against_none = differences.get("none", {}).get(name)
     if against_none is None or against_none.get("mean") is None:
         return "cannot be computed: too few rows"
+    if against_none.get("low") is None:
+        return f"no verdict: too few users for {metric_title(metric)} {against_none['mean']:+.4f} to mean anything"
     word = WORDS[direction(against_none, metric)]
     interval = f"[{against_none['low']:+.4f}, {against_none['high']:+.4f}]"
     text = f"{word}: {metric_title(metric)} {against_none['mean']:+.4f} {interval} against no knowledge"
     for control, meaning in CONTROLS.items():
         entry = differences.get(control, {}).get(name)
-        if entry is not None and entry.get("mean") is not None:
+        if entry is not None and entry.get("low") is not None:
             sign = direction(entry, metric)
             text += f"; {'better than' if sign > 0 else 'worse than' if sign < 0 else 'not told apart from'} {meaning}"
     return text

@@ -20,6 +20,10 @@ from lorefuse.training.row_metrics import (
     user_aucs,
 )
 
+MIN_USERS = 6
+"""Fewer prove nothing at 95 %: were knowledge worth nothing, all of five would still gain, or all lose, once in 16
+times. A resample of one user has no spread at all."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -40,6 +44,11 @@ class Comparison:
     low: float
     high: float
     num_users: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Both ends; NaN where fewer than `MIN_USERS` users would have to prove something."""
+        return (self.low, self.high) if self.num_users >= MIN_USERS else (float("nan"), float("nan"))
 
 
 OfDraw = Callable[[Array], float]

@@ -80,7 +80,7 @@ def _differences(
             num_bootstraps=config.evaluation.num_bootstraps,
         )
         sign = METRICS[parse_metric(name)[0]][1]
-        ends = sorted([sign * outcome.low, sign * outcome.high])
+        ends = sorted(sign * end for end in outcome.interval)
         result[name] = {"mean": sign * outcome.gain, "low": ends[0], "high": ends[1]}
     return result
 

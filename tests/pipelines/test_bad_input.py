@@ -27,6 +27,22 @@ def _values_are_words(folder: Path) -> None:
     table.to_csv(path, index=False)
 
 
+def _as_parquet(folder: Path, **columns: Any) -> None:
+    """Bring the interactions as Parquet, some columns as Arrow has them: null in the first row."""
+    table = pd.read_csv(folder / "interactions.csv")
+    for name, make in columns.items():
+        table[name] = make(table[name])
+    table.to_parquet(folder / "interactions.parquet")
+    write_preset(folder, data__source__interactions_path="interactions.parquet")
+
+
+def _times_are_positions(folder: Path) -> None:
+    path = folder / "interactions.csv"
+    table = pd.read_csv(path)
+    table["timestamp"] = range(1, len(table) + 1)
+    table.to_csv(path, index=False)
+
+
 MISTAKES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "unknown key": (
         lambda folder: write_preset(folder, training__learnig_rate=0.1),
@@ -64,6 +80,26 @@ MISTAKES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         ("interactions.csv", "expected:", "got:", "fix:"),
     ),
     "values are words": (_values_are_words, ("interactions.csv", "expected:", "got:", "fix:", "quarantine")),
+    "times are positions": (
+        _times_are_positions,
+        ("timestamp cannot be read", "2020-10-28T12:46:54Z", "timestamp_unit"),
+    ),
+    "ids have been rounded": (
+        lambda folder: _as_parquet(folder, user_id=lambda ids: [1234567890123456789.0 + n for n in range(len(ids))]),
+        ("user_id", "rounded", "Int64"),
+    ),
+    "ids are structures": (
+        lambda folder: _as_parquet(folder, item_id=lambda ids: [{"id": name} for name in ids]),
+        ("'item_id' holds structures", "expected:", "fix:"),
+    ),
+    "a model's name with a slash": (
+        lambda folder: write_preset(folder, registry__model_name="team/ranker"),
+        ("registry.model_name", "expected:", "got: 'team/ranker'"),
+    ),
+    "a metric that is none": (
+        lambda folder: write_preset(folder, registry__gate_metric="auc_wram"),
+        ("registry.gate_metric", "expected:", "got: 'auc_wram'"),
+    ),
     "one label": (
         lambda folder: write_preset(folder, data__label={"kind": "binary", "threshold": 0.5}),
         ("same label", "expected:", "got:", "fix:", "data.label.threshold"),

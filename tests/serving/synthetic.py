@@ -50,11 +50,16 @@ class World:
         return self.path / "store"
 
 
-def make_world(path: Path, *, max_k: int = 25) -> World:
-    """Write raw files and take them through ingest, split, features and Feast."""
+def make_world(path: Path, *, max_k: int = 25, decade: str = "decade", genres: str = "genres") -> World:
+    """Write raw files and take them through ingest, split, features and Feast; two columns of items as they are called.
+
+    Users have a column ``gender``.
+    """
     rng = np.random.default_rng(7)
     _write_raw(path, rng)
-    config = _config(path, max_k)
+    items = pd.read_parquet(path / "items.parquet").rename(columns={"decade": decade, "genres": genres})
+    items.to_parquet(path / "items.parquet", index=False)
+    config = _config(path, max_k, decade, genres)
     for name in ("dataset", "split", "vectors", "feature_data", "store", "embeddings"):
         (path / name).mkdir()
     ingest(config.data, path / "dataset")
@@ -156,15 +161,15 @@ def _write_raw(path: Path, rng: np.random.Generator) -> None:
     ).to_parquet(path / "users.parquet", index=False)
 
 
-def _config(path: Path, max_k: int) -> PipelineConfig:
+def _config(path: Path, max_k: int, decade: str, genres: str) -> PipelineConfig:
     source = {
         "kind": "files",
         "interactions_path": str(path / "events.parquet"),
         "items_path": str(path / "items.parquet"),
         "users_path": str(path / "users.parquet"),
-        "item_text": ["title", "genres"],
-        "item_categories": ["decade"],
-        "item_multi_categories": ["genres"],
+        "item_text": ["title", genres],
+        "item_categories": [decade],
+        "item_multi_categories": [genres],
         "user_categories": ["gender"],
     }
     return parse_config(

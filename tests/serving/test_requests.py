@@ -146,6 +146,7 @@ LONG = "x" * 1025
         ({"user_id": np.array([[7]], np.int64)}, "data-type"),
         ({"user_id": np.zeros((0, 1), np.object_)}, "elements"),
         ({"user_id": text_row([""])}, "user_id is empty"),
+        ({"user_id": text_row(["ж" * 1025])}, "user_id holds a text of 1,025 characters; at most 1,024 are allowed"),
         ({"user_id": text_row([LONG])}, "user_id holds a text of 1,025 bytes; at most 1,024 are allowed"),
         ({"user_id": np.array([[b"\xff"]], np.object_)}, "user_id is not UTF-8 text"),
         ({"candidates": text_row([LONG])}, "candidates holds a text of 1,025 bytes"),
@@ -186,3 +187,39 @@ def test_bad_arguments_never_leave_the_client(client: Client) -> None:
     for bad in ({"candidates": "i3"}, {"filters": "genres=War"}):
         with pytest.raises(UsageError, match="must be a"):
             client.recommend("u3", **bad)  # type: ignore[arg-type]
+
+
+def test_what_is_meant_is_converted(client: Client) -> None:
+    expected = client.recommend("7", 5, candidates=["i3", "7"], filters={"decade": ["1970s"]}).items
+    same = {"candidates": (" i3 ", 7.0), "filters": {"decade": [" 1970s"]}}
+    for user, k in ((7, "5"), (" 7 ", 5.0), (np.int64(7), np.int32(5))):
+        assert client.recommend(user, k, **same).items == expected  # type: ignore[arg-type]
+    known = client.recommend("u3", 5)
+    assert client.recommend(" u3 ", 5) == known
+    assert known.liked_titles
+
+
+@pytest.mark.parametrize(
+    ("user", "k", "wishes", "message"),
+    [
+        (None, 5, {}, "user_id holds what is no text"),
+        (b"u3", 5, {}, "user_id holds what is no text"),
+        (7.5, 5, {}, "user_id holds what is no text"),
+        ("  ", 5, {}, "The user id is empty"),
+        ("u3", 3.5, {}, "k must be a whole number"),
+        ("u3", "many", {}, "k must be a whole number"),
+        ("u3", True, {}, "k must be a whole number"),
+        ("u3", None, {}, "k must be a whole number"),
+        ("u3", float("nan"), {}, "k must be a whole number"),
+        ("u3", 5, {"candidates": [None]}, "candidates holds what is no text"),
+        ("u3", 5, {"candidates": 7}, "candidates must be a list"),
+        ("u3", 5, {"filters": {"decade": None}}, r"filters\['decade'\] holds what is no text"),
+        ("u3", 5, {"filters": {"decade": ["1970s", None]}}, "holds what is no text"),
+        ("u3", 5, {"filters": 7}, "filters must be a mapping"),
+        ("u3", 5, {"context": {"gender": None}}, r"context\['gender'\] holds what is no text"),
+        ("u3", 5, {"context": "gender=F"}, "context must be a mapping"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(client: Client, user: Any, k: Any, wishes: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        client.recommend(user, k, **wishes)

@@ -139,8 +139,9 @@ def test_columns_are_named_as_the_source_names_them(shop: Shop, tmp_path: Path) 
 def test_another_source_takes_the_contracts_names(shop: Shop, tmp_path: Path) -> None:
     base = _ingest(shop.config(), tmp_path / "base")
     config = DataConfig(source=MovieLensSource())
-    merged = _append(base, shop, tmp_path / "merged", NEW, config=config)
-    assert len(merged.interactions()) == len(ROWS) + len(NEW)
+    rows = ["u1,i3,5,1600000000", "u9,i1,4,1600000001"]
+    merged = _append(base, shop, tmp_path / "merged", rows, config=config)
+    assert len(merged.interactions()) == len(ROWS) + len(rows)
 
 
 def test_a_dataset_is_a_source_for_an_ordinary_run(shop: Shop, tmp_path: Path) -> None:
@@ -154,3 +155,33 @@ def test_a_dataset_is_a_source_for_an_ordinary_run(shop: Shop, tmp_path: Path) -
     assert [list(cell) for cell in items["genres"]] == [list(cell) for cell in expected["genres"]]
     assert_frame_equal(items.drop(columns="genres"), expected.drop(columns="genres"))
     assert pd.notna(items["price"]).tolist() == [True, True, False]
+
+
+def test_new_items_go_by_the_rules_of_an_ingest(shop: Shop, tmp_path: Path) -> None:
+    """What is broken is set aside and counted; ids are text, whatever the file has."""
+    base = _ingest(shop.config(), tmp_path / "base")
+    more = "item_id,title,genres,price\n4,Soup,hot|meal,x\n,Nothing,hot,1\n4,Twice,hot,1\n5,Broth,hot\n6,Stew,hot,2\n"
+    merged = _append(base, shop, tmp_path / "merged", ["u1,4,5,3100"], more)
+    items = merged.items().set_index("item_id")
+    assert items.loc[["4", "6"], "title"].tolist() == ["Soup", "Stew"]
+    assert merged.manifest["quarantined"] == {
+        "new_items.csv: duplicate item_id": 1,
+        "new_items.csv: empty id": 1,
+        "new_items.csv: price is not a finite number": 1,
+        "new_items.csv: wrong number of cells": 1,
+    }
+    assert merged.manifest["reports"]["appended"]["num_quarantined"] == 4
+    assert '"line": 5' in (merged.path / "quarantine.jsonl").read_text("utf-8")
+    numbers = pd.DataFrame({"item_id": [7, 8], "title": ["Tart", "Pie"], "genres": [["a"], []], "price": [1, None]})
+    numbers.to_parquet(shop.path / "numbers.parquet")
+    out = tmp_path / "numbers"
+    out.mkdir()
+    append(base, shop.config(), shop.write("more.csv", f"{HEADER}u1,7,5,3100\n"), shop.path / "numbers.parquet", out)
+    assert Dataset.open(out).items()["item_id"].tolist()[-2:] == ["7", "8"]
+
+
+def test_new_items_of_which_most_are_broken_are_refused(shop: Shop, tmp_path: Path) -> None:
+    base = _ingest(shop.config(), tmp_path / "base")
+    more = "item_id,title,genres,price\n,A,,\n,B,,\n4,C,,\n"
+    with pytest.raises(DataError, match=r"new_items.csv: 2 of 3 rows cannot be used"):
+        _append(base, shop, tmp_path / "merged", ["u1,i1,5,3100"], more, config=shop.config(max_bad_share=0.5))

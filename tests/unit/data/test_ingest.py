@@ -100,7 +100,8 @@ def test_rows_out_of_order_are_sorted_and_counted(shop: Shop, tmp_path: Path) ->
         (",i3,4,3000", "empty id"),
         ("nan,i3,4,3000", "empty id"),
         ("u1, ,4,3000", "empty id"),
-        ("u1,i1,1,1000", "duplicate interaction"),
+        ("u1,i1,5,1000", "duplicate interaction"),
+        ("u1,i1,1,1000", "duplicate interaction: the one with the highest value stays"),
         ("u1,i3,4", "wrong number of cells: expected 4, got 3"),
         ("u1,i3,4,3000,5", "wrong number of cells: expected 4, got 5"),
         ('u1,"i3,4,3000', "broken quotes: unexpected end of data"),
@@ -137,9 +138,9 @@ def test_a_bad_row_does_not_take_its_good_twin_with_it(shop: Shop, tmp_path: Pat
     dataset = run(shop.config(), tmp_path)
     assert [(line, reason) for _, line, reason in reasons(dataset)] == [
         (2, "value is not a finite number"),
-        (4, "duplicate interaction"),
+        (3, "duplicate interaction: the one with the highest value stays"),
     ]
-    assert dataset.interactions().query("item_id == 'i3' and user_id == 'u1'")["value"].tolist() == [4]
+    assert dataset.interactions().query("item_id == 'i3' and user_id == 'u1'")["value"].tolist() == [5]
 
 
 def test_bad_items_and_users_go_to_quarantine(shop: Shop, tmp_path: Path) -> None:
@@ -148,13 +149,16 @@ def test_bad_items_and_users_go_to_quarantine(shop: Shop, tmp_path: Path) -> Non
         "item_id,title,genres,price\ni1,Tea,hot,1\ni2,Coffee,,2\ni3,Ice,,\ni1,Tee,,1\n,No,,1\ni5,Bad,,x\ni6,B,,inf\n",
     )
     shop.write("users.csv", "user_id,country\nu1,DE\nu2,FR\nu2,IT\n")
-    assert reasons(run(shop.config(), tmp_path)) == [
+    dataset = run(shop.config(), tmp_path)
+    assert [(file, line, reason.partition(":")[0]) for file, line, reason in reasons(dataset)] == [
         ("items.csv", 5, "duplicate item_id"),
         ("items.csv", 6, "empty id"),
         ("items.csv", 7, "price is not a finite number"),
         ("items.csv", 8, "price is not a finite number"),
         ("users.csv", 4, "duplicate user_id"),
     ]
+    # A number is optional: what is none costs its cell, not its item.
+    assert dataset.items()["item_id"].tolist() == ["i1", "i2", "i3", "i5", "i6"]
 
 
 def test_without_a_users_file_users_come_from_the_interactions(shop: Shop, tmp_path: Path) -> None:

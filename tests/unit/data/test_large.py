@@ -33,6 +33,7 @@ def _files(path: Path, *, with_users: bool, faults: bool = True) -> FileSource:
         frame.loc[55, "user_id"] = " u1 "  # blanks around an id are no fault
         frame = pd.concat([frame, frame.iloc[[100, 101, 3000]]])  # repeats, in other batches than the first
         frame = pd.concat([frame, frame.iloc[[-1]]])  # and in the same
+        frame = pd.concat([frame, frame.iloc[[200, 300, 300]].assign(rating=[99.0, -9.0, -9.0])])  # of another value
     path.mkdir()
     frame.to_parquet(path / "interactions.parquet", index=False)
     pd.DataFrame({"item_id": [f"i{n}" for n in range(90)], "title": "t"}).to_csv(path / "items.csv", index=False)
@@ -66,7 +67,8 @@ def test_batches_give_the_dataset_of_one_table(
         for path in (one.path, batches.path)
     ]
     assert said[0] == said[1]
-    assert len(said[0]) >= 9
+    assert len(said[0]) >= 12
+    assert sum(reason.startswith("duplicate interaction: ") for _, reason in said[0]) == 2
     assert not list(batches.path.glob(".*"))  # nothing of the sort is left
 
 

@@ -18,7 +18,7 @@ from lorefuse.data.append import append, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, roles_of
 from lorefuse.data.ingest import ingest
-from lorefuse.data.names import OURS, inner_name, item_names, shown_name, user_names
+from lorefuse.data.names import OURS, inner_name, item_names, said_names, shown_name, user_names
 from lorefuse.data.raw import LINE
 from lorefuse.drift.sample import sample_of
 from lorefuse.embedding.prompt import item_texts
@@ -211,3 +211,22 @@ def test_users_and_items_may_have_a_column_of_one_name() -> None:
         user_categories=("country",),
     )
     assert (roles_of(source).item_categories, roles_of(source).user_categories) == (("country",), ("user_country",))
+
+
+def test_people_say_the_names_of_their_files() -> None:
+    source = FileSource(
+        interactions_path=Path("a"),
+        items_path=Path("b"),
+        users_path=Path("c"),
+        item_categories=("gender", "label", "a:b"),
+        item_multi_categories=("Gender",),
+        user_categories=("gender", "value", "age"),
+    )
+    items, users = names_of(source)
+    reports = {"renamed_items": items, "renamed_users": users}
+    filters, context = said_names(roles_of(source), reports)
+    assert filters == {"label": "own_label", "a:b": "a_b", "Gender": "Gender_2"}
+    assert context == {"gender": "user_gender", "value": "own_value"}
+    # Where a dataset's own files were read again, the names inside still tell what they stand for.
+    assert said_names(roles_of(source), {})[1] == context
+    assert said_names(roles_of(source), {})[0] == {"label": "own_label"}

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorefuse.data.validate import parse_numbers, parse_timestamps
+from lorefuse.data.cells import parse_numbers
+from lorefuse.data.times import parse_timestamps
 
 MOMENT = pd.Timestamp("1997-12-04T15:55:49.123456Z")
 

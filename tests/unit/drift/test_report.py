@@ -135,7 +135,7 @@ def make_dataset(path: Path) -> Dataset:
     source_path = path.with_name("raw")
     source_path.mkdir()
     for name, text in {
-        "interactions": "user_id,item_id,rating,timestamp\nu1,i1,5,1000\nu1,i2,1,2000\n",
+        "interactions": "user_id,item_id,rating,timestamp\nu1,i1,5,1600000000\nu1,i2,1,1600000001\n",
         "items": "item_id,title\ni1,Tea\ni2,Ice\n",
         "triples": "head,relation,tail\ne1,is,hot\n",
         "links": "item_id,entity_id\ni1,e1\n",

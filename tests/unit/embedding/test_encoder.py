@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -123,13 +124,16 @@ def broken(folder_path: Path, how: str) -> Path:
     elif how == "other layers":
         config_path = folder_path / "config.json"
         config_path.write_text(config_path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    elif how == "no tokenizer":
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (folder_path / name).unlink()
     else:
         for file in folder_path.iterdir():
             file.unlink()
     return folder_path
 
 
-@pytest.mark.parametrize("how", ["pickle", "cut", "no config", "other layers", "empty"])
+@pytest.mark.parametrize("how", ["pickle", "cut", "no config", "other layers", "no tokenizer", "empty"])
 def test_a_folder_that_is_not_whole_is_refused(encoders: dict[str, Path], tmp_path: Path, how: str) -> None:
     shutil.copytree(encoders["bert"], tmp_path / "encoder")
     with pytest.raises(ArtifactError) as caught:
@@ -168,3 +172,24 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path, encoders: dict[str, Path]
 def test_a_device_that_is_not_there(encoders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"embedding\.device"):
         load_encoder(EmbeddingConfig(encoder=str(encoders["bert"]), device="cuda"))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "gpt2", "qwen2"])
+def test_a_tokenizer_without_its_files_knows_no_word(encoders: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Transformers makes one of special tokens alone, whatever the family: all texts would be one."""
+    shutil.copytree(encoders[kind], tmp_path / "encoder")
+    with pytest.raises(ArtifactError) as caught:
+        load_encoder(EmbeddingConfig(encoder=str(broken(tmp_path / "encoder", "no tokenizer"))))
+    assert "fix:" in str(caught.value)
+
+
+def test_a_tokenizer_larger_than_the_embedding_table(encoders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(encoders["bert"], tmp_path / "encoder")
+    path = tmp_path / "encoder" / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["model"]["vocab"]["beyond"] = 64
+    path.write_text(json.dumps(content), "utf-8")
+    encoder = load_encoder(EmbeddingConfig(encoder=str(tmp_path / "encoder")))
+    assert encoder.encode(["w1 w2"]).shape == (1, 16)
+    with pytest.raises(ArtifactError, match=r"(?s)does not fit its model.*below 64.*got: 64"):
+        encoder.encode(["w1", "beyond"])

@@ -94,9 +94,11 @@ def test_another_test_set_is_refused_unless_the_champion_can_score_it(workbench:
 
 def test_the_gate_explains_bad_input(workbench: Workbench, tmp_path: Path) -> None:
     workbench.register("a")
-    config = parse_config({"registry": {"gate_metric": "accuracy"}})
+    with pytest.raises(ConfigError, match=r"registry\.gate_metric"):
+        parse_config({"registry": {"gate_metric": "accuracy"}})
+    registry = samples.CONFIG.registry.model_copy(update={"gate_metric": "accuracy"})
     with pytest.raises(ConfigError, match="one of auc_all"):
-        gate(config, "1", workbench.evaluation("a"))
+        gate(samples.CONFIG.model_copy(update={"registry": registry}), "1", workbench.evaluation("a"))
     with pytest.raises(UsageError, match="no version or alias 7"):
         gate(samples.CONFIG, "7", workbench.evaluation("a"))
     with pytest.raises(ArtifactError, match="cannot be read"):
@@ -141,3 +143,25 @@ def test_knowledge_must_beat_its_shuffled_control(
     assert decision.promoted == (reason == "first model")
     assert reason in decision.reason
     assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
+
+
+@pytest.mark.parametrize(
+    ("gap", "promoted"),
+    [
+        ({"mean": -0.29, "low": -0.4, "high": -0.1}, False),
+        ({"mean": -0.29, "low": -0.6, "high": 0.1}, True),
+        ({"mean": 0.1, "low": 0.05, "high": 0.2}, True),
+        ({"mean": -0.29, "low": None, "high": None}, True),
+    ],
+    ids=["hurt", "no evidence", "helped", "too few users"],
+)
+def test_a_model_that_knowledge_hurt_is_refused(workbench: Workbench, gap: dict[str, Any], promoted: bool) -> None:
+    workbench.register("a")
+    path = workbench.evaluation("a") / "metrics.json"
+    metrics = json.loads(path.read_text("utf-8"))
+    for content in metrics["splits"].values():
+        content["differences"] = {"none": {samples.CONFIG.registry.gate_metric: gap}}
+    path.write_text(json.dumps(metrics), "utf-8")
+    decision = gate(samples.CONFIG, "1", workbench.evaluation("a"))
+    assert decision.promoted == promoted
+    assert promoted or "knowledge hurt: auc_warm -0.2900" in decision.reason

@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from lorefuse.errors import ArtifactError, UnreachableError, UsageError
@@ -102,3 +103,26 @@ def test_a_taken_port_is_the_users_error(workbench: Workbench) -> None:
         taken.listen()
         with pytest.raises(UsageError, match="another: --port"):
             server.start(int(taken.getsockname()[1]))
+
+
+CREATE = """
+import sys, time
+from pathlib import Path
+from lorefuse.registry.tracking import create_store
+import mlflow
+database = Path(sys.argv[1])
+create_store(database, database.parent / "artifacts")
+print(mlflow.MlflowClient(f"sqlite:///{database}").create_experiment(sys.argv[2]))
+"""
+
+
+def test_two_first_runs_in_one_home_share_a_store(tmp_path: Path) -> None:
+    """The second never replaces what the first has made: an experiment that was committed is still there."""
+    database = tmp_path / "mlflow.db"
+    names = ("a", "b")
+    runs = [
+        subprocess.Popen([sys.executable, "-c", CREATE, str(database), name], stderr=subprocess.PIPE) for name in names
+    ]
+    assert [run.wait() for run in runs] == [0, 0], [run.stderr.read() for run in runs if run.stderr]
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    assert {*names} <= {found.name for found in client.search_experiments()}

@@ -15,6 +15,7 @@ from lorefuse import config as config_module
 from lorefuse.config import AutoConfig, FileSource, MovieLensSource, PipelineConfig, Section, load_config, parse_config
 from lorefuse.errors import ConfigError
 from lorefuse.steps import dump_config
+from lorefuse.training.row_metrics import METRICS, SUBSETS
 
 PRESETS = sorted((Path(__file__).resolve().parents[3] / "pipelines" / "configs").glob("*.yaml"))
 SECTIONS = [value for value in vars(config_module).values() if isinstance(value, type) and issubclass(value, Section)]
@@ -204,3 +205,41 @@ def test_every_field_is_described(section: type[BaseModel]) -> None:
 def test_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PipelineConfig().training.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        ({"model_name": "team/ranker"}, "registry.model_name"),
+        ({"model_name": "a:b"}, "registry.model_name"),
+        ({"model_name": " ranker"}, "registry.model_name"),
+        ({"model_name": "x" * 201}, "registry.model_name"),
+        ({"gate_metric": "auc_wram"}, "registry.gate_metric"),
+        ({"gate_metric": "accuracy"}, "registry.gate_metric"),
+    ],
+)
+def test_names_that_would_fail_after_a_training_are_refused_first(section: dict[str, str], where: str) -> None:
+    with pytest.raises(ConfigError, match=where) as caught:
+        parse_config({"registry": section})
+    assert caught.value.exit_code == 2
+
+
+def test_every_metric_of_the_gate_may_be_named() -> None:
+    for metric in (f"{base}_{subset}" for base in METRICS for subset in SUBSETS):
+        assert parse_config({"registry": {"gate_metric": metric}}).registry.gate_metric == metric
+
+
+def test_values_are_gated_by_their_error() -> None:
+    regression = {"data": {"label": {"kind": "regression"}}}
+    assert parse_config(regression).registry.gate_metric == "rmse_warm"
+    named = parse_config({**regression, "registry": {"gate_metric": "auc_cold"}})
+    assert named.registry.gate_metric == "rmse_cold"
+    assert parse_config(dump_config(named)) == named
+
+
+def test_an_encoders_folder_counts_from_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "shop.yaml"
+    monkeypatch.chdir("/")
+    for encoder, expected in (("./mine", str(tmp_path / "mine")), ("minilm", "minilm"), ("org/name", "org/name")):
+        path.write_text(yaml.safe_dump({"embedding": {"encoder": encoder}}))
+        assert load_config(path).embedding.encoder == expected

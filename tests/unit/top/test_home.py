@@ -50,3 +50,16 @@ def test_a_run_says_it_at_the_start(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
         assert "The home" in ended.stderr
         assert not ended.stdout
+
+
+def test_a_relative_home_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a child process that runs elsewhere; and an empty name is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOREFUSE_HOME", "mine")
+    assert settings().home_path == tmp_path / "mine"
+    monkeypatch.chdir("/")
+    assert settings().home_path == tmp_path / "mine"
+    assert os.environ["LOREFUSE_HOME"] == str(tmp_path / "mine")
+    monkeypatch.setenv("LOREFUSE_HOME", "")
+    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path))
+    assert settings().home_path == tmp_path / ".lorefuse"

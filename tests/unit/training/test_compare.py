@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lorefuse.errors import ConfigError
 from lorefuse.training.compare import compare
 from lorefuse.training.row_metrics import METRICS, auc, gauc, logloss, parse_metric, rmse, subset_mask
+from lorefuse.training.summary import verdict
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=25
@@ -148,3 +149,17 @@ def test_sorting_once_gives_what_judging_every_resample_gives(
 def test_unknown_metrics_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="gate_metric"):
         parse_metric(name)
+
+
+@pytest.mark.parametrize("num_users", [1, 5, 6])
+def test_few_users_have_no_interval(num_users: int) -> None:
+    """One user gave "hurt, -0.0833 [-0.0833, -0.0833]"."""
+    label = np.tile([0.0, 1.0, 0.0, 1.0], num_users)
+    good, bad = label, 1 - label
+    user = np.repeat(np.arange(num_users), 4)
+    cold = np.zeros(len(label), dtype=bool)
+    result = compare("auc_warm", label, bad, good, user, cold, num_bootstraps=20)
+    assert (result.gain, result.num_users) == (-1, num_users)
+    assert np.isfinite(result.interval).all() == (num_users == 6)
+    words = verdict(dict(zip(("low", "high"), result.interval, strict=True)))
+    assert words == ("hurt" if num_users == 6 else "no evidence")

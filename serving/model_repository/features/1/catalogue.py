@@ -8,6 +8,12 @@ MAX_NAMED = 12
 NOTHING = np.zeros(0, np.int64)
 
 
+def as_said(columns, said):
+    """Return columns by the names that people give them."""
+    names = {inner: name for name, inner in said.items()}
+    return [names.get(column, column) for column in columns]
+
+
 class Catalogue:
     """The catalogue of one version.
 
@@ -18,16 +24,17 @@ class Catalogue:
         popular_rows: All rows, the most liked first.
         short: Name the rows that may be shown, as -2 - row, where they are fewer than the others: `retrieve` reads
             both, and past one graph the others are many.
+        said: Column as people name it → column as it is named here.
     """
 
-    def __init__(self, item_ids, filters, num_excluded, popular_rows, short=False):
+    def __init__(self, item_ids, filters, num_excluded, popular_rows, short=False, said=None):
         self.num_items = len(item_ids)
         self.row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self.filters = {
             column: {value: np.array(rows, np.int64) for value, rows in values.items()}
             for column, values in filters.items()
         }
-        self.num_excluded, self.short = num_excluded, short
+        self.num_excluded, self.short, self.said = num_excluded, short, said or {}
         self.popular_rows = np.array(popular_rows, np.int64)
 
     def exclude_rows(self, candidates, filters, seen, pool=None):
@@ -84,11 +91,11 @@ class Catalogue:
         allowed = np.ones(self.num_items, bool)
         for entry in filters:
             name, sign, value = entry.partition("=")
-            column = name.removesuffix("!")
+            column = self.said.get(name.removesuffix("!"), name.removesuffix("!"))
             if not sign or not column:
                 raise RequestError(f"filters must read column=value or column!=value; got {shown(entry)}")
             if column not in self.filters:
-                known = ", ".join(sorted(self.filters)[:MAX_NAMED]) or "none"
+                known = ", ".join(sorted(as_said(self.filters, self.said))[:MAX_NAMED]) or "none"
                 raise RequestError(f"the catalogue has no column {shown(column)} to filter by; it has: {known}")
             rows = self.filters[column].get(value, NOTHING)
             if name.endswith("!"):

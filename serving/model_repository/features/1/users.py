@@ -11,7 +11,7 @@ import traceback
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from asked import CONTEXT_FACET, Asked, asked_vectors
-from catalogue import Catalogue
+from catalogue import Catalogue, as_said
 from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
 from wishes import RequestError, Wishes, shown
 
@@ -29,12 +29,15 @@ class Users:
     def __init__(self, folder):
         with open(os.path.join(folder, "features.json"), encoding="utf-8") as stream:
             self.facts = json.load(stream)
+        said = self.facts.get("said_names", {})
+        self.said = said.get("context", {})
         self.catalogue = Catalogue(
             self.facts["item_ids"],
             self.facts["filters"],
             self.facts["num_excluded"],
             self.facts["popular_rows"],
             self.facts["retrieves"],
+            said.get("filters"),
         )
         # Lists of pairs, not mappings: their order is the order of the tensors' columns.
         self.indices = {
@@ -82,13 +85,15 @@ class Users:
     def _check_context(self, context):
         known = [field for field in self.indices if field != "user_id"]
         for column in sorted({column for values in context for column in values}):
-            if column not in known:
-                raise RequestError(f"context has no column {shown(column)}; known: {', '.join(known) or 'none'}")
+            if self.said.get(column, column) not in known:
+                names = ", ".join(as_said(known, self.said)) or "none"
+                raise RequestError(f"context has no column {shown(column)}; known: {names}")
 
     def _fields(self, wishes, found):
         rows = []
         for user_id, features, said in zip(wishes.user_ids, found, wishes.context, strict=True):
-            values = {**features, **said, "user_id": user_id}
+            told = {self.said.get(column, column): value for column, value in said.items()}
+            values = {**features, **told, "user_id": user_id}
             rows.append([table.get(values.get(field, ""), 0) for field, table in self.indices.items()])
         return np.array(rows, dtype=np.int64)
 

@@ -4,8 +4,8 @@ Every text input is (B, width); an empty text is padding, so that users with lis
 """
 
 DEFAULT_K = 10
-MAX_TEXT_BYTES = 1024
-"""Longest id, filter or context entry."""
+MAX_TEXT = 1024
+"""Longest id, filter or context entry, in characters."""
 MAX_CANDIDATES, MAX_FILTERS, MAX_CONTEXT = 10_000, 64, 64
 """Most columns of `candidates`, `filters` and `context`."""
 
@@ -36,7 +36,8 @@ class Wishes:
     """
 
     def __init__(self, inputs, max_k):
-        self.user_ids = [row[0] for row in texts(inputs, "user_id", 1)]
+        # Datasets keep ids without blanks around them.
+        self.user_ids = [row[0].strip() for row in texts(inputs, "user_id", 1)]
         num_users = len(self.user_ids)
         if not all(self.user_ids):
             raise RequestError("user_id is empty")
@@ -86,12 +87,15 @@ def texts(inputs, name, max_width):
 
 
 def _decoded(value, name):
-    if len(value) > MAX_TEXT_BYTES:
-        raise RequestError(f"{name} holds a text of {len(value):,} bytes; at most {MAX_TEXT_BYTES:,} are allowed")
     try:
-        return value.decode("utf-8")
+        # No character is longer than four bytes: a longer text needs no look at its characters.
+        text = value.decode("utf-8") if len(value) <= 4 * MAX_TEXT else None
     except UnicodeDecodeError:
         raise RequestError(f"{name} is not UTF-8 text") from None
+    if text is None or len(text) > MAX_TEXT:
+        size = f"{len(value):,} bytes" if text is None or len(text) == len(value) else f"{len(text):,} characters"
+        raise RequestError(f"{name} holds a text of {size}; at most {MAX_TEXT:,} are allowed")
+    return text
 
 
 def _padded(inputs, name, max_width, num_users, absent):
