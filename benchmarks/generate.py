@@ -86,12 +86,14 @@ class Law:
         self._up_to = np.cumsum(weight / weight.sum())
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return `count` indices."""
         rank = np.minimum(np.searchsorted(self._up_to, rng.random(count)), len(self._index) - 1)
         drawn: NDArray[np.int64] = self._index[rank]
         return drawn
 
 
 def ids(prefix: str, numbers: NDArray[np.int64]) -> pa.Array:
+    """Return numbers as text with a prefix."""
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), "")

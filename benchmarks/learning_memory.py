@@ -9,7 +9,7 @@ on how long a training lasts. Each step runs in a process of its own, whose chil
 looked at five times a second:
 
 * own: anonymous memory, which nobody else could use (Anonymous of /proc/PID/smaps_rollup);
-* PSS: own and its share of what is shared, pages of mapped files among it, which the system may drop when it needs them;
+* PSS: own and its share of what is shared, pages of mapped files among it, which the system may drop at need;
 * resident: the largest resident set that the kernel has seen (VmHWM), pages of files counted in full.
 
 The limit, 1 GB and 1.5 times the training set's file, holds for PSS. With `--limit` a larger process is a failure.
@@ -188,7 +188,9 @@ def _work(folder: Path) -> dict[str, Callable[[], Any]]:
 
     def export() -> None:
         from lorefuse.export.graphs import export_graphs
+        from lorefuse.features.history import with_history
         from lorefuse.features.training_set import TrainingSet
+        from lorefuse.models.build import load_ranker
         from lorefuse.training.evaluate import RANKER_FOLDER
 
         rows = made()["rows"]
@@ -196,7 +198,8 @@ def _work(folder: Path) -> dict[str, Callable[[], Any]]:
         trained = steps.evaluate(content, rows, *trials).path / RANKER_FOLDER
         shutil.rmtree(folder / "bundle", ignore_errors=True)
         shutil.copytree(trained, folder / "bundle")
-        export_graphs(TrainingSet.load(rows), config, folder / "bundle")
+        length = load_ranker(folder / "bundle").spec.history_length
+        export_graphs(with_history(TrainingSet.load(rows), length), config, folder / "bundle")
 
     return {"prepare": prepare, "tune": tune, "evaluate": evaluate, "study": study, "export": export}
 
