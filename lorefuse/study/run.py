@@ -79,7 +79,8 @@ def run_study(
     cells = _cells(variants, rows, params)
     num_workers = num_workers or min(map(num_learners, rows))
     with kept_workers(num_workers):
-        paths = list(track(run_parallel(run_cell, [cell for _, cell in cells], num_workers), "Study", total=len(cells)))
+        made = run_parallel(run_cell, [cell for _, cell in cells], num_workers, step="study")
+        paths = list(track(made, "Study", total=len(cells)))
         found: dict[int, dict[tuple[Arm, int], Finished]] = {number: {} for number in range(len(variants))}
         for (number, cell), path in zip(cells, paths, strict=True):
             found[number][cell.arm, cell.seed] = cell, path
