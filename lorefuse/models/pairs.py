@@ -38,7 +38,7 @@ def interest_scalars(training_set: TrainingSet, rows: Rows) -> Tensor:
     if not isinstance(interest, InterestStates):
         return _scalars_of_array(training_set, interest, rows, training_set.spec.interest)
     made = interest.kept.get("scalars")
-    if made is None or made[0] is not training_set.item_row:  # streaming costs the same for some rows as for all
+    if made is None or made[0] is not training_set.item_row:  # asked for of several parts of the rows
         made = interest.kept["scalars"] = (training_set.item_row, _scalars_of_states(training_set, interest))
     every: Tensor = made[1]
     return every.index_select(0, torch.from_numpy(rows))
@@ -89,29 +89,14 @@ def _scalars_of_array(
 
 
 def _scalars_of_states(training_set: TrainingSet, interest: InterestStates) -> Tensor:
-    """Return the scalars of every row, (R, V), while the states stream by."""
-    facets, num_made = training_set.spec.interest, 2 * len(interest.vectors)
-    every = np.arange(training_set.num_rows)
-    order = np.argsort(training_set.state_row, kind="stable")
-    bounds = np.searchsorted(training_set.state_row[order], np.arange(training_set.num_states + 1))
-    result = torch.empty(training_set.num_rows, len(facets))
-    for number, vectors in enumerate(interest.vectors):
-        table_NE = torch.from_numpy(vectors)
-        length_N = _lengths(table_NE)
-        step = max(1, VALUES_AT_A_TIME // (2 * vectors.shape[1]))
-        for states, values in interest.parts(number):
-            counts = bounds[states + 1] - bounds[states]
-            starts = np.concatenate([[0], np.cumsum(counts)])
-            rows = order[np.arange(starts[-1]) + np.repeat(bounds[states] - starts[:-1], counts)]
-            local = np.repeat(np.arange(len(states)), counts)
-            for first in range(0, len(rows), step):
-                chosen = torch.from_numpy(rows[first : first + step])
-                side_B2E = torch.from_numpy(values[local[first : first + step]])
-                items_B = torch.from_numpy(training_set.item_row[rows[first : first + step]]).long()
-                found = [_products(side, table_NE, length_N, items_B) for side in side_B2E.chunk(2, dim=1)]
-                result[chosen, 2 * number : 2 * number + 2] = torch.stack(found, dim=1)
-    result[:, num_made:] = _scalars_of_array(training_set, interest.more, every, facets[num_made:])
-    return result
+    """Return the scalars of every row, (R, V), without the states."""
+    facets, every = training_set.spec.interest, np.arange(training_set.num_rows)
+    made = [
+        torch.from_numpy(interest.products(number, training_set.state_row, training_set.item_row))
+        for number in range(len(interest.vectors))
+    ]
+    more = _scalars_of_array(training_set, interest.more, every, facets[2 * len(made) :])
+    return torch.cat([*made, more], dim=1)
 
 
 def _by_state(state_B: NDArray[np.integer], step: int) -> Iterator[tuple[Rows, Rows, NDArray[np.bool_]]]:

@@ -34,10 +34,14 @@ def _vectors(width: int) -> np.ndarray:
     return vectors
 
 
+@pytest.mark.parametrize("rows_at_a_time", [3, 64])
 @pytest.mark.parametrize("widths", [(6, 3), (0, 4), (0, 0)])
-def test_equal_to_the_states_of_all_rows(widths: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_to_the_states_of_all_rows(
+    widths: tuple[int, int], rows_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "VALUES_AT_A_TIME", 100)
     monkeypatch.setattr(module, "COLUMNS_AT_A_TIME", 2)
+    monkeypatch.setattr(module, "ROWS_AT_A_TIME", rows_at_a_time)
     history, blocks = _history(400), [_vectors(width) for width in widths]
     more = np.random.default_rng(5).random((400, 2)).astype(np.float32)
     states = InterestStates.of(history, blocks, KAPPA, more)
@@ -47,23 +51,23 @@ def test_equal_to_the_states_of_all_rows(widths: tuple[int, int], monkeypatch: p
     some = np.array([7, 7, 399, 0])
     np.testing.assert_allclose(states[some], expected[some], atol=1e-6)
     np.testing.assert_allclose(states[3:9, 1:2], expected[3:9, 1:2], atol=1e-6)
-    for number in range(len(states.vectors)):
-        first = sum(2 * v.shape[1] for v in states.vectors[:number])
-        found = np.full((400, 2 * states.vectors[number].shape[1]), np.nan, np.float32)
-        for rows, values in states.parts(number):
-            found[rows] = values
-        np.testing.assert_array_equal(found, expected[:, first : first + found.shape[1]])  # to the bit
+    state, item = np.random.default_rng(6).integers(0, [[400], [50]], (2, 3_000))
+    for number, vectors in enumerate(states.vectors):
+        first, dim = sum(2 * v.shape[1] for v in states.vectors[:number]), vectors.shape[1]
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        sides = [expected[:, start : start + dim] for start in (first, first + dim)]
+        wanted = np.stack([(side[state] * unit[item]).sum(1) for side in sides], axis=1)
+        np.testing.assert_allclose(states.products(number, state, item), wanted, atol=1e-5)
 
 
 def test_memory_follows_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorefuse.features.causal.PART_VALUES", 1 << 18)
+    monkeypatch.setattr(module, "VALUES_AT_A_TIME", 1 << 16)
     peaks = []
     for num_rows in (4_000, 16_000):
         states = InterestStates.of(_history(num_rows), [_vectors(WIDTH)], KAPPA, np.zeros((num_rows, 0), np.float32))
         tracemalloc.start()
-        for _ in states.parts(0):
-            pass
+        states.products(0, np.arange(num_rows), states.history.item_row)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     more_rows = 12_000
-    assert (peaks[1] - peaks[0]) / more_rows < 200  # bytes a row, of the order of the rows: a state has 2,400
+    assert (peaks[1] - peaks[0]) / more_rows < 300  # bytes a row, for its places and sums: a state takes 2,400
