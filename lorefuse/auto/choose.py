@@ -135,7 +135,7 @@ class _Trainings:
             deadline_s = self.budget.deadline_s
             tasks.append(TrialTask(name, str(rows), self.configs[name], share, self.seed, deadline_s))
         try:
-            results = run_parallel(run_trial, tasks, self.num_workers, step="choose")
+            results = run_parallel(run_trial, tasks, self.num_workers)
             for outcome in track(results, f"Racing on {share:.0%} of the users", total=len(tasks)):
                 outcomes[outcome.name] = outcome
         except LorefuseError as error:  # a process died; what was not handed back by then is lost

@@ -117,9 +117,7 @@ def run_lists(
             ArmTask(arm, seed, str(rows_path), str(path), str(embeddings_path), folder, config)
             for arm, path in ranker_paths.items()
         ]
-        results = dict(
-            zip(ranker_paths, run_parallel(run_arm, tasks, num_learners(rows_path), step="lists"), strict=True)
-        )
+        results = dict(zip(ranker_paths, run_parallel(run_arm, tasks, num_learners(rows_path)), strict=True))
     test, facts = judged_moments(training_set, config), results["real"]["fitted"].facts
     simple, settings = make_simple_lists(training_set, test, config)
     lists: dict[str, Lists] = {SERVED: results["real"]["lists"], **results["real"]["other"], **simple}

@@ -82,7 +82,7 @@ def run_list_cells(
             continue
         common[number] = str(make_common(first.rows_path, first.config))
         tasks += [(number, ListCell(cell, path, common[number], str(embeddings[number]))) for cell, path in mine]
-    made = run_parallel(run_list_cell, [task for _, task in tasks], num_workers, step="study, lists")
+    made = run_parallel(run_list_cell, [task for _, task in tasks], num_workers)
     found: dict[int, dict[tuple[Arm, int], str]] = {number: {} for number in common}
     for (number, task), path in zip(tasks, track(made, "Making lists", total=len(tasks)), strict=True):
         found[number][task.cell.arm, task.cell.seed] = path

@@ -80,9 +80,7 @@ def run_arms(
     tasks = _tasks(training_set_paths, best_params, config, out_path)
     # Processes that share a training take the cores one training each would have had.
     workers = 1 if config.training.num_processes > 1 else min(map(num_learners, training_set_paths.values()))
-    results = list(
-        track(run_parallel(_run, tasks, workers, step="evaluate"), "Training arms and seeds", total=len(tasks))
-    )
+    results = list(track(run_parallel(_run, tasks, workers), "Training arms and seeds", total=len(tasks)))
     splits: dict[str, Any] = {}
     history: dict[str, Any] = {}
     for split, path in training_set_paths.items():

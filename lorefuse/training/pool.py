@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lorefuse.features.training_set import ARRAYS_FILE, TrainingSet
+from lorefuse.log import running_step
 from lorefuse.settings import settings
 from lorefuse.threads import torch_threads
 from lorefuse.training.watch import Watch
@@ -70,11 +71,7 @@ def free_bytes() -> int:
 
 
 def run_parallel(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    num_workers: int | None = None,
-    *,
-    step: str = "training",
+    function: Callable[[Task], Result], tasks: Sequence[Task], num_workers: int | None = None
 ) -> Iterator[Result]:
     """Yield the results of `function` in the order of `tasks`.
 
@@ -82,7 +79,6 @@ def run_parallel(
         function: Importable by name (a module's top level).
         tasks: Picklable arguments.
         num_workers: Processes; null: one a core that this process may use. With one, everything runs in this process.
-        step: What a process that dies was doing, for the message.
 
     Raises:
         LorefuseError: A process died, killed for its memory, say. Errors of `function` arrive as they are.
@@ -97,7 +93,7 @@ def run_parallel(
             for future in futures:
                 yield future.result()
         except BrokenProcessPool:
-            raise watch.death(step) from None
+            raise watch.death(running_step()) from None
         finally:
             for future in futures:
                 future.cancel()

@@ -42,7 +42,7 @@ class Watch:
         """Return what to say of a child that has died: of which step, how, with how much memory, and what to change.
 
         Args:
-            step: Of the pipeline, and more where it helps, as in ``tune (real)``.
+            step: Its name.
         """
         self._ended.set()
         self._thread.join()
@@ -51,8 +51,7 @@ class Watch:
         dead = [pid for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)]
         pid = max(dead or codes, key=lambda one: self._peak_bytes.get(one, 0), default=0)
         taken = f"it had taken {self._peak_bytes[pid] / 1e9:.2f} GB" if pid in self._peak_bytes else ""
-        name = step.partition(" ")[0]
-        in_cluster = f" (in a cluster steps.{name}.memory_limit)" if name in _IN_PIPELINE else ""
+        in_cluster = f" (in a cluster steps.{step}.memory_limit)" if step in _IN_PIPELINE else ""
         one_by_one = "set LOREFUSE_MAX_LEARNERS=1, so that they run one by one; " if len(codes) > 1 else ""
         return LorefuseError(
             f"A process of the step {step} {_how(codes.get(pid))}.",

@@ -81,7 +81,7 @@ def tune(
             if [record["params"] for record in finished] != params:
                 curves = tuple(tuple(record["curve"]) for record in records if record["state"] == "COMPLETE")
                 tasks = [TrialTask(str(training_set_path), config, arm, p, curves) for p in params]
-                results = run_parallel(run_task, tasks, num_workers, step=f"tune ({arm})")
+                results = run_parallel(run_task, tasks, num_workers)
                 finished = [{"number": trial.number, **result} for trial, result in zip(trials, results, strict=True)]
             for trial, record in zip(trials, finished, strict=True):
                 tell(study, trial, record)

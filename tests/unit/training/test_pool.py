@@ -10,6 +10,7 @@ import pytest
 
 from lorefuse.errors import ConfigError, DataError, LorefuseError
 from lorefuse.features.training_set import ARRAYS_FILE
+from lorefuse.log import running
 from lorefuse.training import pool
 from lorefuse.training.pool import kept_workers, run_parallel
 
@@ -73,8 +74,8 @@ def test_an_error_arrives_whole(num_workers: int) -> None:
 
 
 def test_a_worker_that_was_killed_names_its_step_its_peak_and_what_would_make_it_fit() -> None:
-    with pytest.raises(LorefuseError) as caught:
-        list(run_parallel(_die, range(2), 2, step="evaluate"))
+    with pytest.raises(LorefuseError) as caught, running("evaluate"):
+        list(run_parallel(_die, range(2), 2))
     message = str(caught.value)
     assert caught.value.exit_code == 1
     assert message.startswith("A process of the step evaluate was killed by the system (SIGKILL)")
@@ -86,8 +87,8 @@ def test_a_worker_that_was_killed_names_its_step_its_peak_and_what_would_make_it
 
 
 def test_another_end_is_named_as_it_was() -> None:
-    with pytest.raises(LorefuseError, match=r"A process of the step tune \(real\) ended with exit code 3"):
-        list(run_parallel(_leave, range(2), 2, step="tune (real)"))
+    with pytest.raises(LorefuseError, match=r"A process of the step training ended with exit code 3"):
+        list(run_parallel(_leave, range(2), 2))
 
 
 def test_no_more_learn_at_once_than_the_setting_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
