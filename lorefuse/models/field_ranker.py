@@ -31,7 +31,7 @@ Parts = tuple[Tensor, Tensor, Tensor | None]
 """First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""
 
 
-ITEMS_PER_BLOCK = 2048
+ITEMS_PER_BLOCK = 8192
 """Items that users are scored with at once; a graph repeats itself for each such block of its catalogue."""
 
 
