@@ -180,28 +180,26 @@ class InterestStates:
 
     def _made(self, vectors: NDArray[np.float32], states: NDArray[np.int64]) -> NDArray[np.float32]:
         """Sum some states' pasts, (B, 2E): the numbers of `rows.user_interest_rows`, but for the order of sums."""
-        past_BN, dim = self._past(states, len(vectors)), vectors.shape[1]
-        sums = np.empty((len(states), 3 * dim + 3))
-        length = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
-        for weight, matrix in enumerate(past_BN):
-            for first in range(0, dim, COLUMNS_AT_A_TIME):
-                block = vectors[:, first : first + COLUMNS_AT_A_TIME]
-                unit = (block / length[:, None]).astype(np.float64)
-                sums[:, weight * dim + first : weight * dim + first + block.shape[1]] = matrix @ unit
-            sums[:, 3 * dim + weight] = matrix.sum(axis=1)
+        (items, *past_BM), dim = self._past(states), vectors.shape[1]
+        sums, unit = np.empty((len(states), 3 * dim + 3)), a.unit_rows(vectors[items])
+        for first in range(0, dim, COLUMNS_AT_A_TIME):
+            block = unit[:, first : first + COLUMNS_AT_A_TIME].astype(np.float64)
+            for weight, matrix in enumerate(past_BM):
+                sums[:, weight * dim + first : weight * dim + first + block.shape[1]] = matrix @ block
+        sums[:, 3 * dim :] = np.stack([matrix.sum(axis=1) for matrix in past_BM], axis=1)
         return np.concatenate(a.interest_features(sums, self.history.overall_value, self.shrinkage), axis=1)
 
-    def _past(self, states: NDArray[np.int64], num_items: int) -> tuple[csr_array, csr_array, csr_array]:
-        """Return the items of states' pasts, (B, N), weighted by one, by value and by like: train rows before each."""
+    def _past(self, states: NDArray[np.int64]) -> tuple[NDArray[np.int32], csr_array, csr_array, csr_array]:
+        """Return the M items of states' pasts, and their weights by one, by value and by like there, (B, M) each."""
         history, causal, place = self.history, self.history.user_order, self._place()
         first, end = causal.group_start[place[states]], causal.block_start[place[states]]
         indptr = np.concatenate([[0], np.cumsum(end - first, dtype=np.int64)])
         rows = causal.order[np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], end - first)]
-        counts, items = history.is_train[rows], history.item_row[rows]
+        counts, (items, column) = history.is_train[rows], np.unique(history.item_row[rows], return_inverse=True)
         weights = (counts, history.value[rows] * counts, history.liked[rows] & counts)
-        shape = (len(states), num_items)
-        one, value, liked = (csr_array((w.astype(np.float64), items, indptr), shape=shape) for w in weights)
-        return one, value, liked
+        shape = (len(states), len(items))
+        one, value, liked = (csr_array((w.astype(np.float64), column, indptr), shape=shape) for w in weights)
+        return items, one, value, liked
 
 
 Interest = NDArray[np.float32] | InterestStates
