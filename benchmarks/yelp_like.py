@@ -20,8 +20,8 @@ from generate import Law, ids
 from numpy.typing import NDArray
 
 NUM_ROWS, NUM_USERS, NUM_ITEMS, NUM_CATEGORIES = 316_354, 30_431, 20_033, 3_000
-NUM_WORDS, MIN_ROWS = 6_000, 5
-"""Words of all texts; and rows that each user has at least, as in a 5-core."""
+NUM_WORDS, MIN_ROWS, MAX_DRAWS = 6_000, 5, 20
+"""Words of all texts; rows that each user has at least, as in a 5-core; and draws until enough pairs differ."""
 
 
 def make(
@@ -36,8 +36,7 @@ def make(
 
     Args:
         out_path: Folder to fill.
-        num_rows: Interactions, at least `MIN_ROWS` times the users; a pair of user and item comes once, so that some
-            fewer may be left.
+        num_rows: Interactions, at least `MIN_ROWS` times the users; a pair of user and item comes once.
         num_users: Users.
         num_items: Items.
         num_categories: Categories that items may have.
@@ -50,9 +49,14 @@ def make(
     rng = np.random.default_rng(seed)
     category_of = _categories(num_items, num_categories, rng)
     _write_items(out_path / "items.parquet", category_of, rng)
-    user = np.repeat(np.arange(num_users), MIN_ROWS)
-    user = np.concatenate([user, Law(num_users, rng).draw(num_rows - len(user), rng)])
-    pairs = np.unique(np.stack([user, _taken(user, category_of, num_users, rng)], axis=1), axis=0)
+    favourite = category_of[rng.integers(0, num_items, num_users), 1]
+    law, pairs = Law(num_users, rng), np.zeros((0, 2), np.int64)
+    for _ in range(MAX_DRAWS):  # a pair that is drawn again is drawn anew
+        short = np.maximum(MIN_ROWS - np.bincount(pairs[:, 0], minlength=num_users), 0)
+        user = np.repeat(np.arange(num_users), short)
+        user = np.concatenate([user, law.draw(max(0, num_rows - len(pairs) - len(user)), rng)])
+        drawn = np.stack([user, _taken(user, category_of, favourite, rng)], axis=1)
+        pairs = np.unique(np.concatenate([pairs, drawn]), axis=0)
     pairs = pairs[rng.permutation(len(pairs))]  # a user's order is not the order of the catalogue
     columns = {"user_id": ids("u", pairs[:, 0]), "item_id": ids("i", pairs[:, 1])}
     columns["position"] = pa.array(np.arange(len(pairs)))
@@ -69,12 +73,12 @@ def _categories(num_items: int, num_categories: int, rng: np.random.Generator) -
 
 
 def _taken(
-    user: NDArray[np.int64], category_of: NDArray[np.int64], num_users: int, rng: np.random.Generator
+    user: NDArray[np.int64], category_of: NDArray[np.int64], favourite_of: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return an item for each row: for two thirds of them one that has the user's favourite rare category."""
     item = Law(len(category_of), rng).draw(len(user), rng)
     order = np.argsort(category_of[:, 1], kind="stable")
-    favourite = category_of[rng.integers(0, len(category_of), num_users), 1][user]
+    favourite = favourite_of[user]
     first, end = (np.searchsorted(category_of[order, 1], favourite, side) for side in ("left", "right"))
     near = order[first + (rng.random(len(user)) * (end - first)).astype(np.int64)]
     return np.where(rng.random(len(user)) < 2 / 3, near, item)
