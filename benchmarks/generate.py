@@ -46,9 +46,9 @@ def generate(out_path: Path, num_rows: int, num_users: int, num_items: int, seed
     quality, kindness = rng.normal(0, 0.5, num_items), rng.normal(0, 0.4, num_users)
     favourite = rng.integers(0, NUM_GENRES, num_users)
     # Ids say nothing of the rank: an item's or user's place in the law is shuffled.
-    items, users = _Law(num_items, rng), _Law(num_users, rng)
+    items, users = Law(num_items, rng), Law(num_users, rng)
     titles = pa.array([f"Film {n} of genre {genre}" for n, genre in enumerate(genre_of)])
-    table = {"item_id": _ids("i", np.arange(num_items)), "title": titles, "genre": _ids("g", genre_of)}
+    table = {"item_id": ids("i", np.arange(num_items)), "title": titles, "genre": ids("g", genre_of)}
     pq.write_table(pa.table(table), out_path / "items.parquet")
     item_rows, user_rows = np.zeros(num_items, np.int64), np.zeros(num_users, np.int64)
     schema = pa.schema(
@@ -64,7 +64,7 @@ def generate(out_path: Path, num_rows: int, num_users: int, num_items: int, seed
             # Microseconds, so that rows rarely share a moment; chunks follow each other in time.
             share = np.sort(chunk.random(size))
             time = (FIRST_S * 10**6 + (first + share * size) / num_rows * DAYS * 86_400 * 1e6).astype(np.int64)
-            columns = [_ids("u", user), _ids("i", item), pa.array(time), pa.array(rating.astype(np.float32))]
+            columns = [ids("u", user), ids("i", item), pa.array(time), pa.array(rating.astype(np.float32))]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             item_rows += np.bincount(item, minlength=num_items)
             user_rows += np.bincount(user, minlength=num_users)
@@ -77,7 +77,7 @@ def generate(out_path: Path, num_rows: int, num_users: int, num_items: int, seed
     }
 
 
-class _Law:
+class Law:
     """Draws indices 0 … n − 1 by a Zipf-Mandelbrot law over shuffled ranks."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
@@ -86,12 +86,14 @@ class _Law:
         self._up_to = np.cumsum(weight / weight.sum())
 
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return `count` indices."""
         rank = np.minimum(np.searchsorted(self._up_to, rng.random(count)), len(self._index) - 1)
         drawn: NDArray[np.int64] = self._index[rank]
         return drawn
 
 
-def _ids(prefix: str, numbers: NDArray[np.int64]) -> pa.Array:
+def ids(prefix: str, numbers: NDArray[np.int64]) -> pa.Array:
+    """Return numbers as text with a prefix."""
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), "")

@@ -9,12 +9,14 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar, cast
 
 from lorefuse.errors import LorefuseError
 from lorefuse.workspace import StepResult
 
 PREFIX = "[lorefuse] "
+_running: ContextVar[str] = ContextVar("running", default="training")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +37,21 @@ def parse(line: str) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+@contextlib.contextmanager
+def running(step: str) -> Iterator[None]:
+    """Name the step that is at work inside, for whoever has to say that it failed."""
+    before = _running.set(step)
+    try:
+        yield
+    finally:
+        _running.reset(before)
+
+
+def running_step() -> str:
+    """Return the step that this process is at work on; ``training`` where none has been named."""
+    return _running.get()
+
+
 def reported(step: F) -> F:
     """Decorate a step: its result, or its error with the exit code, becomes an event.
 
@@ -44,7 +61,8 @@ def reported(step: F) -> F:
     @functools.wraps(step)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            result = step(*args, **kwargs)
+            with running(step.__name__):
+                result = step(*args, **kwargs)
         except LorefuseError as error:
             say("error", step=step.__name__, message=str(error), exit_code=error.exit_code)
             sys.exit(error.exit_code)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lorefuse.errors import ConfigError
 from lorefuse.home import check_home
 from lorefuse.profiles import PROFILE_VARIABLE, VARIABLES, profile_values
 
@@ -32,6 +33,8 @@ class Settings:
         online_store_url: Feast's online store, ``redis://…`` (`LOREFUSE_ONLINE_STORE_URL`); empty: a SQLite file.
         tuning_storage_url: Optuna's tables for running studies, ``postgresql://…`` (`LOREFUSE_TUNING_STORAGE_URL`);
             empty: JSON in the home.
+        max_learners: Most processes that learn at once (`LOREFUSE_MAX_LEARNERS`); 0: as many as cores and free memory
+            allow.
     """
 
     home_path: Path
@@ -49,6 +52,7 @@ class Settings:
     feast_registry_url: str = field(default="", repr=False)
     online_store_url: str = field(default="", repr=False)
     tuning_storage_url: str = field(default="", repr=False)
+    max_learners: int = 0
 
     @property
     def cache_path(self) -> Path:
@@ -65,8 +69,8 @@ def settings() -> Settings:
     """Return the settings of this process, read from the environment at each call.
 
     Raises:
-        ConfigError: `LOREFUSE_PROFILE` names no profile, or one whose variables are not set; or `LOREFUSE_HOME` is a
-            path that cannot work.
+        ConfigError: `LOREFUSE_PROFILE` names no profile, or one whose variables are not set; `LOREFUSE_HOME` is a
+            path that cannot work; or `LOREFUSE_MAX_LEARNERS` is no whole number.
     """
     env = os.environ
     project_path = Path(env.get("LOREFUSE_PROJECT", ".")).resolve()
@@ -94,4 +98,11 @@ def settings() -> Settings:
         feast_registry_url=stores.get("feast_registry_url", ""),
         online_store_url=stores.get("online_store_url", ""),
         tuning_storage_url=stores.get("tuning_storage_url", ""),
+        max_learners=_whole_number("LOREFUSE_MAX_LEARNERS", env.get("LOREFUSE_MAX_LEARNERS", "")),
     )
+
+
+def _whole_number(variable: str, text: str) -> int:
+    if text and not text.isdecimal():
+        raise ConfigError(f"{variable} cannot be read.", expected="a whole number, 0 for no bound", got=repr(text))
+    return int(text or 0)

@@ -19,6 +19,7 @@ from lorefuse.models.ranker import Ranker
 TOLERANCE = 1e-5
 """Largest difference of a score, absolute for probabilities, relative to the score for values above 1."""
 TOP, NUM_USERS = 10, 8
+ITEMS_AT_A_TIME = 2048
 
 
 def check_ranker(path: Path, ranker: Ranker, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -87,12 +88,10 @@ def check_catalogue_ranker(
         ArtifactError: A top 10 or a score differs, or an excluded row came back.
     """
     got_rows, got_scores = open_session(path).run([Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value], dict(users))
-    num_items = len(next(iter(catalogue.values())))
     num_users, identical, worst = len(got_rows), 0, 0.0
     for number in range(num_users):
         one = {name.value: torch.from_numpy(users[name.value][number : number + 1]) for name in ranker.user_inputs}
-        repeated = {name: value.expand(num_items, -1) for name, value in one.items()}
-        logits = ranker(**repeated, **catalogue)
+        logits = _row_by_row(ranker, one, catalogue)
         scores = ranker.to_score(logits).numpy()
         # The order is that of the logits, as in the graph: different logits may round to one probability.
         order_by = logits.numpy().copy()
@@ -114,6 +113,16 @@ def check_catalogue_ranker(
         "max_catalogue_difference": worst,
         "identical_top": identical / num_users,
     }
+
+
+def _row_by_row(ranker: Ranker, one: Mapping[str, torch.Tensor], catalogue: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the logits of a user with every item, each a row of its own, (N,): not what the graph was made from."""
+    names = list(catalogue)
+    logits = []
+    for blocks in zip(*(torch.split(catalogue[name], ITEMS_AT_A_TIME) for name in names), strict=True):
+        repeated = {name: value.expand(len(blocks[0]), -1) for name, value in one.items()}
+        logits.append(ranker(**repeated, **dict(zip(names, blocks, strict=True))))
+    return torch.cat(logits)
 
 
 def score_difference(expected: NDArray[Any], got: NDArray[Any]) -> float:

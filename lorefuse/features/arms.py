@@ -15,6 +15,7 @@ from lorefuse.config import Arm, FeatureConfig
 from lorefuse.contract import CONTEXT_TEXT, Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
+from lorefuse.features.interest import InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
@@ -23,7 +24,6 @@ from lorefuse.features.rows import (
     item_numeric_rows,
     item_prior,
     multi_offsets,
-    user_interest_rows,
 )
 from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
@@ -65,22 +65,22 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     )
     text_dim, graph_dim = text.shape[1], graph.shape[1]
     facets = interest_facets(text_dim, graph_dim)
-    interest = user_interest_rows(history, text, graph, config.interest_shrinkage)
+    more = training_set.user_interest[:, :0]
     if arm == "text_only":
         # Text about the user is text. Other arms do without: it speaks of the real items.
         texts, columns = _user_texts(training_set, (*USER_TEXT_FACETS, CONTEXT_TEXT))
-        facets, interest = facets + texts, np.concatenate([interest, columns], axis=1)
+        facets, more = facets + texts, columns
     elif arm in ("shuffled", "random"):
         # What was asked is shuffled as well: with its own text a control would still know what the user wants.
         texts, columns = _user_texts(training_set, (CONTEXT_TEXT,))
         order = np.random.default_rng(2000 + seed).permutation(len(columns))
-        facets, interest = facets + texts, np.concatenate([interest, columns[order]], axis=1)
+        facets, more = facets + texts, columns[order]
     return dataclasses.replace(
         training_set,
         spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
         item_text=text,
         item_graph=graph,
-        user_interest=interest,
+        user_interest=InterestStates.of(history, (text, graph), config.interest_shrinkage, more),
         item_numeric=item_numeric_rows(every_row_of(training_set), prior),
         item_numeric_now=item_numeric_now(history, prior),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lorefuse.contract import Tensor
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalOrder, CausalPart
-from lorefuse.features.prior import ItemPrior, fit_prior, prior_columns
+from lorefuse.features.prior import ItemColumns, ItemPrior, fit_prior
 from lorefuse.features.spec import FeatureSpec, InterestFacet
 
 FACETS = ("liked", "centred")
@@ -194,7 +194,7 @@ def item_prior(
         shrinkage: κ of the item weights.
         num_folds: Folds of items.
     """
-    columns = item_columns(text, graph, item_fields, item_multi, spec)
+    columns = _item_columns(text, graph, item_fields, item_multi, spec)
     num_items = len(item_fields)
     train = history.is_train
     count = np.bincount(history.item_row[train], minlength=num_items).astype(np.float64)
@@ -210,5 +210,15 @@ def item_columns(
     spec: FeatureSpec,
 ) -> NDArray[np.float32]:
     """Return the prior's columns for catalogue items or new ones; arguments as in `item_prior`."""
+    return _item_columns(text, graph, item_fields, item_multi, spec)[slice(None)]
+
+
+def _item_columns(
+    text: NDArray[np.float32],
+    graph: NDArray[np.float32],
+    item_fields: NDArray[np.int64],
+    item_multi: NDArray[np.int64],
+    spec: FeatureSpec,
+) -> ItemColumns:
     sizes = tuple(field.size for field in spec.item_fields[1:])
-    return prior_columns(text, graph, item_multi, item_fields[:, 1:], multi_offsets(spec), sizes)
+    return ItemColumns(text, graph, item_multi, item_fields[:, 1:], multi_offsets(spec), sizes)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import SPLIT_CODES, Split, Tensor
 from lorefuse.errors import ArtifactError
+from lorefuse.features.interest import Interest
 from lorefuse.features.mapped import mapped_arrays
 from lorefuse.features.spec import FeatureSpec
 
@@ -37,7 +38,7 @@ class TrainingSet:
         cold: bool (R,) rows whose item has no training row.
         state_row: int32 (R,) row of the three tables that follow: its own number, or its positive's.
         user_numeric: float32 (S, Pu) as of the row's time.
-        user_interest: float32 (S, V) as of the row's time.
+        user_interest: float32 (S, V) as of the row's time; of an arm, states that are made when asked for.
         user_history: int32 (S, L) item rows + 1 of the recent liked items as of the row's time, oldest first, padded
             with 0 on the left.
         item_numeric: float32 (R, Pi) as of the row's time; the prior out-of-fold for train rows.
@@ -59,7 +60,7 @@ class TrainingSet:
     cold: NDArray[np.bool_]
     state_row: NDArray[np.int32]
     user_numeric: NDArray[np.float32]
-    user_interest: NDArray[np.float32]
+    user_interest: Interest
     user_history: NDArray[np.int32]
     item_numeric: NDArray[np.float32]
     user_fields: NDArray[np.int64]

@@ -22,9 +22,10 @@ from lorefuse.contract import Tensor as Name
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.lessons import Lessons
-from lorefuse.models.ranker import Ranker, Side
+from lorefuse.models.ranker import Ranker
 from lorefuse.progress import track
 from lorefuse.threads import torch_threads
+from lorefuse.training.loop import copied_weights
 from lorefuse.training.optimizer import Optimizer
 
 LESSONS_PER_STEP, MAX_EPOCHS = 42, 3
@@ -72,7 +73,7 @@ def train_list_ranker(
             value = judge(judged.eval())
             if value <= best:
                 break
-            best, best_weights = value, {name: value.clone() for name, value in judged.state_dict().items()}
+            best, best_weights = value, copied_weights(judged)
     ranker.load_state_dict(best_weights)
     optimizer.release()
     return ranker.eval()
@@ -98,15 +99,21 @@ class _Inputs:
         def tensor(array: NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array))
 
-        arrays = {name: tensor(getattr(training_set, name.value)) for name in (*USER_TENSORS, *ITEM_TENSORS)}
-        self.users = {name: arrays[name] for name in USER_TENSORS if name in ranker.user_inputs}
-        self.items = {name: arrays[name] for name in ITEM_TENSORS if name in ranker.item_inputs}
+        def chosen(names: tuple[Name, ...], of: tuple[Name, ...]) -> dict[Name, NDArray[np.generic]]:
+            return {name: getattr(training_set, name.value) for name in names if name in of}
+
+        # Of the states those of lessons alone: all of them may be made when asked for, or lie in a file.
+        states, self.state = np.unique(lessons.states.numpy(), return_inverse=True)
+        users = chosen(USER_TENSORS, ranker.user_inputs)
+        self.users = {n: tensor(t if n == Name.USER_FIELDS else t[states]) for n, t in users.items()}
+        self.items = {name: tensor(table) for name, table in chosen(ITEM_TENSORS, ranker.item_inputs).items()}
         self.items.pop(Name.ITEM_NUMERIC, None)
 
     def logits(self, chosen: Tensor) -> Tensor:
         """Return the ranker's logits of some lessons, (L, C)."""
         lessons = self.lessons
-        rows, states, users = lessons.rows[chosen], lessons.states[chosen], lessons.users[chosen]
+        rows, users = lessons.rows[chosen], lessons.users[chosen]
+        states = torch.from_numpy(self.state)[chosen]
         of_user = {
             name.value: table.index_select(0, users if name == Name.USER_FIELDS else states)
             for name, table in self.users.items()
@@ -120,8 +127,4 @@ class _Inputs:
             numeric = lessons.item_numeric[lessons.fold[chosen].unsqueeze(1), rows]
             given[Name.ITEM_NUMERIC.value] = numeric.flatten(0, 1)
         item = self.ranker.encode_item(**given)
-        return self.ranker.cross(_repeated(user, rows.shape[1]), item).view(rows.shape)
-
-
-def _repeated(side: Side, times: int) -> Side:
-    return {name: value.repeat_interleave(times, dim=0) for name, value in side.items()}
+        return self.ranker.cross_lists(user, item, rows.shape[1])

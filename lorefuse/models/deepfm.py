@@ -16,7 +16,7 @@ from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
 from lorefuse.models.kernels import plain_sum_and_pairs, sum_and_pairs
 from lorefuse.models.layers import ReluDropout, weighted_sum
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import PAIR, Side
 from lorefuse.products import Dense
 
 
@@ -100,9 +100,9 @@ class DeepFM(FieldRanker):
         if not self.training:
             return super().forward(**inputs)
         self.check_inputs(inputs)
-        user = super().encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
+        user = super().encode_user(**{name.value: inputs[name.value] for name in self.user_inputs if name in inputs})
         item = super().encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
-        return super().cross(user, item)
+        return super().cross(user | {PAIR: inputs[PAIR]} if PAIR in inputs else user, item)
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the FM term and the MLP from whole fields: what `cross` computes from halves."""

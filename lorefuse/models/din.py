@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Unpack
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lorefuse.contract import Split
@@ -18,12 +20,15 @@ from lorefuse.models.catalogue import Catalogue
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
 from lorefuse.models.layers import NumericScaler, mlp, unit_length
-from lorefuse.models.ranker import Side, as_inputs
+from lorefuse.models.pairs import history_matches
+from lorefuse.models.ranker import PAIR, Side
 from lorefuse.products import Dense, linear
 
 _NUM_FITTED = 50_000
 """Train rows that the scaling of the match scalars is fitted on."""
-_MATCHES = "matches"
+_HISTORY, _PAST, _PRESENT = "history", "past", "present"
+_ATTENDED = "attended"
+"""What a block of pairs has in place of the past: its weighted sum."""
 
 
 class TargetAttention(nn.Module):
@@ -54,6 +59,19 @@ class TargetAttention(nn.Module):
         weight_BL = self.last(torch.sigmoid(hidden_BLH + asked_BH.unsqueeze(1))).squeeze(2) * present_BL
         summed_BW: Tensor = (weight_BL.unsqueeze(2) * past_BLW).sum(1)
         return summed_BW
+
+    def of_all(self, past_BLW: Tensor, candidate_NW: Tensor, present_BL: Tensor) -> Tensor:
+        """Return the same for every pair, (B, N, W); no past is repeated for each candidate.
+
+        What depends on both, ``(past ⊙ candidate) · W``, is one product of the candidates with ``diag(past) · W``.
+        """
+        of_past, of_asked, of_difference, of_product = torch.split(self.first.weight, self.width, dim=1)
+        past_BLH = linear(past_BLW, of_past + of_difference)
+        asked_NH = linear(candidate_NW, of_asked - of_difference, self.first.bias)
+        both_BLWH = past_BLW.unsqueeze(3) * of_product.T
+        hidden_BLNH = torch.sigmoid(candidate_NW @ both_BLWH + past_BLH.unsqueeze(2) + asked_NH)
+        weight_BLN = self.last(hidden_BLNH).squeeze(3) * present_BL.unsqueeze(2)
+        return torch.bmm(weight_BLN.transpose(1, 2), past_BLW)
 
 
 class DIN(FieldRanker):
@@ -103,10 +121,16 @@ class DIN(FieldRanker):
         self.catalogue.fill(training_set)
         if self.match_scaler is not None:
             rows = training_set.rows_of(Split.TRAIN)
-            inputs = as_inputs(training_set.inputs(rows[:: max(1, len(rows) // _NUM_FITTED)]))
-            user = self._past_knowledge(inputs["user_history"])
-            item = {name: unit_length(inputs[name]) for name in self.matched}
-            self.match_scaler.fit(self._matches(user, item))
+            rows = rows[:: max(1, len(rows) // _NUM_FITTED)]
+            self.match_scaler.fit(history_matches(training_set, self.matched, rows))
+
+    def pair_numbers(self, training_set: TrainingSet, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return the interest scalars and the match scalars of rows, (B, V + 5 · spaces), not yet standardised."""
+        interest_BV = super().pair_numbers(training_set, rows)
+        if self.match_scaler is None:
+            return interest_BV
+        matches_BM = history_matches(training_set, self.matched, rows)
+        return matches_BM if interest_BV is None else torch.cat([interest_BV, matches_BM], dim=1)
 
     def encode_user(
         self,
@@ -115,35 +139,41 @@ class DIN(FieldRanker):
         user_interest: Tensor | None = None,
         user_history: Tensor | None = None,
     ) -> Side:
-        """Return the user's half with the vectors of past items, (B, L, W), and which of them are there, (B, L)."""
+        """Return the user's half with past items: rows and which are there, (B, L), and their vectors, (B, L, W)."""
         side = super().encode_user(user_fields, user_numeric, user_interest)
         if user_history is not None:
             catalogue, place_BL = self._asked_for(user_history)
             vectors_NW = self.item_vectors(catalogue.fields, catalogue.knowledge).flatten(1)
-            side["past"] = nn.functional.embedding(place_BL, vectors_NW)
-            side |= self._past_knowledge(user_history)
+            side[_PAST] = nn.functional.embedding(place_BL, vectors_NW)
+            side |= {_PRESENT: (user_history > 0).to(torch.float32), _HISTORY: user_history}
         return side
 
     def cross_all(self, user: Side, item: Side) -> Tensor:
-        """Score every pair, as rows: logits (B, N); past knowledge is compared, not repeated, for each item."""
+        """Score every pair: logits (B, N); see `FieldRanker.cross_all`."""
+        return super().cross_all(user | self._past_knowledge(user), item)
+
+    def cross_lists(self, user: Side, item: Side, length: int) -> Tensor:
+        """Score each user with a list of items of their own, (B, C); no past knowledge is repeated for each item."""
         if self.match_scaler is None:
-            return super().cross_all(user, item)
-        num_items = item["linear"].shape[0]
-        past = {_past(name) for name in self.matched}
-        matches_BNV = self._matches_all(user, item)
-        rows = {k: v for k, v in user.items() if k not in past}
-        users = {k: v.unsqueeze(1).expand(-1, num_items, *v.shape[1:]).flatten(0, 1) for k, v in rows.items()}
-        items = {k: v.unsqueeze(0).expand(user["linear"].shape[0], *v.shape).flatten(0, 1) for k, v in item.items()}
-        return self.cross(users | {_MATCHES: matches_BNV.flatten(0, 1)}, items).view(-1, num_items)
+            return super().cross_lists(user, item, length)
+        past = self._past_knowledge(user)
+        of_lists = {name: item[name].view(-1, length, item[name].shape[1]) for name in self.matched}
+        found = [torch.bmm(of_lists[name], past[_past(name)].transpose(1, 2)) for name in self.matched]
+        matches_BCM = self._matches(found, user[_PRESENT].unsqueeze(1))
+        lists = {PAIR: torch.cat([self._interest_rows(user, item, length), matches_BCM.flatten(0, 1)], dim=1)}
+        rows = {k: v.repeat_interleave(length, dim=0) for k, v in user.items() if k not in ("interest", _HISTORY)}
+        return self.cross(rows | lists, item).view(-1, length)
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
         """Return the MLP's logit, (B,)."""
-        candidate_BW = item["fields"][:, : self.num_fused].flatten(1)
-        interest_BW = self.attention(user["past"], candidate_BW, user["present"])
+        if _ATTENDED in user:
+            interest_BW = user[_ATTENDED]
+        else:
+            candidate_BW = item["fields"][:, : self.num_fused].flatten(1)
+            interest_BW = self.attention(user[_PAST], candidate_BW, user[_PRESENT])
         parts = [fields_BFD.flatten(1), interest_BW, dense_BX]
         if self.match_scaler is not None:
-            matches_BV = user[_MATCHES] if _MATCHES in user else self._matches(user, item)
-            parts.append(self.match_scaler(matches_BV))
+            parts.append(self.match_scaler(self._match_rows(user, item)))
         deep_B: Tensor = self.out(self.deep(torch.cat(parts, dim=1))).squeeze(1)
         return deep_B
 
@@ -157,29 +187,41 @@ class DIN(FieldRanker):
         rows_n, place_BL = torch.unique(user_history, return_inverse=True)
         return self.catalogue.part(rows_n), place_BL
 
-    def _past_knowledge(self, user_history: Tensor) -> Side:
-        """Return which past items are there, (B, L), and their unit knowledge vectors, (B, L, E) each."""
-        side = {"present": (user_history > 0).to(torch.float32)}
-        catalogue, place_BL = self._asked_for(user_history)
-        for name in self.matched:
-            side[_past(name)] = nn.functional.embedding(place_BL, unit_length(getattr(catalogue, name)))
-        return side
+    def paired(self, user: Side, item: Side) -> Side:
+        """Return what every pair has, as rows: interest and match scalars, and the past as the candidate sees it."""
+        candidate_NW = item["fields"][:, : self.num_fused].flatten(1)
+        attended_BNW = self.attention.of_all(user[_PAST], candidate_NW, user[_PRESENT])
+        found = super().paired(user, item) | {_ATTENDED: attended_BNW.flatten(0, 1)}
+        if self.match_scaler is not None:
+            similar = [(user[_past(name)] @ item[name].T).transpose(1, 2) for name in self.matched]
+            matches_RM = self._matches(similar, user[_PRESENT].unsqueeze(1)).flatten(0, 1)
+            found[PAIR] = torch.cat([found[PAIR], matches_RM], dim=1) if PAIR in found else matches_RM
+        return found
 
-    def _matches(self, user: Side, item: Side) -> Tensor:
-        """Return the match scalars of pairs row by row, (B, V)."""
-        blocks = []
-        for name in self.matched:
-            similarity_BL = torch.bmm(user[_past(name)], item[name].unsqueeze(2)).squeeze(2)
-            blocks.append(match_scalars(similarity_BL, user["present"]))
-        return torch.cat(blocks, dim=1)
+    @property
+    def never_repeated(self) -> tuple[str, ...]:
+        """The past, of which a pair has what `paired` makes of it."""
+        past = (_HISTORY, _PAST, _PRESENT, *map(_past, self.matched))
+        return (*super().never_repeated, *past)
 
-    def _matches_all(self, user: Side, item: Side) -> Tensor:
-        """Return the match scalars of every pair, (B, N, V)."""
-        blocks = []
-        for name in self.matched:
-            similarity_BNL = (user[_past(name)] @ item[name].T).transpose(1, 2)
-            blocks.append(match_scalars(similarity_BNL, user["present"].unsqueeze(1).expand_as(similarity_BNL)))
-        return torch.cat(blocks, dim=2)
+    def _past_knowledge(self, user: Side) -> Side:
+        """Return the unit knowledge vectors of past items, (B, L, E) each."""
+        if self.match_scaler is None:
+            return {}
+        found = {name: nn.functional.embedding(user[_HISTORY], getattr(self.catalogue, name)) for name in self.matched}
+        return {_past(name): unit_length(vectors_BLE) for name, vectors_BLE in found.items()}
+
+    def _match_rows(self, user: Side, item: Side) -> Tensor:
+        """Return the match scalars of pairs row by row, (B, M)."""
+        if PAIR in user:
+            return user[PAIR][:, self.num_facets :]
+        past = self._past_knowledge(user)
+        similar = [torch.bmm(past[_past(name)], item[name].unsqueeze(2)).squeeze(2) for name in self.matched]
+        return self._matches(similar, user[_PRESENT])
+
+    def _matches(self, similar: list[Tensor], present: Tensor) -> Tensor:
+        """Return the match scalars of cosines with the past, (..., L) each; padding broadcasts: (..., M)."""
+        return torch.cat([match_scalars(cosines, present.expand_as(cosines)) for cosines in similar], dim=-1)
 
 
 def _past(name: str) -> str:

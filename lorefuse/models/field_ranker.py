@@ -24,13 +24,15 @@ from lorefuse.models.fusion import make_fusion
 from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length, weighted_sum
-from lorefuse.models.ranker import Ranker, Side
+from lorefuse.models.pairs import interest_scalars
+from lorefuse.models.ranker import PAIR, Ranker, Side
 
 Parts = tuple[Tensor, Tensor, Tensor | None]
 """First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""
 
 
-_ROWS_PER_BLOCK = 1 << 16
+ITEMS_PER_BLOCK = 8192
+"""Items that users are scored with at once; a graph repeats itself for each such block of its catalogue."""
 
 
 class Front(TypedDict, total=False):
@@ -166,19 +168,62 @@ class FieldRanker(Ranker):
         return linear_B, fields_BFD, dense_BX
 
     def cross_all(self, user: Side, item: Side) -> Tensor:
-        """Score every pair, as rows: logits (B, N)."""
-        # `len` would freeze the number of users in an exported graph; `shape` keeps it open.
+        """Score every pair, as rows: logits (B, N), in blocks of items: memory does not grow with N."""
         num_items = item["linear"].shape[0]
-        users = {k: v.unsqueeze(1).expand(-1, num_items, *v.shape[1:]).flatten(0, 1) for k, v in user.items()}
-        items = {k: v.unsqueeze(0).expand(user["linear"].shape[0], *v.shape).flatten(0, 1) for k, v in item.items()}
-        return self.cross(users, items).view(-1, num_items)
+        if not isinstance(num_items, int) or num_items <= ITEMS_PER_BLOCK:
+            # A graph whose number of items is open cannot be cut: it is asked about the candidates of one list.
+            return self._cross_block(user, item)
+        starts = range(0, num_items, ITEMS_PER_BLOCK)
+        blocks = [{k: v[start : start + ITEMS_PER_BLOCK] for k, v in item.items()} for start in starts]
+        return torch.cat([self._cross_block(user, block) for block in blocks], dim=1)
+
+    def paired(self, user: Side, item: Side) -> Side:
+        """Return what every pair has, as rows of a user's half (B · N, …), the items of a user next to each other."""
+        if not self.num_facets:
+            return {}
+        pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+        scalars = [block @ item[facet.against.value].T for facet, block in pairs]
+        return {PAIR: torch.stack(scalars, dim=2).flatten(0, 1)}
+
+    @property
+    def never_repeated(self) -> tuple[str, ...]:
+        """Entries of halves that are too wide to be repeated for every pair, and that `paired` stands in for."""
+        return ("interest", TensorName.ITEM_TEXT.value, TensorName.ITEM_GRAPH.value)
+
+    def _cross_block(self, user: Side, item: Side) -> Tensor:
+        # `len` would freeze the number of users in an exported graph; `shape` keeps it open.
+        num_users, num_items = user["linear"].shape[0], item["linear"].shape[0]
+        narrow = [{k: v for k, v in side.items() if k not in self.never_repeated} for side in (user, item)]
+        users = {k: v.unsqueeze(1).expand(-1, num_items, *v.shape[1:]).flatten(0, 1) for k, v in narrow[0].items()}
+        items = {k: v.unsqueeze(0).expand(num_users, *v.shape).flatten(0, 1) for k, v in narrow[1].items()}
+        return self.cross(users | self.paired(user, item), items).view(-1, num_items)
+
+    def _interest_rows(self, user: Side, item: Side, length: int) -> Tensor:
+        """Return the interest scalars of lists, (B · C, V), not yet standardised; as in `cross_lists`."""
+        if not self.num_facets:
+            return item["linear"].new_zeros(item["linear"].shape[0], 0)
+        pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+        lists = ((item[f.against.value].view(-1, length, block.shape[1]), block) for f, block in pairs)
+        return torch.stack([torch.bmm(own, block.unsqueeze(2)).flatten() for own, block in lists], dim=1)
 
     def interest(self, user: Side, item: Side) -> Tensor:
         """Return the standardised interest scalars, dot products of user and item vectors, (B, V)."""
-        pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
-        scalars = [(block * item[facet.against.value]).sum(1) for facet, block in pairs]
-        scaled_BV: Tensor = self.interest_scaler(torch.stack(scalars, dim=1))
+        if PAIR in user:
+            scalars_BV = user[PAIR][:, : self.num_facets]
+        else:
+            pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
+            scalars_BV = torch.stack([(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1)
+        scaled_BV: Tensor = self.interest_scaler(scalars_BV)
         return scaled_BV
+
+    def pair_numbers(self, training_set: TrainingSet, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return the interest scalars of rows, (B, V), not yet standardised."""
+        return interest_scalars(training_set, rows) if self.num_facets else None
+
+    @property
+    def replaced_inputs(self) -> tuple[str, ...]:
+        """The interest, unless a facet of it is a field of the user's side too."""
+        return () if self.user_facets or not self.num_facets else (TensorName.USER_INTEREST.value,)
 
     def auxiliary_loss(self, inputs: dict[str, Tensor]) -> Tensor | None:
         """Return the weighted alignment loss of a batch, where there is one; inputs as for `forward`."""
@@ -204,7 +249,7 @@ class FieldRanker(Ranker):
         if self.alignment is not None:
             self.alignment.fit(torch.cat(knowledge, dim=1), times_N)
         if self.num_facets and len(rows):
-            self._fit_interest(training_set, rows)
+            self.interest_scaler.fit(interest_scalars(training_set, rows))
         if self.init == "text" and self.fused_names and self.embedding_dim:
             index, vectors = initial_ids(training_set, self.fused_names, self.embedding_dim)
             with torch.no_grad():
@@ -261,20 +306,6 @@ class FieldRanker(Ranker):
     def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> Side:
         given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
         return {name: unit_length(vector) for name, vector in given.items() if vector is not None}
-
-    def _fit_interest(self, training_set: TrainingSet, rows: NDArray[np.int64]) -> None:
-        """Fit on train rows in blocks: a row's vectors are wide, what comes of them are a few numbers."""
-        tables = {f.against: torch.from_numpy(getattr(training_set, f.against.value)) for f in self.spec.interest}
-        unit = {name: unit_length(table) for name, table in tables.items()}
-        scalars = []
-        for start in range(0, len(rows), _ROWS_PER_BLOCK):
-            part = rows[start : start + _ROWS_PER_BLOCK]
-            items = torch.from_numpy(training_set.item_row[part].astype(np.int64))
-            interest = torch.from_numpy(training_set.user_interest[training_set.state_row[part]])
-            pairs = zip(self.spec.interest, self._interest_blocks({"interest": interest}), strict=True)
-            found = [(block * unit[f.against].index_select(0, items)).sum(1) for f, block in pairs]
-            scalars.append(torch.stack(found, dim=1))
-        self.interest_scaler.fit(torch.cat(scalars))
 
     def _interest_blocks(self, user: Side) -> tuple[Tensor, ...]:
         return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)

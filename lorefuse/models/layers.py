@@ -161,7 +161,7 @@ class NumericScaler(nn.Module):
             times_N: Train rows of each item.
             dim: Leading dimensions.
         """
-        counted_N = (vectors_NE.abs().sum(1) > 0) & (times_N > 0)
+        counted_N = has_vector(vectors_NE) & (times_N > 0)
         if counted_N.any():
             self.fit(vectors_NE[counted_N, :dim], times_N[counted_N])
 
@@ -205,6 +205,11 @@ def unit_length(vectors_BE: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros (an item without text, say) stays zeros."""
     unit_BE: Tensor = vectors_BE / vectors_BE.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return unit_BE
+
+
+def has_vector(vectors_BE: Tensor) -> Tensor:
+    """Return which rows are not all zeros, bool (B,); no copy of the table is made for it."""
+    return (vectors_BE.amax(1) > 0) | (vectors_BE.amin(1) < 0)
 
 
 def weighted_sum(values_BX: Tensor, weight_X: Tensor) -> Tensor:

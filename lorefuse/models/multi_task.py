@@ -91,9 +91,7 @@ class MultiTask(FieldRanker):
 
     def row_loss(self, inputs: dict[str, Tensor], label_B: Tensor, value_B: Tensor) -> Tensor:
         """Return the label's loss and the weighted losses of the other tasks."""
-        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
-        item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
-        logits_BT = self._task_logits(*self.joined(user, item))
+        logits_BT = self._task_logits(*self.joined(*self.halves(inputs)))
         loss = self.label_loss(logits_BT[:, 0], label_B)
         for task, logit_B in zip(self.tasks[1:], logits_BT.unbind(1)[1:], strict=True):
             if task == "click":

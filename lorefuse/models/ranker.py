@@ -12,7 +12,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lorefuse.contract import ITEM_TENSORS, USER_TENSORS
@@ -23,6 +25,8 @@ from lorefuse.features.training_set import TrainingSet
 
 Side = dict[str, Tensor]
 """An encoded half: named tensors whose first dimension is the row (or the catalogue item)."""
+PAIR = "pair"
+"""Input of a training's batches, and entry of their user halves: what `Ranker.pair_numbers` says of each row."""
 
 
 class Ranker(nn.Module, ABC):
@@ -67,9 +71,36 @@ class Ranker(nn.Module, ABC):
     def cross_all(self, user: Side, item: Side) -> Tensor:
         """Score every user row with every item: logits of shape (B, N)."""
 
+    def cross_lists(self, user: Side, item: Side, length: int) -> Tensor:
+        """Score each user with a list of items of their own: logits (B, C).
+
+        Args:
+            user: B users.
+            item: B · C items, a user's next to each other.
+            length: C.
+        """
+        rows = {name: value.repeat_interleave(length, dim=0) for name, value in user.items()}
+        return self.cross(rows, item).view(-1, length)
+
     @abstractmethod
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit constants (means, deviations, tables of the catalogue) on train rows; called once, before training."""
+
+    def pair_numbers(self, training_set: TrainingSet, rows: NDArray[np.int64]) -> Tensor | None:
+        """Return numbers of rows' users and items that no weight takes part in, (B, Z); None where there are none.
+
+        A batch that carries them as the input `PAIR` may leave out the tensors of `replaced_inputs`.
+
+        Args:
+            training_set: The rows, with the history that the ranker reads.
+            rows: Positions of the B rows.
+        """
+        return None
+
+    @property
+    def replaced_inputs(self) -> tuple[str, ...]:
+        """Inputs that a batch with pair numbers does without."""
+        return ()
 
     @property
     def has_auxiliary_loss(self) -> bool:
@@ -123,13 +154,19 @@ class Ranker(nn.Module, ABC):
             UsageError: An input is missing, or unknown to the model.
         """
         self.check_inputs(inputs)
-        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs})
+        return self.cross(*self.halves(inputs))
+
+    def halves(self, inputs: Mapping[str, Tensor]) -> tuple[Side, Side]:
+        """Return both encoded halves of rows; inputs as for `forward`, those of a batch with their pair numbers."""
+        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs if name in inputs})
         item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
-        return self.cross(user, item)
+        return (user | {PAIR: inputs[PAIR]} if PAIR in inputs else user), item
 
     def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
         """Raise UsageError where an input is missing, or unknown to the model."""
         wanted = {name.value for name in (*self.user_inputs, *self.item_inputs)}
+        if PAIR in inputs:
+            wanted = wanted.difference(self.replaced_inputs) | {PAIR}
         if wanted != inputs.keys():
             raise UsageError(
                 "The ranker got other inputs than its spec names.",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split, Tensor
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.models.ranker import Ranker, as_inputs
+from lorefuse.models.ranker import Ranker, Side, as_inputs
 
 USERS_AT_A_TIME, ITEMS_AT_A_TIME = 8, 2048
 
@@ -36,22 +36,35 @@ def top_items(ranker: Ranker, training_set: TrainingSet, num_users: int, k: int)
     tables = {name: getattr(training_set, name.value) for name in ITEM_TENSORS if training_set.spec.width(name)}
     if Tensor.ITEM_NUMERIC in tables:
         tables[Tensor.ITEM_NUMERIC] = training_set.item_numeric_now
-    blocks = [
-        ranker.encode_item(
-            **as_inputs({name: table[start : start + ITEMS_AT_A_TIME] for name, table in tables.items()})
-        )
-        for start in range(0, len(training_set.item_fields), ITEMS_AT_A_TIME)
-    ]
+    parts = [rows[start : start + USERS_AT_A_TIME] for start in range(0, len(rows), USERS_AT_A_TIME)]
+    halves = [_user_half(ranker, training_set, part) for part in parts]
     seen = _seen(training_set, train, users)
-    shown = []
-    for start in range(0, len(rows), USERS_AT_A_TIME):
-        inputs = as_inputs(training_set.inputs(rows[start : start + USERS_AT_A_TIME]))
-        given = {name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs}
-        user = ranker.encode_user(**given)
-        scores_UN = torch.cat([ranker.cross_all(user, block) for block in blocks], dim=1)
-        scores_UN[seen[start : start + USERS_AT_A_TIME]] = -torch.inf
-        shown.append(scores_UN.topk(min(k, scores_UN.shape[1])).indices.numpy())
-    return np.concatenate(shown)
+    best = [(torch.empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64)) for part in parts]
+    # Items pass by once, block by block: an encoded item may be thousands of numbers wide.
+    for start in range(0, len(training_set.item_fields), ITEMS_AT_A_TIME):
+        inputs = as_inputs({name: table[start : start + ITEMS_AT_A_TIME] for name, table in tables.items()})
+        block = ranker.encode_item(**inputs)
+        for number, user in enumerate(halves):
+            scores_BM = ranker.cross_all(user, block)
+            columns = slice(start, start + scores_BM.shape[1])
+            scores_BM[seen[number * USERS_AT_A_TIME : (number + 1) * USERS_AT_A_TIME, columns]] = -torch.inf
+            best[number] = _better(*best[number], scores_BM, start, k)
+    return np.concatenate([items_BK.numpy() for _, items_BK in best])
+
+
+def _user_half(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> Side:
+    inputs = as_inputs(training_set.inputs(rows))
+    return ranker.encode_user(**{name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs})
+
+
+def _better(
+    scores_BK: torch.Tensor, items_BK: torch.Tensor, scores_BM: torch.Tensor, first: int, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the best of those kept so far and of a block's scores, whose items begin at `first`: (B, K) each."""
+    every = torch.cat([scores_BK, scores_BM], dim=1)
+    found = every.topk(min(k, every.shape[1]))
+    rows_BM = torch.arange(first, first + scores_BM.shape[1]).expand_as(scores_BM)
+    return found.values, torch.cat([items_BK, rows_BM], dim=1).gather(1, found.indices)
 
 
 def _seen(training_set: TrainingSet, train: NDArray[np.int64], users: NDArray[np.integer]) -> torch.Tensor:

@@ -18,6 +18,7 @@ from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.log import running
 from lorefuse.progress import track
 from lorefuse.study.baselines import run_baselines
 from lorefuse.study.buckets import BUCKETS, bucket_masks
@@ -78,8 +79,9 @@ def run_study(
     params = [_tuned(variant, path) for variant, path in zip(variants, rows, strict=True)]
     cells = _cells(variants, rows, params)
     num_workers = num_workers or min(map(num_learners, rows))
-    with kept_workers(num_workers):
-        paths = list(track(run_parallel(run_cell, [cell for _, cell in cells], num_workers), "Study", total=len(cells)))
+    with running("study"), kept_workers(num_workers):
+        made = run_parallel(run_cell, [cell for _, cell in cells], num_workers)
+        paths = list(track(made, "Study", total=len(cells)))
         found: dict[int, dict[tuple[Arm, int], Finished]] = {number: {} for number in range(len(variants))}
         for (number, cell), path in zip(cells, paths, strict=True):
             found[number][cell.arm, cell.seed] = cell, path

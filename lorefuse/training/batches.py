@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.models.ranker import PAIR, Ranker
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -26,10 +27,20 @@ class Batches:
     Args:
         training_set: The rows.
         device: Where the tensors live.
+        ranker: Whose inputs the batches are; what pair numbers replace is not held. Null: every tensor is.
+        rows: Those that batches are taken from, which alone have pair numbers.
     """
 
-    def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
+    def __init__(
+        self,
+        training_set: TrainingSet,
+        device: torch.device,
+        ranker: Ranker | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
         self.spec = training_set.spec
+        pair = None if ranker is None or rows is None else ranker.pair_numbers(training_set, rows)
+        replaced = () if ranker is None or pair is None else ranker.replaced_inputs
 
         def tensor(array: NDArray[Any]) -> Tensor:
             return moved(torch.from_numpy(np.ascontiguousarray(array)), device)
@@ -48,15 +59,19 @@ class Batches:
         }
         states: dict[str, NDArray[Any]] = {
             "user_numeric": training_set.user_numeric,
-            "user_interest": training_set.user_interest,
-            "user_history": training_set.user_history.astype(np.int64),
+            "user_history": training_set.user_history,
         }
-        rows: dict[str, NDArray[Any]] = {"item_numeric": training_set.item_numeric}
+        if "user_interest" not in replaced:
+            states["user_interest"] = np.asarray(training_set.user_interest)
+        of_rows: dict[str, NDArray[Any]] = {"item_numeric": training_set.item_numeric}
         self.user_tables = {k: tensor(v) for k, v in user_tables.items() if v.shape[1]}
         self.item_tables = {k: tensor(v) for k, v in item_tables.items() if v.shape[1]}
         self.state_row = tensor(training_set.state_row)
         self.states = {k: tensor(v) for k, v in states.items() if v.shape[1]}
-        self.rows = {k: tensor(v) for k, v in rows.items() if v.shape[1]}
+        self.rows = {k: tensor(v) for k, v in of_rows.items() if v.shape[1]}
+        if pair is not None:
+            every = torch.zeros(training_set.num_rows, pair.shape[1])
+            self.rows[PAIR] = moved(every.index_copy_(0, torch.from_numpy(rows), pair), device)
 
     def of_items(self, items_B: Tensor) -> dict[str, Tensor]:
         """Return those inputs that items have by themselves, whatever the row."""
@@ -73,4 +88,7 @@ class Batches:
             (self.rows, rows_B),
         )
         # index_select copies whole rows; table[rows] costs five times as much on a CPU
-        return {name: table.index_select(0, at_B) for tables, at_B in gathered for name, table in tables.items()}
+        found = {name: table.index_select(0, at_B) for tables, at_B in gathered for name, table in tables.items()}
+        if "user_history" in found:
+            found["user_history"] = found["user_history"].long()
+        return found

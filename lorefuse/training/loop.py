@@ -72,11 +72,10 @@ def fit(
     """
     device = _device(config.device)
     keep_freed_memory()
-    batches = Batches(training_set, device)
-    train, validation = (
-        torch.from_numpy(training_set.rows_of(part)).to(device) for part in (Split.TRAIN, Split.VALIDATION)
-    )
+    parts = [training_set.rows_of(part) for part in (Split.TRAIN, Split.VALIDATION)]
+    train, validation = (torch.from_numpy(part).to(device) for part in parts)
     _check(training_set, train, validation)
+    batches = Batches(training_set, device, ranker, np.concatenate(parts))
     ranker.to(device)
     optimizer = Optimizer(ranker, config)
     judged = optimizer.average.ranker
@@ -116,7 +115,7 @@ def fit(
             )
             if score > run.best_score:
                 run.best_score, run.history.best_epoch = score, epoch
-                run.best_weights = {name: value.clone() for name, value in judged.state_dict().items()}
+                run.best_weights = copied_weights(judged)
             stopped = on_epoch is not None and on_epoch(epoch, score)
             if checkpoints is not None and epoch % config.checkpoint_epochs == 0:
                 checkpoints.save(run)
@@ -174,6 +173,12 @@ def _device(name: str) -> torch.device:
             f"training.device {name!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
         ) from None
     return device
+
+
+def copied_weights(ranker: Ranker) -> dict[str, Tensor]:
+    """Return a ranker's state with its weights copied; constants, such as a catalogue's vectors, do not change."""
+    learned = {name for name, _ in ranker.named_parameters()}
+    return {name: value.clone() if name in learned else value for name, value in ranker.state_dict().items()}
 
 
 def _check_finite(train_loss: float, validation_loss: float) -> None:

@@ -12,9 +12,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from lorefuse.errors import LorefuseError
 from lorefuse.features.training_set import ARRAYS_FILE, TrainingSet
+from lorefuse.log import running_step
+from lorefuse.settings import settings
 from lorefuse.threads import torch_threads
+from lorefuse.training.watch import Watch
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -42,10 +44,14 @@ def kept_workers(num_workers: int) -> Iterator[None]:
 
 
 def num_learners(rows_path: Path) -> int:
-    """Return how many processes may learn from a training set at once: one a core, as far as free memory goes."""
+    """Return how many processes may learn from a training set at once.
+
+    One a core, as far as free memory goes; no more than `LOREFUSE_MAX_LEARNERS`, where it is set.
+    """
     arrays_path = rows_path / ARRAYS_FILE
     rows_bytes = arrays_path.stat().st_size if arrays_path.is_file() else 0  # whoever reads it says that it is missing
-    return max(1, min(num_cores(), int(free_bytes() / (BASE_BYTES + ROWS_FACTOR * rows_bytes))))
+    most = settings().max_learners or num_cores()
+    return max(1, min(most, num_cores(), int(free_bytes() / (BASE_BYTES + ROWS_FACTOR * rows_bytes))))
 
 
 def free_bytes() -> int:
@@ -81,17 +87,13 @@ def run_parallel(
     if workers <= 1:
         yield from (_on_one_thread(function, task) for task in tasks)
         return
-    with nullcontext(_kept[-1]) if _kept else _executor(workers) as executor:
+    with nullcontext(_kept[-1]) if _kept else _executor(workers) as executor, Watch() as watch:
         futures = [executor.submit(_on_one_thread, function, task) for task in tasks]
         try:
             for future in futures:
                 yield future.result()
         except BrokenProcessPool:
-            raise LorefuseError(
-                "A training process died.",
-                got="a process that ended without a result; most often the system killed it for want of memory",
-                fix="free memory and run again: what is finished is kept",
-            ) from None
+            raise watch.death(running_step()) from None
         finally:
             for future in futures:
                 future.cancel()

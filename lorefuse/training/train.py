@@ -85,7 +85,8 @@ def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64
     """Return the scores of some rows, float32."""
     training_set = with_history(training_set, ranker.spec.history_length)
     device = next(ranker.parameters()).device
-    logits = loop.predict(ranker, Batches(training_set, device), torch.from_numpy(rows).to(device))
+    batches = Batches(training_set, device, ranker, rows)
+    logits = loop.predict(ranker, batches, torch.from_numpy(rows).to(device))
     scores: NDArray[np.float32] = ranker.to_score(logits).cpu().numpy()
     return scores
 

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lorefuse.models.layers import NumericScaler
+from lorefuse.models.layers import NumericScaler, has_vector
 
 
 class Fusion(nn.Module, ABC):
@@ -52,7 +52,7 @@ class Fusion(nn.Module, ABC):
         result = []
         for scaler, vector, dim in zip(self.scalers, knowledge, self.dims, strict=True):
             leading = vector[:, :dim]
-            present_B1 = (vector.abs().sum(1, keepdim=True) > 0).to(vector.dtype)
+            present_B1 = has_vector(vector).unsqueeze(1).to(vector.dtype)
             result.append(scaler(leading) * present_B1)
         return result
 

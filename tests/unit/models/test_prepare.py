@@ -7,7 +7,7 @@ import torch
 
 from lorefuse.config import parse_config
 from lorefuse.contract import Split
-from lorefuse.models import field_ranker
+from lorefuse.models import pairs
 from lorefuse.models.build import build_ranker
 from lorefuse.models.layers import NumericScaler, unit_length
 from lorefuse.models.ranker import as_inputs
@@ -26,7 +26,7 @@ def test_counted_rows_are_repeated_rows() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_constants_are_those_of_all_train_rows(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(field_ranker, "_ROWS_PER_BLOCK", 100)
+    monkeypatch.setattr(pairs, "VALUES_AT_A_TIME", 500)
     rows = make_taste_set()
     ranker = build_ranker(parse_config({"model": {"family": family}}).model, rows.spec)
     ranker.prepare(rows)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from lorefuse.errors import DataError, LorefuseError
+from lorefuse.errors import ConfigError, DataError, LorefuseError
 from lorefuse.features.training_set import ARRAYS_FILE
+from lorefuse.log import running
 from lorefuse.training import pool
 from lorefuse.training.pool import kept_workers, run_parallel
 
@@ -28,7 +31,16 @@ def _refuse(number: int) -> int:
 
 def _die(number: int) -> int:
     if number == 1:
+        held = bytearray(b"1") * 400_000_000
+        time.sleep(1)  # long enough for the parent to look
+        assert held
         os.kill(os.getpid(), signal.SIGKILL)  # as the system does to a process that is too large
+    return number
+
+
+def _leave(number: int) -> int:
+    if number == 1:
+        os._exit(3)
     return number
 
 
@@ -61,9 +73,33 @@ def test_an_error_arrives_whole(num_workers: int) -> None:
     assert str(caught.value).count("expected: any other number") == 1
 
 
-def test_a_worker_that_was_killed_is_named() -> None:
-    with pytest.raises(LorefuseError, match=r"(?s)A training process died.*want of memory"):
+def test_a_worker_that_was_killed_names_its_step_its_peak_and_what_would_make_it_fit() -> None:
+    with pytest.raises(LorefuseError) as caught, running("evaluate"):
         list(run_parallel(_die, range(2), 2))
+    message = str(caught.value)
+    assert caught.value.exit_code == 1
+    assert message.startswith("A process of the step evaluate was killed by the system (SIGKILL)")
+    held = re.search(r"it had taken ([\d.]+) GB", message)
+    assert held is not None
+    assert 0.4 <= float(held[1]) < 2
+    assert "LOREFUSE_MAX_LEARNERS=1" in message
+    assert "steps.evaluate.memory_limit" in message
+
+
+def test_another_end_is_named_as_it_was() -> None:
+    with pytest.raises(LorefuseError, match=r"A process of the step training ended with exit code 3"):
+        list(run_parallel(_leave, range(2), 2))
+
+
+def test_no_more_learn_at_once_than_the_setting_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "num_cores", lambda: 8)
+    monkeypatch.setattr(pool, "free_bytes", lambda: int(100e9))
+    for text, expected in (("1", 1), ("3", 3), ("0", 8), ("", 8), ("20", 8)):
+        monkeypatch.setenv("LOREFUSE_MAX_LEARNERS", text)
+        assert pool.num_learners(tmp_path) == expected
+    monkeypatch.setenv("LOREFUSE_MAX_LEARNERS", "two")
+    with pytest.raises(ConfigError, match="LOREFUSE_MAX_LEARNERS"):
+        pool.num_learners(tmp_path)
 
 
 def test_kept_workers_serve_several_calls_and_then_go() -> None:
