@@ -219,7 +219,8 @@ def _check_given(section: CandidatesConfig, made: Sequence[str]) -> None:
     if missing:
         raise UsageError(
             "candidates.weights gives a weight to views that this data does not allow.",
-            expected="texts or a graph for contents, at most max_ease_items items for ease, data.source.context_text for asked",
+            expected="texts or a graph for contents, at most max_ease_items items for ease, and for asked "
+            "data.source.context_text",
             got=", ".join(missing),
             fix="take other views, or raise candidates.max_ease_items",
         )
