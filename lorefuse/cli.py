@@ -16,6 +16,7 @@ from lorefuse.cli_pipelines import register_pipeline_commands, run_module
 from lorefuse.cli_study import ConfigOption, register_study_commands
 from lorefuse.errors import LorefuseError
 from lorefuse.profiles import PROFILE_VARIABLE
+from lorefuse.terminal import cell, plain
 
 app = typer.Typer(
     add_completion=False,
@@ -62,10 +63,10 @@ def recommend(
         answer = client.recommend(user, k, exclude_seen=exclude_seen)
     console = Console()
     liked = ", ".join(answer.liked_titles[-8:]) or "nothing yet (unknown user, or no history)"
-    console.print(f"User {user} liked: {liked}", highlight=False, markup=False)
-    table = Table("#", "item", "title", "score", title=f"Top {len(answer.items)} for user {user}")
+    console.print(cell(f"User {user} liked: {liked}"))
+    table = Table("#", "item", "title", "score", title=cell(f"Top {len(answer.items)} for user {user}"))
     for rank, item in enumerate(answer.items, start=1):
-        table.add_row(str(rank), item.item_id, item.title, f"{item.score:.4f}")
+        table.add_row(str(rank), cell(item.item_id), cell(item.title), f"{item.score:.4f}")
     console.print(table)
     console.print(f"model version {answer.model_version}, data until {answer.data_cutoff}", highlight=False)
 
@@ -83,7 +84,7 @@ def score(
     bundle_path = _served_bundle()
     with Client(url) as client:
         place = standing(client, user, new_item_tensors(text, bundle_path), bundle_path)
-    typer.echo(f"score {place.score:.4f}: rank {place.rank:,} of {place.num_items:,} for user {user}")
+    typer.echo(plain(f"score {place.score:.4f}: rank {place.rank:,} of {place.num_items:,} for user {user}"))
 
 
 @app.command()
@@ -128,5 +129,5 @@ def main() -> None:
     try:
         app()
     except LorefuseError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(plain(str(error)), err=True)
         sys.exit(error.exit_code)

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar, cast
 
 from lorefuse.errors import LorefuseError
+from lorefuse.terminal import plain
 from lorefuse.workspace import StepResult
 
 PREFIX = "[lorefuse] "
@@ -87,7 +88,7 @@ def step_line(event: dict[str, Any]) -> str:
         if not isinstance(value, dict):
             is_count = isinstance(value, int) and not isinstance(value, bool)
             facts.append(f"{name} {value:,}" if is_count else f"{name} {value}")
-    return f"  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {', '.join(facts)[:150]}"
+    return plain(f"  {event['step']:<13} {word:<6} {event['elapsed_s']:6.1f} s  {', '.join(facts)[:150]}")
 
 
 @contextlib.contextmanager
@@ -114,7 +115,7 @@ class _Lines(io.TextIOBase):
             if event is None:
                 continue
             if event["event"] == "error":
-                print(event["message"], file=sys.stderr, flush=True)
+                print(plain(event["message"]), file=sys.stderr, flush=True)
             else:
                 print(step_line(event), file=self.terminal, flush=True)
         return len(text)

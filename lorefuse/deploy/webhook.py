@@ -30,6 +30,7 @@ MAX_AGE_S, MAX_BODY_BYTES = 300, 65_536
 EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
 WEBHOOK_NAME = "lorefuse-reconciler"
 _MAX_REMEMBERED = 10_000
+MAX_AT_ONCE, _MAX_DIGITS = 16, 12
 _log = logging.getLogger(__name__)
 
 
@@ -113,20 +114,19 @@ def serve(
         timeout = 10
 
         def do_POST(self) -> None:
-            length = self.headers.get("Content-Length", "")
-            if self.path != PATH or not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            length = _number(self.headers.get("Content-Length", ""))
+            if self.path != PATH or length is None or length > MAX_BODY_BYTES:
                 self._answer(404 if self.path != PATH else 413, "not here")
                 return
             try:
-                content = verifier.check(dict(self.headers.items()), self.rfile.read(int(length)))
+                content = verifier.check(dict(self.headers.items()), self.rfile.read(length))
             except RefusedDeliveryError as error:
                 _log.warning("Webhook refused: %s", error)
                 self._answer(401, str(error).splitlines()[0])
                 return
             data = content["data"]
             if data.get("name") == model_name and data.get("alias") == Alias.CHAMPION:
-                version = str(data.get("version", ""))
-                hint(int(version) if version.isdigit() else None)
+                hint(_number(str(data.get("version", ""))))
             self._answer(200, "ok")
 
         def _answer(self, code: int, text: str) -> None:
@@ -139,12 +139,41 @@ def serve(
             _log.debug(format, *args)
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise UsageError(f"The webhook cannot listen on port {port}.", got=str(error), fix="name another") from None
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="webhook", daemon=True).start()
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each delivery, but only so many at once: whoever comes beyond that is hung up on."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(MAX_AT_ONCE)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.debug("a delivery from %s broke off", client_address, exc_info=True)
+
+
+def _number(text: str) -> int | None:
+    """Return a number of plain digits; None for anything else, such as digits of other scripts."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
 
 
 def register(url: str, secret: str) -> Webhook:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -11,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from lorefuse.deploy.webhook import MAX_AGE_S, PATH, RefusedDeliveryError, Verifier, serve
+from lorefuse.deploy.webhook import MAX_AGE_S, MAX_AT_ONCE, PATH, RefusedDeliveryError, Verifier, serve
 from lorefuse.errors import UsageError
 
 SECRET = "a secret of some length"
@@ -102,3 +106,42 @@ def test_the_receiver_ignores_other_models_and_refuses_the_rest(listening: tuple
 def test_a_taken_port_is_named(listening: tuple[int, list[int | None]]) -> None:
     with pytest.raises(UsageError, match="cannot listen"):
         serve(listening[0], Verifier(SECRET), "lorefuse-ranker", print)
+
+
+@pytest.mark.parametrize("length", ["²", "١٢", "-5", "9" * 5000, "1e3", ""])
+def test_an_odd_length_is_one_refusal_and_no_traceback(length: str, capfd: pytest.CaptureFixture[str]) -> None:
+    server = serve(0, Verifier(SECRET), "lorefuse-ranker", lambda version: None)
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+            head = f"POST {PATH} HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n\r\n"
+            connection.sendall(head.encode("utf-8"))
+            assert b" 413 " in connection.recv(1000).splitlines()[0] + b" "
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_connections_that_break_off_or_hang_take_nothing_with_them(capfd: pytest.CaptureFixture[str]) -> None:
+    hints: list[int | None] = []
+    server = serve(0, Verifier(SECRET), "lorefuse-ranker", hints.append)
+    idle = [socket.create_connection(("127.0.0.1", server.server_port), timeout=10) for _ in range(MAX_AT_ONCE + 5)]
+    try:
+        for connection in idle:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        for connection in idle[:MAX_AT_ONCE]:
+            connection.sendall(b"POST /webhook HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+        assert threading.active_count() <= MAX_AT_ONCE + 20
+    finally:
+        for connection in idle:
+            connection.close()
+    while not hints:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.server_port}{PATH}", BODY.encode(), signed(delivery_id=str(time.time()))
+        )
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+    server.shutdown()
+    server.server_close()
+    assert hints == [3]
+    assert "Traceback" not in capfd.readouterr().err
