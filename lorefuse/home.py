@@ -31,6 +31,11 @@ def check_home(path: Path) -> None:
         )
 
 
+def make_home(path: Path) -> None:
+    """Make the home where it is missing, for its owner alone: caches and stores hold ids of users."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def require_writable(path: Path) -> None:
     """Make the home where it is missing, and refuse one that nothing can be written to.
 
@@ -38,7 +43,7 @@ def require_writable(path: Path) -> None:
         ConfigError: It cannot be made, or a file in it cannot.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_home(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:

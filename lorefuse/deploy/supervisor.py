@@ -20,6 +20,7 @@ from lorefuse.client.admin import KEY_FILE, admin_key, restriction
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
 from lorefuse.errors import DeployError
+from lorefuse.home import make_home
 from lorefuse.processes import identity, run_ns
 from lorefuse.settings import settings
 
@@ -222,6 +223,7 @@ class Supervisor:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Two starts at once must not make two servers."""
+        make_home(settings().home_path)
         self.serve_path.mkdir(parents=True, exist_ok=True)
         with (self.serve_path / "triton.lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -236,9 +236,8 @@ def _log_artifacts(
                 (client.log_artifacts if path.is_dir() else client.log_artifact)(
                     run_id, str(path), f"evaluation/{path.name}" if path.is_dir() else "evaluation"
                 )
-        for name in ("manifest.json", "quarantine.jsonl"):
-            if (dataset_path / name).exists():
-                client.log_artifact(run_id, str(dataset_path / name), "dataset")
+        # Counts and reasons of what was set aside; the rows themselves, which may hold anything, stay where they are.
+        client.log_artifact(run_id, str(dataset_path / "manifest.json"), "dataset")
         client.log_dict(run_id, config.model_dump(mode="json"), "config.json")
         if report_path is not None:
             log = client.log_artifacts if report_path.is_dir() else client.log_artifact

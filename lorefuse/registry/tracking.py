@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_file
 from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError
+from lorefuse.home import make_home
 from lorefuse.profiles import mask
 from lorefuse.settings import settings
 from lorefuse.stores import check_postgres, check_stores, is_postgres, s3_errors
@@ -93,6 +94,7 @@ def create_store(database_path: Path, artifact_root: Path) -> None:
     if database_path.exists():
         return
     try:
+        make_home(settings().home_path)
         database_path.parent.mkdir(parents=True, exist_ok=True)
         lock = (database_path.parent / ".creating").open("w")
     except OSError as error:

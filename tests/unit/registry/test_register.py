@@ -76,6 +76,8 @@ def test_a_run_holds_params_metrics_curves_data_and_report(workbench: Workbench)
     assert len({entry.dataset.digest for entry in inputs.values()}) == 3
     assert {entry.tags[0].value for entry in inputs.values()} == {"train", "validation", "test"}
     assert [file.path for file in client.list_artifacts(done["run_id"], "report")] == ["report/report.html"]
+    kept = [file.path for file in client.list_artifacts(done["run_id"], "dataset")]
+    assert kept == ["dataset/manifest.json"], "rows that were set aside stay where they are"
     assert done["run_id"] in done["run_url"]
 
 

@@ -42,6 +42,14 @@ def test_a_home_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert not any((tmp_path / "new" / "home").iterdir())
 
 
+def test_a_home_is_its_owners_alone(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "home")
+    assert (tmp_path / "new" / "home").stat().st_mode & 0o077 == 0
+    (tmp_path / "old").mkdir(mode=0o755)
+    require_writable(tmp_path / "old")
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o755, "what is there stays as its owner made it"
+
+
 def test_a_run_says_it_at_the_start(tmp_path: Path) -> None:
     preset = write_shop(tmp_path / "shop")
     for home in (tmp_path / "a%20b", preset):
