@@ -15,20 +15,24 @@ from lorefuse.config import Arm, FeatureConfig
 from lorefuse.contract import CONTEXT_TEXT, Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
-from lorefuse.features.interest import InterestStates
+from lorefuse.features.interest import Interest, InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
+    History,
     interest_facets,
     item_numeric_now,
     item_numeric_rows,
     item_prior,
     multi_offsets,
+    user_interest_rows,
 )
 from lorefuse.features.spec import InterestFacet
 from lorefuse.features.training_set import TrainingSet
 
 Vectors = NDArray[np.float32]
+MAX_HELD_BYTES = 1 << 27
+"""Interest states of an arm up to this size are held as an array."""
 
 
 def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, seed: int = 0) -> TrainingSet:
@@ -80,10 +84,19 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
         spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
         item_text=text,
         item_graph=graph,
-        user_interest=InterestStates.of(history, (text, graph), config.interest_shrinkage, more),
+        user_interest=_interest(history, text, graph, config.interest_shrinkage, more),
         item_numeric=item_numeric_rows(every_row_of(training_set), prior),
         item_numeric_now=item_numeric_now(history, prior),
     )
+
+
+def _interest(history: History, text: Vectors, graph: Vectors, shrinkage: float, more: Vectors) -> Interest:
+    """Return the states as an array where they are few, which reads them faster than they are made, or as a promise."""
+    states = InterestStates.of(history, (text, graph), shrinkage, more)
+    num_states, width = states.shape
+    if 4 * num_states * width > MAX_HELD_BYTES:
+        return states
+    return np.concatenate([user_interest_rows(history, text, graph, shrinkage), more], axis=1)
 
 
 def _user_texts(training_set: TrainingSet, names: tuple[str, ...]) -> tuple[tuple[InterestFacet, ...], Vectors]:

@@ -8,7 +8,9 @@ import pytest
 
 from lorefuse.config import Arm, FeatureConfig
 from lorefuse.contract import Split
+from lorefuse.features import arms
 from lorefuse.features.arms import with_knowledge
+from lorefuse.features.interest import InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.rows import multi_offsets
 from lorefuse.features.training_set import TrainingSet
@@ -146,3 +148,13 @@ def test_a_label_within_train_does_change_features() -> None:
     other = with_knowledge(dataclasses.replace(training_set, label=label), "shuffled", CONFIG)
     assert not np.array_equal(one.user_interest, other.user_interest)
     assert not np.array_equal(one.item_numeric, other.item_numeric)
+
+
+def test_states_that_are_made_when_asked_for_are_those_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    training_set = make_training_set()
+    held = with_knowledge(training_set, "shuffled", CONFIG)
+    monkeypatch.setattr(arms, "MAX_HELD_BYTES", 0)
+    promised = with_knowledge(training_set, "shuffled", CONFIG)
+    assert isinstance(held.user_interest, np.ndarray)
+    assert isinstance(promised.user_interest, InterestStates)
+    np.testing.assert_allclose(np.asarray(promised.user_interest), held.user_interest, atol=1e-5)

@@ -10,6 +10,7 @@ import torch
 
 from lorefuse.config import DINConfig, FeatureConfig, parse_config
 from lorefuse.contract import Split
+from lorefuse.features import arms
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
 from lorefuse.features.training_set import TrainingSet
@@ -32,12 +33,14 @@ def _prepared(training_set: TrainingSet, family: str) -> Ranker:
     return ranker.eval()
 
 
+@pytest.mark.parametrize("held_bytes", [0, 1 << 27])
 @pytest.mark.parametrize("arm", ["real", "none", "categories", "shuffled"])
 @pytest.mark.parametrize("family", ["din", "deepfm", "multi_task", "logistic_regression"])
 def test_a_batch_with_pair_numbers_scores_as_one_with_vectors(
-    family: str, arm: str, monkeypatch: pytest.MonkeyPatch
+    family: str, arm: str, held_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "VALUES_AT_A_TIME", 300)
+    monkeypatch.setattr(arms, "MAX_HELD_BYTES", held_bytes)
     sample = with_knowledge(make_training_set(), arm, FeatureConfig())  # type: ignore[arg-type]
     sample = with_history(sample, 4 if family == "din" else 0)
     ranker = _prepared(sample, family)
