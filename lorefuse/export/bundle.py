@@ -103,6 +103,15 @@ class Bundle:
             ) from None
         if number != FORMAT:
             raise ArtifactError(f"{path} has another format.", expected=str(FORMAT), got=str(number), fix=FIX)
+        # What a bundle lists is read, linked and copied: a name must not lead out of its folder, nor a link.
+        foreign = [name for name in digests if Path(name).name != name or (path / name).is_symlink()]
+        if foreign:
+            raise ArtifactError(
+                f"{path} lists files that are not its own.",
+                expected="names of files in its folder, which are no links",
+                got=", ".join(map(repr, foreign[:5])),
+                fix=FIX,
+            )
         ranking: tuple[str, ...] = (CATALOGUE_RANKER_FILE,)
         if bundle.retrieves:
             ranking = (*CANDIDATES_FILES, *CANDIDATE_FILES) if bundle.blends else RETRIEVAL_FILES

@@ -62,6 +62,23 @@ def test_a_folder_without_its_manifest_is_no_bundle(copy: Path, text: str | None
         Bundle.load(copy)
 
 
+@pytest.mark.parametrize("name", ["../items.json", "/etc/hostname", "folder/file", ".."])
+def test_a_name_that_leads_out_of_the_folder_is_refused(copy: Path, name: str) -> None:
+    content = json.loads((copy / "bundle.json").read_text())
+    content["sha256"][name] = "0" * 64
+    (copy / "bundle.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="not its own"):
+        Bundle.load(copy)
+
+
+def test_a_link_in_the_place_of_a_file_is_refused(copy: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (copy / "ranker.onnx").rename(elsewhere)
+    (copy / "ranker.onnx").symlink_to(elsewhere)
+    with pytest.raises(ArtifactError, match=r"not its own(.|\n)*ranker.onnx"):
+        Bundle.load(copy)
+
+
 def test_the_config_must_be_the_rankers_own(world: World, tmp_path: Path) -> None:
     other = build_ranker(DeepFMConfig(embedding_dim=6), world.training_set.spec)
     with pytest.raises(ArtifactError, match="no whole ranker"):
