@@ -104,7 +104,9 @@ class Bundle:
         if number != FORMAT:
             raise ArtifactError(f"{path} has another format.", expected=str(FORMAT), got=str(number), fix=FIX)
         # What a bundle lists is read, linked and copied: a name must not lead out of its folder, nor a link.
-        foreign = [name for name in digests if Path(name).name != name or (path / name).is_symlink()]
+        foreign = [
+            name for name in digests if name in ("", "..") or Path(name).name != name or (path / name).is_symlink()
+        ]
         if foreign:
             raise ArtifactError(
                 f"{path} lists files that are not its own.",
