@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lorefuse.atomic import write_json
@@ -107,13 +108,15 @@ def test_a_stub_that_hangs_is_found_while_others_answer(serving: tuple[Reconcile
     for thread in threads:
         thread.start()
     try:
-        os.kill(stubs(supervisor, "direct")[-1], signal.SIGSTOP)
+        hung = stubs(supervisor, "direct")[-1]
+        os.kill(hung, signal.SIGSTOP)
         assert eventually(lambda: watchdog.num_restarts > before and answers(supervisor) == first)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
     assert not reconciler.states[0].verdicts
+    assert not psutil.pid_exists(hung), "it went with its server"
 
 
 def test_a_server_that_was_stopped_on_purpose_is_left_alone(
