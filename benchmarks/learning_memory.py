@@ -37,7 +37,7 @@ from yelp_like import NUM_CATEGORIES, NUM_ITEMS, NUM_ROWS, NUM_USERS, make
 ROOT = Path(__file__).parents[1]
 STEPS = ("tune", "evaluate", "study", "export")
 ARMS = ["real", "none", "categories", "shuffled"]
-BASE_BYTES, ROWS_FACTOR, STUDY_BYTES = 1e9, 1.5, 3e9
+BASE_BYTES, ROWS_FACTOR = 1e9, 1.5
 PERIOD_S, MIN_BYTES = 0.2, 300e6
 """How often processes are looked at, and what is left out of the table: processes that never learn."""
 
