@@ -7,8 +7,11 @@ those calls to holders of a random key alone; questions need none.
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from pathlib import Path
 
+from lorefuse.errors import ConfigError
 from lorefuse.settings import settings
 
 VARIABLE = "LOREFUSE_TRITON_ADMIN_KEY"
@@ -29,6 +32,20 @@ def admin_key(serve_path: Path | None = None) -> str:
         return ((serve_path or settings().serve_path) / KEY_FILE).read_text("ascii")
     except OSError:
         return os.environ.get(VARIABLE, "")
+
+
+def key_for_a_start() -> str:
+    """Return what a server that starts now is to ask for: the environment's key, or a random one.
+
+    Raises:
+        ConfigError: The environment's key cannot be written into a server's options, or is easily guessed.
+    """
+    given = os.environ.get(VARIABLE)
+    if given and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", given):
+        raise ConfigError(
+            f"{VARIABLE} is no key.", expected="16 or more of A-Z a-z 0-9 _ -", fix="openssl rand -hex 32, or unset it"
+        )
+    return given or secrets.token_urlsafe(32)
 
 
 def admin_headers(key: str) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.client.admin import admin_headers
-from lorefuse.errors import DeployError, OverdueError
+from lorefuse.client.admin import VARIABLE, admin_headers
+from lorefuse.errors import DeployError, OverdueError, UsageError
 from lorefuse.export.wire import to_infer_input
 
 LOAD_TIMEOUT_S, INFER_TIMEOUT_S = 120.0, 30.0
@@ -40,12 +40,18 @@ class Control:
             return False
 
     def versions(self) -> dict[str, list[int]]:
-        """Return the ready versions of each model."""
+        """Return the ready versions of each model.
+
+        Raises:
+            UsageError: The server asks for another key.
+            DeployError: It does not say.
+        """
         from tritonclient.utils import InferenceServerException
 
         try:
             index = self._triton.get_model_repository_index(self._admin, client_timeout=5.0).models
         except InferenceServerException as error:
+            self._check_admitted(error)
             raise DeployError("Triton does not list its models.", got=error.message()) from None
         ready: dict[str, list[int]] = {}
         for entry in index:
@@ -67,6 +73,7 @@ class Control:
         """Load what the repository now says about a model; on failure the versions loaded before go on.
 
         Raises:
+            UsageError: The server asks for another key.
             OverdueError: It takes too long.
             DeployError: Triton refused, with its reason in one line.
         """
@@ -75,18 +82,25 @@ class Control:
         try:
             self._triton.load_model(name, self._admin, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
+            self._check_admitted(error)
             text, said = f"Triton could not load {name}.", short(error.message())
             if _is_overdue(error):
                 raise OverdueError(text, model=name, expected=f"it within {LOAD_TIMEOUT_S:g} s", got=said) from None
             raise DeployError(text, got=said) from None
 
     def unload(self, name: str) -> None:
-        """Unload all versions of a model."""
+        """Unload all versions of a model.
+
+        Raises:
+            UsageError: The server asks for another key.
+            DeployError: Triton refused.
+        """
         from tritonclient.utils import InferenceServerException
 
         try:
             self._triton.unload_model(name, self._admin, client_timeout=LOAD_TIMEOUT_S)
         except InferenceServerException as error:
+            self._check_admitted(error)
             raise DeployError(f"Triton could not unload {name}.", got=short(error.message())) from None
 
     def triton_version(self) -> str:
@@ -129,6 +143,16 @@ class Control:
                 raise OverdueError(text, model=name, expected=f"one within {timeout_s:g} s", got=said) from None
             raise DeployError(text, got=said) from None
         return {output.name: np.asarray(result.as_numpy(output.name)) for output in result.get_response().outputs}
+
+    def _check_admitted(self, error: Any) -> None:
+        """Tell a wrong key from everything else: no version is to blame for it."""
+        if "restricted" in short(error.message()):
+            raise UsageError(
+                "Triton does not take orders from here.",
+                expected=f"the key that the server at {self.url} was started with",
+                got="another key" if self._admin else "no key",
+                fix=f"set {VARIABLE} to that key, here or where the server is started",
+            )
 
 
 def _is_overdue(error: Any) -> bool:

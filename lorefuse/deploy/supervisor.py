@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import secrets
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_file, write_json
-from lorefuse.client.admin import KEY_FILE, admin_key, restriction
+from lorefuse.client.admin import KEY_FILE, admin_key, key_for_a_start, restriction
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
 from lorefuse.errors import DeployError
@@ -248,7 +247,7 @@ class Supervisor:
         place = plain_path(self.serve_path)
         runtime = find_runtime(self.python_path, place / "runtime")
         self.repository_path.mkdir(parents=True, exist_ok=True)
-        key = secrets.token_urlsafe(32)
+        key = key_for_a_start()
         with atomic_file(self.serve_path / KEY_FILE) as draft_path:
             draft_path.touch(mode=0o600)
             draft_path.write_text(key, "ascii")

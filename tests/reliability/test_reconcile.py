@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from benchmarks.peers.environment import PeerUnavailableError
 from benchmarks.peers.load import PerfAnalyzer
 from lorefuse.client import Client
+from lorefuse.client.admin import VARIABLE
 from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.reconcile import Reconciler
@@ -23,7 +26,6 @@ from lorefuse.errors import LorefuseError
 from lorefuse.export.router import STABLE, read_trial
 from lorefuse.registry.deployment import request, roll_back
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
-from tests.serving.synthetic import World
 
 Bundles = tuple[Path, Path]
 
@@ -228,9 +230,13 @@ def test_an_alias_taken_back_ends_a_trial(
 
 
 def test_replicas_are_followed_each_on_its_own(
-    harness: Harness, registry: Registry, bundles: Bundles, new_supervisor: object, world: World
+    harness: Harness, registry: Registry, bundles: Bundles, new_supervisor: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One replica is down when the alias moves: the other one goes ahead, and it catches up when it is back."""
+    """One replica is down when the alias moves: the other one goes ahead, and it catches up when it is back.
+
+    At first the reconciler has no key, which is nobody's fault but its own: no version is refused for it.
+    """
+    monkeypatch.setenv(VARIABLE, "the-key-of-all-replicas")
     here, there = harness.supervisor, new_supervisor()  # type: ignore[operator]
     here.start(), there.start()
     servers = [
@@ -241,8 +247,11 @@ def test_replicas_are_followed_each_on_its_own(
     config = harness.start().config
     harness.close()
     reconciler = Reconciler(config, servers, here.serve_path)
+    monkeypatch.delenv(VARIABLE)
     reconciler.start()
     harness.made.append(reconciler)
+    assert eventually(lambda: all("no key" in state.problem for state in reconciler.states))
+    monkeypatch.setenv(VARIABLE, "the-key-of-all-replicas")
     settled(reconciler, first)
     there.stop()
     registry.champion(second)

@@ -14,12 +14,12 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from lorefuse.client import Client
-from lorefuse.client.admin import KEY_FILE, admin_headers
+from lorefuse.client.admin import KEY_FILE, VARIABLE, admin_headers, key_for_a_start
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, UnreachableError
+from lorefuse.errors import ConfigError, UnreachableError, UsageError
 from tests.serving.conftest import PYTHON_PATH
 from tests.serving.synthetic import World
 
@@ -64,12 +64,23 @@ def test_the_key_is_in_a_file_of_its_owner_and_works(served: Supervisor) -> None
     path = served.serve_path / KEY_FILE
     assert path.stat().st_mode & 0o077 == 0
     assert "recommend" in Control(served.url, served.admin_key).versions()
-    with pytest.raises(DeployError, match="restricted"):
-        Control(served.url).versions()
+    for wrong, said in (("", "no key"), ("a guess", "another key")):
+        stranger = Control(served.url, wrong)
+        for ask in (stranger.versions, lambda one=stranger: one.load("recommend"), lambda one=stranger: one.unload("x")):
+            with pytest.raises(UsageError, match=said):
+                ask()
     with Client(served.url) as client:
         assert client.recommend("u3", 3).items, "questions need no key"
         with pytest.raises(UnreachableError, match="restricted"):
             client.shared_batch(4096, key="")
+
+
+@pytest.mark.parametrize("key", ["short", "with,comma,and,more,letters", "a:b=c d e f g h i j k"])
+def test_a_key_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(VARIABLE, key)
+    with pytest.raises(ConfigError, match=f"(?s){VARIABLE}.*16 or more.*openssl") as raised:
+        key_for_a_start()
+    assert key not in str(raised.value)
 
 
 def test_a_server_answers_no_http_and_knows_no_secrets(
