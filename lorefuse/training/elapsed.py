@@ -31,7 +31,7 @@ _FIRST_ROOM = 64
 
 @dataclass(frozen=True)
 class Factors:
-    """What skipped steps do to n rows, float32 (n, 1) each; the names are those of the module's formulas.
+    """What skipped steps do to n rows, (n, 1) each; the names are those of the module's formulas.
 
     Attributes:
         kept: Of the weight in itself.
@@ -101,18 +101,19 @@ class Elapsed:
             self._sums = torch.cat([self._sums, torch.zeros_like(self._sums)], dim=1)
         self._begin()
 
-    def since(self, step_n: Tensor) -> Factors:
+    def since(self, step_n: Tensor, dtype: torch.dtype = torch.float32) -> Factors:
         """Return the factors from some steps of this stretch to now.
 
         Args:
             step_n: int64 (n,), values of `num_steps` at that time.
+            dtype: Of the factors.
         """
         found = self._sums.index_select(1, step_n)
         kept, first, second, moved, by_root, average_kept, average_weight, average_moved, average_by_root = found
         root = torch.where(moved > 0, moved / by_root, 1.0)  # a row that is as of now has no skipped steps
         average_root = torch.where(average_moved > 0, average_moved / average_by_root, 1.0)
         columns = [kept, moved, root, first, second, average_kept, average_weight, average_moved, average_root]
-        return Factors(*torch.stack(columns).float().unsqueeze(2))
+        return Factors(*torch.stack(columns).to(dtype).unsqueeze(2))
 
     def _begin(self) -> None:
         """Enter the present step: from it to itself nothing changes."""

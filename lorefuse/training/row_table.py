@@ -146,7 +146,7 @@ class RowTable:
     def _moved(self, block_nS: Tensor) -> Tensor:
         """Apply the steps that rows have waited for, in place for a block of its own memory."""
         weight, average, first, second = self._parts(block_nS)
-        factors = self._elapsed.since(block_nS[:, -1].long())
+        factors = self._elapsed.since(block_nS[:, -1].long(), block_nS.dtype)
         change = first * -self._learning_rate
         root = second.sqrt()
         average.mul_(factors.average_kept).addcmul_(weight, factors.average_weight)
