@@ -66,7 +66,11 @@ def test_the_key_is_in_a_file_of_its_owner_and_works(served: Supervisor) -> None
     assert "recommend" in Control(served.url, served.admin_key).versions()
     for wrong, said in (("", "no key"), ("a guess", "another key")):
         stranger = Control(served.url, wrong)
-        for ask in (stranger.versions, lambda one=stranger: one.load("recommend"), lambda one=stranger: one.unload("x")):
+        for ask in (
+            stranger.versions,
+            lambda one=stranger: one.load("recommend"),
+            lambda one=stranger: one.unload("x"),
+        ):
             with pytest.raises(UsageError, match=said):
                 ask()
     with Client(served.url) as client:
