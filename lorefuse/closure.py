@@ -70,6 +70,12 @@ def code_of_file(path: Path, package_path: Path = PACKAGE_PATH) -> Closure:
     return Closure(frozenset(file.relative_to(package_path).as_posix() for file in reached.files), reached.parts)
 
 
+def parse_all(package_path: Path = PACKAGE_PATH) -> None:
+    """Parse all sources now, so that forks of this process find them parsed."""
+    for path in package_path.rglob("*.py"):
+        _read(path)
+
+
 def module_of(name: str, package_path: Path = PACKAGE_PATH) -> tuple[Path | None, list[str]]:
     """Return the file of the longest part of a dotted name that is a module of the library, and the rest of the name.
 

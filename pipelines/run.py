@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lorefuse.atomic import sha256_json
 from lorefuse.auto.pinned import as_chosen
+from lorefuse.closure import PACKAGE_PATH
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import LorefuseError
@@ -37,6 +39,8 @@ CHOSEN = ("tuning", "refresh", "backfill")
 """Pipelines that go by what a race has chosen; a champion is only ever refreshed with its own settings."""
 KEPT_RUNS = 3
 DRAFT_MAX_AGE_S = 6 * 3600
+FINISHED_FILE = "finished"
+"""In the folder of a run that came to its end: its `_address`."""
 
 
 _EXECUTING = re.compile(r"Executing task \S*?'([\w-]+)'")
@@ -122,8 +126,31 @@ def _run(pipeline: str, arguments: dict[str, Any], run_path: Path) -> None:
     local.init(
         runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run_path / "artifacts"), raise_on_error=True
     )
-    with warm_tasks():
+    address = _address(pipeline, arguments)
+    before = [path.read_text("utf-8") for path in run_path.parent.glob(f"*/{FINISHED_FILE}")]
+    with warm_tasks(heavy=address not in before):
         getattr(importlib.import_module(f"pipelines.{pipeline}"), pipeline)(**arguments)
+    (run_path / FINISHED_FILE).write_text(address, "utf-8")
+
+
+def _address(pipeline: str, arguments: dict[str, Any]) -> str:
+    """Return the sha256 of what a run is asked, the library's sources, and the state of the files that it reads.
+
+    A run of the same address will find its steps finished; nothing but the time it takes depends on that.
+    """
+    sources = {str(path): path.read_text("utf-8") for path in sorted(PACKAGE_PATH.rglob("*.py"))}
+    files = {name: (Path(name).stat().st_mtime_ns, Path(name).stat().st_size) for name in _paths_in(arguments)}
+    return sha256_json([pipeline, arguments, sources, files])
+
+
+def _paths_in(value: Any) -> set[str]:
+    """Return the texts of a nested value that are paths of files or folders."""
+    if isinstance(value, dict | list):
+        return set().union(*map(_paths_in, value.values() if isinstance(value, dict) else value))
+    with contextlib.suppress(OSError, ValueError):  # e.g. too long for a path, or a NUL in it
+        if isinstance(value, str) and Path(value).exists():
+            return {value}
+    return set()
 
 
 def _result(pipeline: str, config: PipelineConfig, home_path: Path) -> str:

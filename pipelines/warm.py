@@ -18,8 +18,10 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-PRELOADED = ["torch", "feast", "kfp.dsl.executor_main", "sklearn.linear_model", "torch._dynamo", "optuna"]
-"""What several tasks import; the last but one comes with the first optimizer."""
+LIGHT = ["kfp.dsl.executor_main", "lorefuse.steps", "pipelines.parsed"]
+"""What every task imports, and all that one does whose step is reused."""
+HEAVY = ["torch", "feast", "sklearn.linear_model", "torch._dynamo", "optuna"]
+"""What several tasks import where steps are built; the last but one comes with the first optimizer."""
 _RUNTIME = {"_KFP_RUNTIME": "true"}
 """Tells kfp that it is in a task, so that it leaves out its compiler."""
 _NUM_WORDS = 8
@@ -27,10 +29,13 @@ _NUM_WORDS = 8
 
 
 @contextmanager
-def warm_tasks() -> Iterator[None]:
+def warm_tasks(*, heavy: bool = True) -> Iterator[None]:
     """Fork the tasks of kfp's local runner while inside; nothing changes where forking is not to be trusted.
 
     On macOS frameworks that torch links to may not be used after a fork.
+
+    Args:
+        heavy: Import what building steps takes, which is six seconds. Without it a task does that by itself.
     """
     if sys.platform != "linux":
         yield
@@ -38,7 +43,7 @@ def warm_tasks() -> Iterator[None]:
     from kfp.local import subprocess_task_handler as handler
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload([*LIGHT, *HEAVY] if heavy else LIGHT)
     before = dict(os.environ)
     os.environ.update(_RUNTIME)
     forkserver.ensure_running()

@@ -1,5 +1,7 @@
 """Tasks as forks of one process that has imported the heavy libraries."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from kfp import dsl, local
 from kfp.local import config, subprocess_task_handler
 
+from pipelines.run import _address
 from pipelines.warm import warm_tasks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tasks are forked on Linux alone")
@@ -41,6 +44,38 @@ def test_a_task_is_a_fork_with_todays_environment(
             assert look(exit_code=0).output == f"True {word} {tmp_path}"
     assert "a line of output" in capfd.readouterr().out
     assert subprocess_task_handler.run_local_subprocess is started
+
+
+def test_a_run_that_was_made_before_imports_nothing_heavy(tmp_path: Path) -> None:
+    """In a process of its own: the fork server of this one may have torch in it."""
+    code = (
+        "import multiprocessing, sys\n"
+        "from pipelines.warm import warm_tasks\n"
+        "def see(sent): sent.send([name in sys.modules for name in ('torch', 'feast', 'lorefuse.steps')])\n"
+        "if __name__ == '__main__':\n"
+        "    with warm_tasks(heavy=False):\n"
+        "        context = multiprocessing.get_context('forkserver')\n"
+        "        seen, sent = context.Pipe(duplex=False)\n"
+        "        context.Process(target=see, args=(sent,)).start()\n"
+        "        print(seen.recv())\n"
+    )
+    script_path = tmp_path / "look.py"
+    script_path.write_text(code, "utf-8")
+    project_path = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(project_path)}
+    done = subprocess.run([sys.executable, script_path], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[False, False, True]", done.stderr
+
+
+def test_a_run_is_told_from_another_by_what_it_reads(tmp_path: Path) -> None:
+    data_path = tmp_path / "rows.csv"
+    data_path.write_text("a", "utf-8")
+    asked = {"config": {"data": {"paths": [str(data_path)]}, "text": "x" * 5000, "nul": "\0"}, "serve": True}
+    first = _address("training", asked)
+    assert first == _address("training", asked)
+    data_path.write_text("ab", "utf-8")
+    assert first != _address("training", asked)
+    assert first != _address("training", {**asked, "serve": False})
 
 
 def test_a_task_that_fails_fails() -> None:
