@@ -1,4 +1,4 @@
-"""Commands that move and show what is served: reconcile, promote, rollback, status, webhook, add-items."""
+"""Commands that move and show what is served: reconcile, promote, rollback, status, sign, webhook, add-items."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def register_deploy_commands(app: typer.Typer) -> None:
     app.command()(promote)
     app.command()(rollback)
     app.command()(status)
+    app.command()(sign)
     app.command()(webhook)
     app.command(name="add-items")(add_items)
 
@@ -126,6 +127,19 @@ def status(
     for name, known in ({named: aliases(named)} if named else known_models()).items():
         for alias, version in sorted(known.items()):
             typer.echo(f"{name}@{alias}: version {version}")
+
+
+def sign(
+    version: Annotated[str, typer.Argument(help="Number of the model version, or an alias of it.")],
+    key_path: Annotated[Path, typer.Option(help="PEM file with the private key; kept off the servers.")],
+    model: ModelOption = None,
+) -> None:
+    """Sign a version for reconcilers that ask for it; the key's password, if any: LOREFUSE_SIGNING_KEY_PASSWORD."""
+    from lorefuse.registry.models import model_of
+    from lorefuse.registry.signing import sign_version
+
+    name = model_of(model)
+    typer.echo(f"{name}: version {sign_version(name, version, key_path)} is signed")
 
 
 def webhook(

@@ -46,6 +46,9 @@ class DeploymentConfig(Section):
     shadow_s: float = Field(0.0, ge=0, description="Seconds in which a new version is asked too and never heard.")
     canary_s: float = Field(0.0, ge=0, description="Seconds in which a new version answers a share of the users.")
     canary_share: float = Field(0.1, gt=0, lt=1, description="That share, chosen by a hash of the user id.")
+    signed_by: Path | None = Field(
+        None, description="PEM file of a public key; a version without its signature is refused (`lorefuse sign`)."
+    )
     guard: GuardConfig = GuardConfig()
     replicas: tuple[ReplicaConfig, ...] = Field((), description="Servers started by others; none: the project's own.")
 

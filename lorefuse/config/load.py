@@ -60,7 +60,8 @@ def load_deployment(path: Path | None) -> DeploymentConfig:
         replica.model_copy(update={"repository_path": folder_path / replica.repository_path.expanduser()})
         for replica in config.replicas
     )
-    return config.model_copy(update={"replicas": replicas})
+    signed_by = config.signed_by and folder_path / config.signed_by.expanduser()
+    return config.model_copy(update={"replicas": replicas, "signed_by": signed_by})
 
 
 def _read_mapping(path: Path, example: str) -> dict[str, Any]:

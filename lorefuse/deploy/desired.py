@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from lorefuse.atomic import atomic_folder, sha256_file
 from lorefuse.contract import Alias
 from lorefuse.errors import ArtifactError, LorefuseError
-from lorefuse.export.bundle import Bundle
 from lorefuse.registry import flavor
 from lorefuse.registry.deployment import DEPLOYMENT_TAG, REQUEST_TAG
+from lorefuse.registry.signing import check_signature, fetch_signed_part, fingerprint
 from lorefuse.registry.tracking import connect, explained
-from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, aliases, fetch, get_version
+from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, aliases, get_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,11 +55,16 @@ class RegistryWatcher(threading.Thread):
         model_name: Registered model.
         folder_path: Where fetched versions are kept.
         poll_s: Seconds between two looks; `hint` makes it look at once.
+        signed_by: Public key of whoever has to have signed a version; None: anybody's is served.
+
+    Raises:
+        ConfigError: That key cannot be used.
     """
 
-    def __init__(self, model_name: str, folder_path: Path, poll_s: float) -> None:
+    def __init__(self, model_name: str, folder_path: Path, poll_s: float, signed_by: Path | None = None) -> None:
         super().__init__(name="registry-watcher", daemon=True)
         self.model_name, self.folder_path, self.poll_s = model_name, folder_path, poll_s
+        self.signed_by, self._signer = signed_by, fingerprint(signed_by)
         self.desired: Desired | None = None
         self.problem = ""
         self.num_looks = 0
@@ -135,10 +140,10 @@ class RegistryWatcher(threading.Thread):
             return replace(wanted, defect=f"it carries no tag {BUNDLE_TAG}: it is not of Lorefuse")
         if known is not None and (known.version, known.digest, known.request) == (int(number), digest, request):
             return known
-        path = self.folder_path / f"{number}-{digest[:12]}"
+        path = self.folder_path / f"{number}-{digest[:12]}{self._signer}"
         try:
             if not (path / "complete").is_file():
-                self._fetch(client, entry, path)
+                self._fetch(entry, path)
         except ArtifactError as error:
             return replace(wanted, defect=str(error))
         except OSError as error:
@@ -148,21 +153,16 @@ class RegistryWatcher(threading.Thread):
         self._drop_old(path)
         return replace(wanted, bundle_path=path / flavor.BUNDLE_FOLDER, store_path=path / flavor.STORE_FOLDER)
 
-    def _fetch(self, client: MlflowClient, entry: ModelVersion, path: Path) -> None:
-        """Download bundle and online features, check every byte, and make them appear at once."""
+    def _fetch(self, entry: ModelVersion, path: Path) -> None:
+        """Download bundle and online features, check every byte and the signature, and make them appear at once."""
         with tempfile.TemporaryDirectory() as temporary, atomic_folder(path) as draft_path:
-            source_path = fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary))
-            bundle = Bundle.load(source_path)
-            if bundle.digest != entry.tags.get(BUNDLE_TAG):
-                raise ArtifactError(
-                    "The bundle is not the one that was registered.", expected=entry.tags[BUNDLE_TAG], got=bundle.digest
-                )
-            store_path = fetch(entry, flavor.STORE_FOLDER, Path(temporary) / "online")
-            for file in sorted(store_path.iterdir()):
+            source_path = fetch_signed_part(entry, Path(temporary) / "version")
+            for file in sorted((source_path / flavor.STORE_FOLDER).iterdir()):
                 if STORE_TAG in entry.tags and sha256_file(file) != entry.tags[STORE_TAG]:
                     raise ArtifactError(f"{file.name} is not what was registered.", expected=entry.tags[STORE_TAG])
-            shutil.copytree(source_path, draft_path / flavor.BUNDLE_FOLDER)
-            shutil.copytree(store_path, draft_path / flavor.STORE_FOLDER)
+            if self.signed_by is not None:
+                check_signature(entry, source_path, self.signed_by)
+            shutil.copytree(source_path, draft_path, dirs_exist_ok=True)
             (draft_path / "complete").touch()
 
     def _drop_old(self, kept_path: Path) -> None:

@@ -50,7 +50,8 @@ class Reconciler:
     ) -> None:
         self.config = config
         self.folder_path = folder_path or settings().serve_path
-        self.watcher = RegistryWatcher(config.model_name, self.folder_path / VERSIONS_FOLDER, config.poll_s)
+        versions_path = self.folder_path / VERSIONS_FOLDER
+        self.watcher = RegistryWatcher(config.model_name, versions_path, config.poll_s, config.signed_by)
         self.followers = [Follower(server, config, self._report) for server in servers or servers_of(config)]
         self._stages: dict[int, dict[str, tuple[Stage, str]]] = {}
         self._lock = threading.Lock()

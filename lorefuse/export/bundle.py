@@ -38,12 +38,7 @@ from lorefuse.errors import ArtifactError
 from lorefuse.export.catalogue import CATALOGUE_FILE, read_filters, read_items
 from lorefuse.export.signature import ServingSignature
 from lorefuse.features.spec import SPEC_FILE, FeatureSpec
-from lorefuse.lists.stage_files import (
-    CANDIDATES_FILE,
-    CANDIDATES_FILES,
-    LIST_FILES,
-    LISTS_FILE,
-)
+from lorefuse.lists.stage_files import CANDIDATES_FILE, CANDIDATES_FILES, LIST_FILES, LISTS_FILE
 
 BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.json", "metrics.json", "serving.json"
 TABLES_FILE = "item_tables.safetensors"
@@ -120,11 +115,15 @@ class Bundle:
         names = sorted({*_REQUIRED, *ranking, *digests})
         missing = [name for name in names if not (path / name).is_file() or name not in digests]
         changed = [name for name in names if name not in missing and sha256_file(path / name) != digests[name]]
-        if missing or changed:
+        # What is hidden nobody reads: the step's own record, what a file system or a desktop leaves behind.
+        visible = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+        planted = sorted(visible - {*digests, BUNDLE_FILE})
+        if missing or changed or planted:
+            faults = {"missing": missing, "changed": changed, "not of it": planted}
             raise ArtifactError(
                 f"{path} is not a whole model bundle.",
-                expected="every file of a model version, unchanged",
-                got=f"missing: {', '.join(missing) or 'none'}; changed: {', '.join(changed) or 'none'}",
+                expected="every file of a model version, unchanged, and no other",
+                got="; ".join(f"{fault}: {', '.join(found) or 'none'}" for fault, found in faults.items()),
                 fix=FIX,
             )
         return bundle

@@ -49,7 +49,10 @@ def test_everything_wrong_is_listed_at_once(copy: Path) -> None:
     (copy / "views.json").unlink()
     with (copy / "ranker.onnx").open("ab") as stream:
         stream.write(b"x")
-    with pytest.raises(ArtifactError, match=r"missing: views.json, vocabularies.json; changed: ranker.onnx"):
+    (copy / "model.py").write_text("import os")
+    (copy / ".DS_Store").touch()  # nobody reads it
+    expected = r"missing: views.json, vocabularies.json; changed: ranker.onnx; not of it: model.py$"
+    with pytest.raises(ArtifactError, match=f"(?m){expected}"):
         Bundle.load(copy)
 
 
