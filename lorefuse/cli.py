@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from lorefuse.cli_deploy import register_deploy_commands
 from lorefuse.cli_pipelines import register_pipeline_commands, run_module
 from lorefuse.cli_study import ConfigOption, register_study_commands
 from lorefuse.errors import LorefuseError
+from lorefuse.log import log_to_stderr
 from lorefuse.profiles import PROFILE_VARIABLE
 from lorefuse.terminal import cell, plain
 
@@ -125,8 +125,8 @@ def _served_bundle() -> Path:
 
 def main() -> None:
     """Run the command line: one clear message for an error, exit code 2 for the user's mistake and 1 for ours."""
-    logging.basicConfig(level=os.environ.get("LOREFUSE_LOG", "WARNING").upper(), format="%(levelname)s %(message)s")
     try:
+        log_to_stderr()
         app()
     except LorefuseError as error:
         typer.echo(plain(str(error)), err=True)

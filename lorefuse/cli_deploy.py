@@ -1,4 +1,4 @@
-"""Commands that move and show what is served: reconcile, promote, rollback, status, sign, webhook, add-items."""
+"""Commands that move and show what is served, sign versions, bring new items, and back a home up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorefuse.errors import UnreachableError, UsageError
+from lorefuse.log import LEVEL_VARIABLE
 
 if TYPE_CHECKING:
     from lorefuse.deploy.state import ServerState
+    from lorefuse.recovery.backup import Backup
 
 SECRET_VARIABLE = "LOREFUSE_WEBHOOK_SECRET"  # noqa: S105  (the name of the variable)
 ModelOption = Annotated[
@@ -33,6 +35,8 @@ def register_deploy_commands(app: typer.Typer) -> None:
     app.command()(sign)
     app.command()(webhook)
     app.command(name="add-items")(add_items)
+    app.command()(backup)
+    app.command()(restore)
 
 
 def reconcile(
@@ -40,10 +44,13 @@ def reconcile(
     once: Annotated[bool, typer.Option("--once", help="Take one step on each server, and end.")] = False,
     webhook_port: Annotated[int, typer.Option(help="Listen for MLflow's webhooks here; 0: do not.", min=0)] = 0,
     webhook_host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    metrics_port: Annotated[int, typer.Option(help="Answer Prometheus here; 0: do not.", min=0)] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address to answer it on.")] = "127.0.0.1",
     model: ModelOption = None,
 ) -> None:
     """Keep Triton at what the registry's `champion` says, whoever set it; until interrupted."""
     from lorefuse.config import load_deployment
+    from lorefuse.deploy import metrics
     from lorefuse.deploy import webhook as hook
     from lorefuse.deploy.reconcile import Reconciler, only_one
     from lorefuse.registry.models import model_of
@@ -54,7 +61,7 @@ def reconcile(
         with contextlib.suppress(UnreachableError):  # a registry that is away may come back
             deployment = deployment.model_copy(update={"model_name": model_of(model)})
     verifier = hook.Verifier(_secret()) if webhook_port else None
-    logging.getLogger("lorefuse").setLevel(os.environ.get("LOREFUSE_LOG", "INFO").upper())
+    logging.getLogger("lorefuse").setLevel(os.environ.get(LEVEL_VARIABLE, "INFO").upper())
     with only_one(settings().serve_path):
         reconciler = Reconciler(deployment)
         if once:
@@ -63,6 +70,8 @@ def reconcile(
             return
         if verifier is not None:
             hook.serve(webhook_port, verifier, deployment.model_name, reconciler.watcher.hint, webhook_host)
+        if metrics_port:
+            metrics.serve(metrics_port, reconciler, metrics_host)
         typer.echo(f"Following {deployment.model_name}@champion; interrupt to end (servers go on)")
         reconciler.start()
         try:
@@ -204,3 +213,24 @@ def _wait_for_signal(event: threading.Event) -> None:
         signal.signal(number, lambda *_: event.set())
     while not event.wait(3600):
         pass
+
+
+def backup(out: Annotated[Path, typer.Option(help="File to make, outside the home.")]) -> None:
+    """Write the home into one file while everything runs: registry, artifacts, served versions, studies, reports."""
+    from lorefuse.recovery.backup import back_up
+
+    _say_backup(f"Written to {out}", back_up(out))
+
+
+def restore(backup_path: Annotated[Path, typer.Argument(help="File of lorefuse backup.")]) -> None:
+    """Make LOREFUSE_HOME, which must be missing or empty, of a backup; then lorefuse up."""
+    from lorefuse.recovery.backup import restore as restore_home
+    from lorefuse.settings import settings
+
+    _say_backup(f"Restored to {settings().home_path}", restore_home(backup_path))
+
+
+def _say_backup(done: str, found: Backup) -> None:
+    typer.echo(f"{done}: {found.num_files:,} files, {found.num_bytes / 1e6:,.1f} MB")
+    for store in found.elsewhere:
+        typer.echo(f"Not in it: {store}, which is on a server; its own tools back it up")

@@ -1,4 +1,4 @@
-"""How a step speaks to the run that started it: one line on standard output, read back by `pipelines/run.py`."""
+"""How a step speaks to the run that started it (a line that `pipelines/run.py` reads), and what log lines look like."""
 
 from __future__ import annotations
 
@@ -6,19 +6,71 @@ import contextlib
 import functools
 import io
 import json
+import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar, cast
 
-from lorefuse.errors import LorefuseError
+from lorefuse.errors import ConfigError, LorefuseError
 from lorefuse.terminal import plain
 from lorefuse.workspace import StepResult
 
 PREFIX = "[lorefuse] "
+LEVEL_VARIABLE, FORMAT_VARIABLE = "LOREFUSE_LOG", "LOREFUSE_LOG_FORMAT"
 _running: ContextVar[str] = ContextVar("running", default="training")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _JsonFormatter(logging.Formatter):
+    """One object a line, as collectors of logs read them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        content = {
+            "time": _utc(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False)
+
+
+class _TextFormatter(logging.Formatter):
+    """Time, level, message: one line, without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return f"{_utc(record)} {record.levelname} {plain(record.getMessage())}{trace}"
+
+
+def _utc(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def log_to_stderr(default_level: str = "WARNING") -> None:
+    """Write log lines with their time to standard error.
+
+    `LOREFUSE_LOG` names the level; with `LOREFUSE_LOG_FORMAT=json` each line is an object with time (ISO 8601, UTC),
+    level, logger, thread and message.
+
+    Raises:
+        ConfigError: One of both is none of what it may be.
+    """
+    level = os.environ.get(LEVEL_VARIABLE, default_level).upper()
+    style = os.environ.get(FORMAT_VARIABLE, "text").lower()
+    levels, styles = logging.getLevelNamesMapping(), {"text": _TextFormatter, "json": _JsonFormatter}
+    for variable, given, known in ((LEVEL_VARIABLE, level, levels), (FORMAT_VARIABLE, style, styles)):
+        if given not in known:
+            raise ConfigError(f"{variable} cannot be used.", expected=", ".join(known).lower(), got=given.lower())
+    handler = logging.StreamHandler()
+    handler.setFormatter(styles[style]())
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def say(event: str, **facts: Any) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from peers.environment import FOLDER, PeerUnavailableError, peer_python
+from peers.process import Process
 
 from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.encoder import Encoder, load_encoder
 from lorefuse.embedding.source import resolve
-from peers.environment import FOLDER, PeerUnavailableError, peer_python
-from peers.process import Process
 
 BATCH_SIZES = (16, 32, 64, 128)
 FASTEMBED_BATCH_SIZE = 256

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from peers.protocol import TEST
 
 from lorefuse import contract as c
 from lorefuse.config import DataConfig, MovieLensSource, SplitConfig
@@ -23,7 +24,6 @@ from lorefuse.data.split import load_split, split
 from lorefuse.features.history import recent_liked
 from lorefuse.features.rows import History
 from lorefuse.features.vocabulary import Vocabulary
-from peers.protocol import TEST
 
 USER_FIELDS = ("user_id", "gender", "occupation", "age_bucket")
 ITEM_FIELDS = ("item_id", "release_year", "release_decade", "genres")

@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from peers.environment import FOLDER, PeerUnavailableError, peer_python
+from peers.load import Call
 
 from lorefuse.client import Client
 from lorefuse.contract import Tensor
@@ -26,8 +28,6 @@ from lorefuse.export.repository import MODEL_FILE, REFERENCE_FILE
 from lorefuse.export.served import retrieves
 from lorefuse.export.session import open_session
 from lorefuse.export.signature import CATALOGUE_RANKER, DIRECT, FEATURES
-from peers.environment import FOLDER, PeerUnavailableError, peer_python
-from peers.load import Call
 
 K, START_TIMEOUT_S = 10, 600
 OURS, BARE, PYTRITON = "Lorefuse, gRPC", "bare onnxruntime", "pytriton's callable"

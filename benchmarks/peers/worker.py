@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from peers.environment import FOLDER, peer_python
 from peers.process import Process
 from peers.protocol import Job, Timed, Work

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,9 @@ class RegistryWatcher(threading.Thread):
         poll_s: Seconds between two looks; `hint` makes it look at once.
         signed_by: Public key of whoever has to have signed a version; None: anybody's is served.
 
+    Attributes:
+        answered_at_s: When the registry last answered, Unix time.
+
     Raises:
         ConfigError: That key cannot be used.
     """
@@ -67,7 +71,7 @@ class RegistryWatcher(threading.Thread):
         self.signed_by, self._signer = signed_by, fingerprint(signed_by)
         self.desired: Desired | None = None
         self.problem = ""
-        self.num_looks = 0
+        self.num_looks, self.answered_at_s = 0, 0.0
         self._tags: dict[int, dict[str, str]] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -105,6 +109,7 @@ class RegistryWatcher(threading.Thread):
             client = connect()
             number = aliases(self.model_name, client).get(Alias.CHAMPION)
             self.desired = None if number is None else self._find(client, number)
+            self.answered_at_s = time.time()
             self.problem = "" if number is not None else f"no version of {self.model_name} is {Alias.CHAMPION}"
         except LorefuseError as error:
             self.problem = str(error)

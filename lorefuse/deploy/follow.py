@@ -44,12 +44,15 @@ class Follower:
         server: The server.
         config: How careful to be.
         report: Told of every change.
+
+    Attributes:
+        looked_at_s: When the last `tick` ended, Unix time.
     """
 
     def __init__(self, server: Server, config: DeploymentConfig, report: Report) -> None:
         self.server, self.config, self.report = server, config, report
         self.watchdog = Watchdog(server)
-        self.num_failures, self.retry_at_s = 0, 0.0
+        self.num_failures, self.retry_at_s, self.looked_at_s = 0, 0.0, 0.0
         self.state = load_state(state_path(server), server.name)
 
     def tick(self, desired: Desired | None, registry_problem: str = "") -> ServerState:
@@ -70,6 +73,7 @@ class Follower:
                     save_state(state_path(self.server), self.state)
         except OSError as error:  # a full disk: the state cannot be written, the server goes on
             self._note_problem(str(error))
+        self.looked_at_s = time.time()
         return self.state
 
     def _attempt(self, desired: Desired | None) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +44,9 @@ class Reconciler:
         config: What to watch, and how careful to be.
         servers: The servers; default: those of the configuration.
         folder_path: Where fetched versions and the lock are kept; default: the home's `serve/`.
+
+    Attributes:
+        num_reports: How often a version came to a stage, by server and stage.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Reconciler:
         versions_path = self.folder_path / VERSIONS_FOLDER
         self.watcher = RegistryWatcher(config.model_name, versions_path, config.poll_s, config.signed_by)
         self.followers = [Follower(server, config, self._report) for server in servers or servers_of(config)]
+        self.num_reports: Counter[tuple[str, str]] = Counter()
         self._stages: dict[int, dict[str, tuple[Stage, str]]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -107,6 +112,7 @@ class Reconciler:
         """Write a version's state back to the registry, over all servers."""
         _log.info("%s: version %s is %s: %s", server, version, stage, reason)
         with self._lock:
+            self.num_reports[server, stage.value] += 1
             stages = self._stages.setdefault(version, {})
             stages[server] = (stage, reason)
             worst = min(stages.values(), key=lambda entry: _RANK.index(entry[0]))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import psutil
 
 START_TIMEOUT_S, EXIT_TIMEOUT_S, STUB_EXIT_S = 60.0, 10, 2
-_LOG_TAIL = 12
+_LOG_TAIL, KEPT_LOGS = 12, 4
 REPOSITORY, STOPPED_FILE = "model_repository", "stopped"
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
@@ -271,6 +271,7 @@ class Supervisor:
             # A version that no longer loads must not keep the next one from being deployed; `status` tells.
             "--exit-on-error=false",
         ]
+        _keep_old(self.log_path)
         with self.log_path.open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 (our own binary, arguments not through a shell)
                 command,
@@ -298,3 +299,12 @@ class Supervisor:
                 return
             time.sleep(0.1)
         raise DeployError(f"Triton did not answer within {START_TIMEOUT_S:g} s.", got=self.log_tail(), fix="make down")
+
+
+def _keep_old(path: Path) -> None:
+    """Number the logs of earlier starts, so that a restart does not take away what led to it."""
+    for number in range(KEPT_LOGS, 0, -1):
+        older_path = path.with_name(f"{path.name}.{number}")
+        newer_path = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
+        if newer_path.exists():
+            newer_path.replace(older_path)

@@ -10,7 +10,7 @@ import pytest
 from lorefuse.deploy.deploy import status
 from lorefuse.deploy.ports import Ports, free_ports
 from lorefuse.deploy.runtime import find_runtime
-from lorefuse.deploy.supervisor import Supervisor
+from lorefuse.deploy.supervisor import Supervisor, _keep_old
 from lorefuse.errors import DeployError, UsageError
 
 
@@ -48,3 +48,12 @@ def test_a_stale_pid_file_is_nobody(tmp_path: Path, text: str | None) -> None:
     assert not status(supervisor)["running"]
     assert not supervisor.stop()
     assert not (tmp_path / "triton.json").exists()
+
+
+def test_logs_of_earlier_starts_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "triton.log"
+    for number in range(8):
+        _keep_old(path)
+        path.write_text(str(number))
+    found = {one.name: one.read_text() for one in tmp_path.iterdir()}
+    assert found == {"triton.log": "7", **{f"triton.log.{age}": str(7 - age) for age in (1, 2, 3, 4)}}

@@ -1,0 +1,1 @@
+"""What this project measures beside others: scripts, each run by itself."""

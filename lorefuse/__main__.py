@@ -1,0 +1,5 @@
+"""``python -m lorefuse``: the command line."""
+
+from lorefuse.cli import main
+
+main()
