@@ -27,6 +27,7 @@ from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
 from lorefuse.home import require_writable
 from lorefuse.log import parse, step_line
+from lorefuse.privacy.intake import Intake
 from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings
@@ -231,6 +232,7 @@ def main() -> int:
         if given.pipeline in CHOSEN:
             config = as_chosen(config, required=given.pipeline == "refresh")
         require_writable(settings().home_path)
+        Intake.of(config.privacy)  # a missing key is said before anything starts
         probe()
         return run_local(config, given.pipeline, _arguments(config, given))
     except LorefuseError as error:
