@@ -91,7 +91,7 @@ def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
 
 def _admitted(tables: RawTables, intake: Intake, quarantine: Quarantine) -> RawTables:
     """Return tables in which people are known as the rest of the pipeline may know them."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for name in ("interactions", "users"):
         frame = getattr(tables, name)
         if frame is not None and c.USER_ID in frame.columns:

@@ -87,12 +87,13 @@ class Intake:
         known_as = self._names_of(ids, file)
         is_gone = np.array([a in self.forgotten or b in self.forgotten for a, b in zip(ids, known_as, strict=True)])
         names = np.array([*known_as, None], dtype=object)  # code -1 is no id
-        frame = frame.assign(**{USER_ID: names[codes]})
+        named: pd.DataFrame = frame.assign(**{USER_ID: names[codes]})
         if not is_gone.any():
-            return frame
+            return named
         gone = np.append(is_gone, False)[codes]
         quarantine.drop(file, FORGOTTEN, int(gone.sum()))
-        return frame[~gone].reset_index(drop=True)
+        named = named[~gone].reset_index(drop=True)
+        return named
 
     def unexpired(self, events: pd.DataFrame, quarantine: Quarantine, file: str) -> pd.DataFrame:
         """Return the valid interactions that are young enough, as measured from the newest of them."""

@@ -1,7 +1,7 @@
 """Pseudonyms: what stands in place of a user's id from ingest on.
 
-A pseudonym is ``psn_<fingerprint>_<digest>``: 45 characters, of which the fingerprint names the key (never shows it), so
-that ids of two keys are told apart at a glance, and nothing is ever pseudonymized twice. Any language computes it::
+A pseudonym is ``psn_<fingerprint>_<digest>``: 45 characters, of which the fingerprint names the key and never shows it,
+so that ids of two keys are told apart at a glance, and nothing is pseudonymized twice. Any language computes it::
 
     digest      = lower(base32(HMAC-SHA256(key, "user" + NUL + id)))[:32]     # 160 bits
     fingerprint = hex(HMAC-SHA256(key, "fingerprint"))[:8]

@@ -119,7 +119,7 @@ def test_another_key_is_other_data_and_never_mixed(
     other = Intake.of(PrivacyConfig())
     with pytest.raises(DataError, match=f"pseudonyms of the key {names.fingerprint}"):
         append(first, shop.config(), shop.path / "interactions.csv", None, tmp_path / "grown", other)
-    with pytest.raises(DataError, match="interactions.parquet holds pseudonyms of another key"):
+    with pytest.raises(DataError, match=r"interactions.parquet holds pseudonyms of another key"):
         _ingested(DataConfig(source=source_of(first)), tmp_path / "again")
 
 
@@ -169,5 +169,5 @@ def test_a_preset_that_names_the_section_asks_for_pseudonyms(tmp_path: Path) -> 
 def test_the_id_may_not_stand_in_another_column(shop: Shop) -> None:
     source = shop.config(user_categories=("user_id",)).source
     assert isinstance(source, FileSource)
-    with pytest.raises(ConfigError, match="data.source.user_categories names 'user_id'"):
+    with pytest.raises(ConfigError, match=r"data.source.user_categories names 'user_id'"):
         parse_config({"privacy": {}, "data": {"source": source.model_dump(mode="json")}})
