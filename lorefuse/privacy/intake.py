@@ -87,13 +87,10 @@ class Intake:
         known_as = self._names_of(ids, file)
         is_gone = np.array([a in self.forgotten or b in self.forgotten for a, b in zip(ids, known_as, strict=True)])
         names = np.array([*known_as, None], dtype=object)  # code -1 is no id
-        named: pd.DataFrame = frame.assign(**{USER_ID: names[codes]})
-        if not is_gone.any():
-            return named
         gone = np.append(is_gone, False)[codes]
         quarantine.drop(file, FORGOTTEN, int(gone.sum()))
-        named = named[~gone].reset_index(drop=True)
-        return named
+        admitted: pd.DataFrame = frame.assign(**{USER_ID: names[codes]})[~gone].reset_index(drop=True)
+        return admitted
 
     def unexpired(self, events: pd.DataFrame, quarantine: Quarantine, file: str) -> pd.DataFrame:
         """Return the valid interactions that are young enough, as measured from the newest of them."""
@@ -104,7 +101,8 @@ class Intake:
         times = events[EVENT_TIMESTAMP]
         is_young = times >= times.max() - pd.Timedelta(days=self.retention_days)
         self.expire(int((~is_young).sum()), quarantine, file)
-        return events[is_young].reset_index(drop=True)
+        kept: pd.DataFrame = events[is_young].reset_index(drop=True)
+        return kept
 
     def since_us(self, newest_us: int) -> int:
         """Return the earliest moment that is kept, in microseconds since 1970, where the newest is known."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from lorefuse.atomic import atomic_file, write_json
 from lorefuse.contract import ROW_ID, ROW_TEXTS, USER_ID
-from lorefuse.privacy.person import Person
+from lorefuse.erasure.person import Person
 
 SHADOW_FILE = "shadow.jsonl"
 GONE = b"[forgotten]"
@@ -111,16 +111,15 @@ def _erase_rows(path: Path, person: Person) -> None:
 
     file, number = pq.ParquetFile(path), 0
     is_numbered = path.name == "interactions.parquet" and ROW_ID in file.schema_arrow.names
-    with atomic_file(path) as draft_path:
-        with pq.ParquetWriter(draft_path, file.schema_arrow) as writer:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                kept = table.filter(pc.invert(pc.is_in(table[USER_ID].cast(pa.string()), pa.array(person.names))))
-                if is_numbered:
-                    numbers = pa.array(np.arange(number, number + len(kept)))
-                    kept = kept.set_column(kept.schema.get_field_index(ROW_ID), kept.schema.field(ROW_ID), numbers)
-                    number += len(kept)
-                writer.write_table(kept)
+    with atomic_file(path) as draft_path, pq.ParquetWriter(draft_path, file.schema_arrow) as writer:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            kept = table.filter(pc.invert(pc.is_in(table[USER_ID].cast(pa.string()), pa.array(person.names))))
+            if is_numbered:
+                numbers = pa.array(np.arange(number, number + len(kept)))
+                kept = kept.set_column(kept.schema.get_field_index(ROW_ID), kept.schema.field(ROW_ID), numbers)
+                number += len(kept)
+            writer.write_table(kept)
 
 
 # Online features in SQLite: one table a view, with Feast's key of the entity.

@@ -1,0 +1,98 @@
+"""Where a person is: a search through every file below some folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorefuse.erasure.holders import Holder, holder_of
+from lorefuse.erasure.person import Person
+from lorefuse.export.bundle import BUNDLE_FILE
+from lorefuse.export.served import FEATURES_FILE
+from lorefuse.progress import track
+from lorefuse.workspace import steps_path
+
+PRIVACY_FOLDER = "privacy"
+_SEALS = (BUNDLE_FILE, FEATURES_FILE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file that holds a person.
+
+    Attributes:
+        path: The file.
+        holder: How its format is searched.
+        count: Rows, lines or mentions.
+    """
+
+    path: Path
+    holder: Holder
+    count: int
+
+    @property
+    def unit_path(self) -> Path:
+        """What has to change as a whole: a folder whose own record says what its files are, else the file alone."""
+        folder = self.path.parent
+        return folder if is_dataset(folder) or any((folder / name).is_file() for name in _SEALS) else self.path
+
+
+def search(roots: Sequence[Path], person: Person, home_path: Path) -> list[Place]:
+    """Return every file that holds a person, in order of paths.
+
+    Args:
+        roots: Folders or files.
+        person: Whom.
+        home_path: The home; its folder of receipts, which hold no names, is left out.
+    """
+    paths = sorted({path for root in roots for path in _files(root, home_path / PRIVACY_FOLDER)})
+    found = []
+    for path in track(paths, "Searching", total=len(paths)):
+        with suppress(FileNotFoundError):  # a run or a server goes on meanwhile
+            holder = holder_of(path)
+            if count := holder.count(path, person):
+                found.append(Place(path, holder, count))
+    return found
+
+
+def is_dataset(folder_path: Path) -> bool:
+    """Tell whether a folder is a dataset's."""
+    path = folder_path / "manifest.json"
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text("utf-8"))
+        return isinstance(content, dict) and {"sha256", "counts", "roles"} <= content.keys()
+    return False
+
+
+def step_of(path: Path) -> Path | None:
+    """Return the folder of the finished (or half-made) step that a file belongs to; None where it is no step's."""
+    root = steps_path()
+    return root.joinpath(*path.relative_to(root).parts[:2]) if path.is_relative_to(root) else None
+
+
+def run_of(path: Path, home_path: Path) -> Path | None:
+    """Return the folder of the run, with its log and copies of its steps, that a file belongs to; else None."""
+    root = home_path / "runs"
+    return root / path.relative_to(root).parts[0] if path.is_relative_to(root) else None
+
+
+def sources_of(places: Iterable[Place]) -> list[str]:
+    """Return the raw files that the datasets among some places were made of: they are their owner's to mend."""
+    found: dict[str, None] = {}
+    for folder in {place.path.parent for place in places if is_dataset(place.path.parent)}:
+        source = json.loads((folder / "manifest.json").read_text("utf-8")).get("source", {})
+        given = [str(text) for name, text in source.items() if name.endswith("_path") or name == "origin"]
+        found |= dict.fromkeys(one for one in given if not Path(one).is_relative_to(folder))
+    return sorted(found)
+
+
+def _files(root: Path, left_out: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink() and not path.is_relative_to(left_out):
+            yield path
