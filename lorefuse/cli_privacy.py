@@ -36,10 +36,12 @@ def forget(
     from lorefuse.log import short_log
 
     paths = _existing(also)
+    if dry_run:
+        with short_log():
+            found = plan(user, paths)
+        _show(found)
+        return
     with short_log():
-        if dry_run:
-            _show(plan(user, paths))
-            return
         receipt_path, content = erase(user, paths)
     typer.echo(f"{len(content['done'])} places changed or deleted; receipt: {receipt_path}")
     for entry in content["retrain"]:

@@ -86,7 +86,7 @@ def append(
         (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
         set_aside = Counter(quarantine.counts()) + Counter(new.manifest["quarantined"])
         facts["num_quarantined"] = set_aside.total()
-        _write(base, set_aside, frames, facts, config.label, intake, out_path)
+        _write(base, set_aside, frames, facts, config.label, intake, new_path, out_path)
     return facts
 
 
@@ -254,6 +254,7 @@ def _write(
     facts: dict[str, int],
     label: LabelConfig,
     intake: Intake,
+    new_path: Path,
     out_path: Path,
 ) -> None:
     for name, frame in frames.items():
@@ -263,7 +264,7 @@ def _write(
             shutil.copyfile(base.path / name, out_path / name)
     events = frames["interactions"]
     files = sorted(p for p in out_path.iterdir() if p.is_file())
-    quarantined = dict(base.manifest["quarantined"])
+    quarantined, reports = dict(base.manifest["quarantined"]), base.manifest["reports"]
     for reason, count in set_aside.items():
         quarantined[reason] = quarantined.get(reason, 0) + count
     manifest = {
@@ -277,7 +278,11 @@ def _write(
             "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
         },
         "quarantined": quarantined,
-        "reports": {**base.manifest["reports"], "appended": facts},
+        "reports": {
+            **reports,
+            "appended": facts,
+            "appended_from": [*reports.get("appended_from", []), str(new_path)],
+        },
         **intake.said(),
         "sha256": {file.name: sha256_file(file) for file in files},
     }

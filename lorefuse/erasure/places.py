@@ -17,6 +17,8 @@ from lorefuse.workspace import steps_path
 
 PRIVACY_FOLDER = "privacy"
 _SEALS = (BUNDLE_FILE, FEATURES_FILE)
+_PEOPLE = ("interactions_path", "users_path", "origin")
+"""What a manifest calls the raw files that hold people."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ def sources_of(places: Iterable[Place]) -> list[str]:
     """Return the raw files that the datasets among some places were made of: they are their owner's to mend."""
     found: dict[str, None] = {}
     for folder in {place.path.parent for place in places if is_dataset(place.path.parent)}:
-        source = json.loads((folder / "manifest.json").read_text("utf-8")).get("source", {})
-        given = [str(text) for name, text in source.items() if name.endswith("_path") or name == "origin"]
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        named = [manifest["source"].get(name) for name in _PEOPLE] + manifest["reports"].get("appended_from", [])
+        given = [
+            str(one) for several in named if several for one in ([several] if isinstance(several, str) else several)
+        ]
         found |= dict.fromkeys(one for one in given if not Path(one).is_relative_to(folder))
     return sorted(found)
 

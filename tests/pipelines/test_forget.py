@@ -144,7 +144,7 @@ def test_a_killed_erasure_is_taken_up_until_nothing_is_left(shop: Shop, monkeypa
     (receipt,) = shop.receipts()
     assert receipt["remaining"] == []
     assert [entry["version"] for entry in receipt["retrain"]] == ["1"]
-    assert str(shop.data_path / "interactions.csv") in receipt["sources"]
+    assert receipt["sources"] == [str(shop.data_path / name) for name in ("interactions.csv", "more.csv")]
     assert not list(shop.home_path.glob("privacy/open/*"))
     assert not answers.failures
     assert answers.count > 0 or not SERVES
