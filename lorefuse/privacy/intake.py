@@ -61,10 +61,10 @@ class Intake:
         return {name: value for name, value in found.items() if value}
 
     def quarantine(self) -> Quarantine:
-        """Return an empty quarantine; with pseudonyms it keeps no raw text, which may hold anybody's id."""
+        """Return an empty quarantine; it keeps no raw text, which may hold anybody's id, where that must not stay."""
         from lorefuse.data.raw import Quarantine
 
-        return Quarantine(keeps_text=self.names is None)
+        return Quarantine(keeps_text=self.names is None and not self.forgotten.hashes)
 
     def admit(self, frame: pd.DataFrame, quarantine: Quarantine, file: str) -> pd.DataFrame:
         """Return a raw table with the column `contract.USER_ID` as it may go on: pseudonyms, and nobody forgotten.

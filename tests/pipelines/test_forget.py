@@ -109,14 +109,16 @@ def _shadow(user: str) -> str:
 
 
 def test_a_dry_run_says_it_all_and_changes_nothing(shop: Shop) -> None:
-    before = sha256_folder(shop.home_path)
+    folders = ("cache", "runs", "mlflow/artifacts", "serve/model_repository")
+    before = [sha256_folder(shop.home_path / name) for name in folders]
     code, said = shop.ask("forget", "--user", ANNA, "--dry-run", "--also", str(shop.data_path / "enriched"))
     assert code == 0, said
     assert "was trained on them: lorefuse-ranker version 1" in said
     assert f"not ours to edit: {shop.data_path / 'interactions.csv'}" in said
     for step in ("ingest", "append_rows", "features", "training_set", "evaluate"):
         assert re.search(rf"would be deleted: .*/cache/steps/{step}/", said), step
-    assert sha256_folder(shop.home_path) == before
+    assert [sha256_folder(shop.home_path / name) for name in folders] == before
+    assert not (shop.home_path / "privacy").exists()
 
 
 def test_export_holds_the_rows_the_features_and_the_versions(shop: Shop, tmp_path: Path) -> None:
