@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorefuse.contract import DatasetFile
 from lorefuse.erasure import caches
 from lorefuse.erasure.holders import texts_of
 from lorefuse.erasure.person import Person
@@ -70,7 +71,9 @@ def plan(user_id: str, also: Sequence[Path] = ()) -> Plan:
     other_keys = _other_keys(user_id, names, home_path)
     places = search([home_path, *also], person, home_path)
     steps = caches.steps_of(places)
-    datasets = {read_digest(step) for step in steps if step.parent.name in ("ingest", "append_rows")}
+    # Somebody whose lines were all set aside taught no model anything.
+    taught = {step_of(place.path) for place in places if place.path.name == DatasetFile.INTERACTIONS}
+    datasets = {read_digest(step) for step in steps if step in taught}
     kept = caches.kept_steps()
     return Plan(
         person,
