@@ -1,4 +1,4 @@
-"""Versions in a real registry: found by what they carry, rewritten with digests and tags that follow, and given time."""
+"""Versions in a real registry: found by what they carry, rewritten with digests and tags that follow, given time."""
 
 from __future__ import annotations
 
