@@ -57,7 +57,9 @@ def forget(
     if not content["texts_searched"]:
         typer.echo("The id is too short to be told from other words: logs and pages were not searched for it.")
     for place in content["remaining"]:
-        typer.echo(plain(f"still there, {place['count']} times: {place['where']} ({place['what']})"))
+        typer.echo(plain(f"still there, {place['count']} times: {place['where']} ({place['what']})"), err=True)
+    if content["remaining"]:
+        raise typer.Exit(1)
 
 
 def export_user(

@@ -23,11 +23,11 @@ from lorefuse.auto.pinned import as_chosen
 from lorefuse.closure import PACKAGE_PATH
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.data.intake import Intake
 from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
 from lorefuse.home import require_writable
 from lorefuse.log import parse, step_line
-from lorefuse.privacy.intake import Intake
 from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
 from lorefuse.settings import settings

@@ -22,12 +22,12 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, written_as
 from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import finish_items, ingest, valid_entities
+from lorefuse.data.intake import Intake
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables
 from lorefuse.data.validate import KEY
 from lorefuse.errors import DataError
-from lorefuse.privacy.intake import Intake
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE
 from lorefuse.settings import settings
 

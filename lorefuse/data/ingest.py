@@ -18,6 +18,7 @@ from lorefuse.data import validate as v
 from lorefuse.data.categories import one_each, several
 from lorefuse.data.cells import as_text, parse_numbers
 from lorefuse.data.ids import written_otherwise
+from lorefuse.data.intake import Intake
 from lorefuse.data.large import is_large, label_of, write_interactions
 from lorefuse.data.markup import has_tags
 from lorefuse.data.names import shown_name
@@ -26,7 +27,6 @@ from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.data.times import parse_timestamps
 from lorefuse.errors import DataError
-from lorefuse.privacy.intake import Intake
 from lorefuse.settings import settings
 
 _log = logging.getLogger(__name__)

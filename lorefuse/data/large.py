@@ -20,9 +20,9 @@ from lorefuse.data import validate as v
 from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
+from lorefuse.data.intake import Intake
 from lorefuse.data.raw import LINE, Quarantine, to_frame
 from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
-from lorefuse.privacy.intake import Intake
 from lorefuse.progress import track
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ change, each by one rename. The receipt is last.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from lorefuse.erasure import caches
 from lorefuse.erasure.note import Note
 from lorefuse.erasure.person import Person
-from lorefuse.erasure.places import Place, search, step_of
+from lorefuse.erasure.places import PRIVACY_FOLDER, Place, search, step_of
 from lorefuse.erasure.plan import Plan, plan
 from lorefuse.erasure.receipt import write_receipt
 from lorefuse.erasure.served import erase_served
@@ -49,6 +51,21 @@ def forget(user_id: str, also: Sequence[Path] = ()) -> tuple[Path, dict[str, Any
         DeployError: The server does not load what has changed; it goes on with what it holds.
     """
     home_path = settings().home_path
+    with _alone(home_path):
+        return _forget(user_id, also, home_path)
+
+
+@contextmanager
+def _alone(home_path: Path) -> Iterator[None]:
+    """Hold the lock of a home's records: two erasures at once would lose one of them."""
+    path = home_path / PRIVACY_FOLDER
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (path / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _forget(user_id: str, also: Sequence[Path], home_path: Path) -> tuple[Path, dict[str, Any]]:
     found = plan(user_id, also)
     forgotten = Forgotten.load(home_path).with_ids(found.person.names)
     forgotten.save(home_path)

@@ -15,8 +15,8 @@ from lorefuse.workspace import StepResult, reuse_or_build
 def ingest(config: Config) -> StepResult:
     """Raw files → dataset folder."""
     pipeline = parse_config(config)
+    from lorefuse.data.intake import Intake
     from lorefuse.data.sources import local_digests
-    from lorefuse.privacy.intake import Intake
 
     files, intake = local_digests(pipeline.data), Intake.of(pipeline.privacy)
 
@@ -26,7 +26,7 @@ def ingest(config: Config) -> StepResult:
         manifest = run(pipeline.data, out_path, intake)
         return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
 
-    key = {"data": pipeline.data.model_dump(mode="json"), "files": files, **intake.said()}
+    key = {"data": pipeline.data.model_dump(mode="json"), "files": files, **intake.address}
     return reuse_or_build("ingest", config=key, inputs={}, build=build)
 
 

@@ -43,7 +43,7 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
     pipeline = parse_config(config)
     base_path, files = origin(Path(dataset)), new_files(new_path)
     items = new_files(new_items_path)[0] if new_items_path else None
-    from lorefuse.privacy.intake import Intake
+    from lorefuse.data.intake import Intake
 
     intake = Intake.of(pipeline.privacy)
 
@@ -66,7 +66,7 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
         return total
 
     digests = [sha256_file(file) for file in files] + ([sha256_file(items)] if items else [])
-    key = [pipeline.data.model_dump(mode="json"), digests, intake.said()]
+    key = [pipeline.data.model_dump(mode="json"), digests, intake.address]
     return reuse_or_build("append_rows", config=key, inputs={"base": base_path}, build=build)
 
 

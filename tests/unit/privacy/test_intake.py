@@ -14,9 +14,9 @@ from lorefuse.data import large
 from lorefuse.data.append import append, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
+from lorefuse.data.intake import EXPIRED, Intake
 from lorefuse.errors import ConfigError, DataError
 from lorefuse.privacy.forgotten import Forgotten
-from lorefuse.privacy.intake import EXPIRED, Intake
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer
 from lorefuse.settings import settings
 from lorefuse.steps import data as steps

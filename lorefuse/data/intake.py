@@ -114,7 +114,9 @@ class Intake:
 
     def said(self) -> dict[str, Any]:
         """Return the part of a manifest that says what was done about people; empty where nothing was."""
-        return {"privacy": self.address} if self.address else {}
+        # Not the list of who was forgotten: what holds none of them stays the same dataset when it grows.
+        said = {name: value for name, value in self.address.items() if name != FORGOTTEN}
+        return {"privacy": said} if said else {}
 
     def admit_all(self, ids: pa.Array) -> pa.Array | None:
         """Return ids without gaps as they may go on; None where somebody was forgotten, or one is of another key.
