@@ -57,12 +57,12 @@ def holder_of(path: Path) -> Holder:
     with path.open("rb") as stream:
         start = stream.read(len(_SQLITE))
     if start == _SQLITE:
-        return _STORE if _tables(path) else _RAW
+        return _STORE if _tables(path) else RAW
     if start[:4] == _PARQUET:
-        return _TABLE if USER_ID in _columns(path) else _RAW
+        return _TABLE if USER_ID in _columns(path) else RAW
     if path.suffix in (".csv", ".tsv") and USER_ID in _csv_header(path):
         return _CSV
-    return _TEXT if _is_text(path) else _RAW
+    return _TEXT if _is_text(path) else RAW
 
 
 def texts_of(path: Path, person: Person) -> set[str]:
@@ -136,7 +136,9 @@ def _tables(path: Path) -> list[str]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    """Open a database to read; one that nobody writes to as it lies, or reading would leave files beside it."""
+    still = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{still}", uri=True)
 
 
 def _quoted(name: str) -> str:
@@ -296,7 +298,7 @@ _STORE = Holder("online store", lambda p, who: sum(1 for _ in _cells(p, who)), _
 _NAMES = Holder("names", lambda p, who: len(_scrubbed(p, who)[1]), _erase_names, lambda p, who: _scrubbed(p, who)[1])
 _CSV = Holder("table", lambda p, who: len(_csv_rows(p, who)[0]), _erase_csv, lambda p, who: list(_csv_rows(p, who)[0]))
 _TEXT = Holder("text", _count_token, _redact, _mentions)
-_RAW = Holder("bytes", _count_token, None, _mentions)
+RAW = Holder("bytes", _count_token, None, _mentions)
 
 
 def _of_lines(is_about: Callable[[bytes, Person], bool]) -> Holder:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.erasure.holders import Holder, holder_of
+from lorefuse.erasure.holders import RAW, Holder, holder_of
 from lorefuse.erasure.person import Person
+from lorefuse.errors import UsageError
 from lorefuse.export.bundle import BUNDLE_FILE
 from lorefuse.export.served import FEATURES_FILE
 from lorefuse.progress import track
@@ -49,15 +51,34 @@ def search(roots: Sequence[Path], person: Person, home_path: Path) -> list[Place
         roots: Folders or files.
         person: Whom.
         home_path: The home; its folder of receipts, which hold no names, is left out.
+
+    Raises:
+        UsageError: A file cannot be read.
     """
     paths = sorted({path for root in roots for path in _files(root, home_path / PRIVACY_FOLDER)})
     found = []
     for path in track(paths, "Searching", total=len(paths)):
         with suppress(FileNotFoundError):  # a run or a server goes on meanwhile
-            holder = holder_of(path)
-            if count := holder.count(path, person):
-                found.append(Place(path, holder, count))
+            if (place := _place(path, person)).count:
+                found.append(place)
     return found
+
+
+def _place(path: Path, person: Person) -> Place:
+    """Search one file; one that is not what its name says is searched as bytes."""
+    try:
+        holder = holder_of(path)
+        try:
+            return Place(path, holder, holder.count(path, person))
+        except (ValueError, LookupError, TypeError, AttributeError, sqlite3.Error):  # pyarrow's errors are such, too
+            return Place(path, RAW, RAW.count(path, person))
+    except PermissionError as error:
+        raise UsageError(
+            "A file below the home cannot be read, so nobody can tell whether it holds them.",
+            expected="the account that the home belongs to",
+            got=str(error),
+            fix="run as that account, or mend the file's permissions",
+        ) from None
 
 
 def is_dataset(folder_path: Path) -> bool:

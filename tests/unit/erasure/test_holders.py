@@ -16,6 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from lorefuse.erasure.holders import holder_of, texts_of
 from lorefuse.erasure.person import Person
+from lorefuse.erasure.places import search
 from lorefuse.errors import UsageError
 from lorefuse.privacy.pseudonyms import Pseudonymizer
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
@@ -158,3 +159,13 @@ def test_a_person_is_an_id_and_its_pseudonym() -> None:
         Person.of(" ", None)
     with pytest.raises(UsageError, match="another key"):
         Person.of(Pseudonymizer(OTHER_KEY).of("u1"), names)
+
+
+@pytest.mark.parametrize(
+    "name", ["vocabularies.json", "users.parquet", "online_store.db", "features.json", "users.csv"]
+)
+def test_a_damaged_file_is_searched_as_bytes(tmp_path: Path, name: str) -> None:
+    start = {"users.parquet": b"PAR1", "online_store.db": b"SQLite format 3\0", "users.csv": b"user_id\n\xff\n"}
+    (tmp_path / name).write_bytes(start.get(name, b"[") + b"\0 anna@example.org \0")
+    (place,) = search([tmp_path], ANNA, tmp_path / "home")
+    assert (place.count, place.holder.erase) == (1, None)
