@@ -12,6 +12,7 @@ import typer
 from lorefuse.cli_cluster import register_cluster_commands
 from lorefuse.cli_deploy import register_deploy_commands
 from lorefuse.cli_pipelines import register_pipeline_commands, run_module
+from lorefuse.cli_privacy import register_privacy_commands
 from lorefuse.cli_study import ConfigOption, register_study_commands
 from lorefuse.errors import LorefuseError
 from lorefuse.log import log_to_stderr
@@ -28,6 +29,7 @@ register_study_commands(app)
 register_deploy_commands(app)
 register_pipeline_commands(app)
 register_cluster_commands(app)
+register_privacy_commands(app)
 
 
 @app.command()

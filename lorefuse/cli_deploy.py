@@ -119,6 +119,7 @@ def status(
     from lorefuse.deploy.follow import state_path
     from lorefuse.deploy.reconcile import servers_of
     from lorefuse.deploy.state import load_state
+    from lorefuse.privacy.retrain import load_queue
     from lorefuse.registry.models import known_models
     from lorefuse.registry.server import where
     from lorefuse.registry.version import aliases
@@ -132,10 +133,14 @@ def status(
             typer.echo(f"        {_line(load_state(state_path(server), server.name))}")
     mlflow = where()
     typer.echo(f"MLflow  {mlflow.url}: {'running' if mlflow.running else 'not running'}")
+    queued = load_queue()
     named = model or (deployment.model_name if "model_name" in deployment.model_fields_set else None)
     for name, known in ({named: aliases(named)} if named else known_models()).items():
         for alias, version in sorted(known.items()):
             typer.echo(f"{name}@{alias}: version {version}")
+            for entry in queued:
+                if (entry.model, entry.version) == (name, version):
+                    typer.echo(f"        was trained on people who were forgotten: to be replaced by {entry.deadline}")
 
 
 def sign(

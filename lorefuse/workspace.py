@@ -24,6 +24,8 @@ from lorefuse.errors import ArtifactError
 from lorefuse.settings import settings
 
 STEP_FILE = ".step.json"
+_SOURCES = ("ingest", "choose", "champion")
+"""Steps that read no other step's data."""
 _ALWAYS = ("lorefuse.contract", "lorefuse.workspace")
 _log = logging.getLogger(__name__)
 
@@ -120,15 +122,16 @@ def reuse_or_build(
         ArtifactError: The disk is full or not writable.
     """
     start_s = time.perf_counter()
+    digests = {name: read_digest(path) for name, path in inputs.items()}
     address = sha256_json(
         {
             "step": step,
             "config": config,
             "code": _build_digest(build.__module__, build.__qualname__.partition(".")[0], rooms),
-            "inputs": {name: read_digest(path) for name, path in inputs.items()},
+            "inputs": digests,
         }
     )
-    path = settings().cache_path / "steps" / step / address[:24]
+    path = steps_path() / step / address[:24]
     if path.exists():
         finished = _read_step(path)
         if finished and sha256_folder(path) == finished["digest"]:
@@ -139,7 +142,7 @@ def reuse_or_build(
         with atomic_folder(path) as draft_path:
             summary = build(draft_path) or {}
             digest = sha256_folder(draft_path)
-            content = {"step": step, "digest": digest, "path": str(path), "summary": summary}
+            content = {"step": step, "digest": digest, "path": str(path), "inputs": digests, "summary": summary}
             (draft_path / STEP_FILE).write_text(json.dumps(content, default=str), "utf-8")
     except OSError as error:
         raise ArtifactError(
@@ -149,6 +152,36 @@ def reuse_or_build(
             fix="free space on that disk, or set LOREFUSE_HOME to another one, then run again",
         ) from error
     return StepResult(step, path, digest, False, time.perf_counter() - start_s, summary)
+
+
+def steps_path() -> Path:
+    """Return the folder of all finished steps: ``<step>/<address>``."""
+    return settings().cache_path / "steps"
+
+
+def descendants(digests: set[str]) -> list[Path]:
+    """Return the finished steps with one of these digests, and those made of them, however far down.
+
+    A step of an older release does not say what it was made of; it counts as one of them unless it reads nothing.
+    """
+    steps = {path.parent: _read_step(path.parent) for path in sorted(steps_path().glob(f"*/[!.]*/{STEP_FILE}"))}
+    known, found = set(digests), set[Path]()
+    while True:
+        more = {
+            path
+            for path, step in steps.items()
+            if step and path not in found and (step["digest"] in known or not known.isdisjoint(_made_of(step, known)))
+        }
+        if not more:
+            return sorted(found)
+        found |= more
+        known |= {str(step["digest"]) for path in more if (step := steps[path])}
+
+
+def _made_of(step: dict[str, Any], known: set[str]) -> set[str]:
+    if "inputs" in step:
+        return set(step["inputs"].values())
+    return set() if step["step"] in _SOURCES else known
 
 
 def _read_step(path: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from lorefuse.auto.pinned import as_chosen
 from lorefuse.closure import PACKAGE_PATH
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.data.intake import Intake
 from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
 from lorefuse.home import require_writable
@@ -231,6 +232,7 @@ def main() -> int:
         if given.pipeline in CHOSEN:
             config = as_chosen(config, required=given.pipeline == "refresh")
         require_writable(settings().home_path)
+        Intake.of(config.privacy)  # a missing key is said before anything starts
         probe()
         return run_local(config, given.pipeline, _arguments(config, given))
     except LorefuseError as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lorefuse.client.connection import outputs_of
 from lorefuse.errors import UsageError
 from lorefuse.export.wire import Content, content_of, content_of_texts, split_texts
+from lorefuse.privacy.pseudonyms import Pseudonymizer, from_environment
 
 Filters = Mapping[str, str | Sequence[str]] | Sequence[str]
 """Column → value or alternatives; or texts such as ``"genres=War"`` and ``"genres!=Horror"``."""
@@ -87,13 +88,14 @@ def recommend_inputs(
     filters: Filters | None,
     context: Mapping[str, str] | None,
     context_vector: Sequence[float] | NDArray[Any] | None = None,
+    names: Pseudonymizer | None = None,
 ) -> dict[str, Content]:
-    """Return the tensors of one `recommend` request.
+    """Return the tensors of one `recommend` request; `names` turns the user's id into a pseudonym.
 
     Raises:
         UsageError: k is below 1, or a text is empty or not what it should be.
     """
-    user = user_text(user_id)
+    user = user_text(user_id, names)
     number = _whole(k)
     if number < 1:
         raise UsageError("k must be at least 1.", got=str(k))
@@ -120,19 +122,33 @@ def recommend_inputs(
     return inputs
 
 
-def user_text(user_id: str | int) -> str:
-    """Return a user's id as a dataset has it.
+def user_text(user_id: str | int, names: Pseudonymizer | None = None) -> str:
+    """Return a user's id as a dataset has it: as it is, or the pseudonym that `names` makes of it.
 
     Raises:
-        UsageError: It is empty, or no id.
+        UsageError: It is empty, no id, or a pseudonym of another key.
     """
     text = _text(user_id, "user_id")
     if not text:
         raise UsageError("The user id is empty.", expected="a user_id of the dataset, or any new one")
-    return text
+    return names.of(text) if names else text
 
 
-def new_item_inputs(text: str, user_id: str | int | None) -> dict[str, Content]:
+def names_of(privacy_key: str | None) -> Pseudonymizer | None:
+    """Return what makes a client's pseudonyms; None where ids go out as they are.
+
+    Args:
+        privacy_key: The key; None: the environment's, where it has one; empty: none.
+
+    Raises:
+        ConfigError: The key is too short.
+    """
+    if privacy_key is None:
+        return from_environment()
+    return Pseudonymizer(privacy_key) if privacy_key else None
+
+
+def new_item_inputs(text: str, user_id: str | int | None, names: Pseudonymizer | None = None) -> dict[str, Content]:
     """Return the tensors of one `embed` request.
 
     Raises:
@@ -141,6 +157,7 @@ def new_item_inputs(text: str, user_id: str | int | None) -> dict[str, Content]:
     if not text.strip():
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
     user = "" if user_id is None else _text(user_id, "user_id")
+    user = names.of(user) if names and user else user
     return {"text": content_of_texts([text])} | ({"user_id": content_of_texts([user])} if user else {})
 
 

@@ -29,17 +29,27 @@ class AsyncClient:
         timeout_s: Deadline of a call, all its retries included.
         max_retries: Tries after the first where the server is not there, or a gateway refuses; nothing else is retried.
         tls: Certificates, where the server (or a gateway before it) speaks TLS.
+        privacy_key: Key under which users' ids become pseudonyms before they leave this process; None:
+            `LOREFUSE_PRIVACY_KEY` where it is set; empty: ids go out as they are. The served model refuses the other.
 
     Raises:
         UsageError: The deadline is not positive, or a certificate is missing.
+        ConfigError: The key of the pseudonyms is too short.
     """
 
     def __init__(
-        self, url: str | None = None, *, timeout_s: float = 10.0, max_retries: int = 3, tls: Tls | None = None
+        self,
+        url: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        max_retries: int = 3,
+        tls: Tls | None = None,
+        privacy_key: str | None = None,
     ) -> None:
         import grpc.aio  # type: ignore[import-untyped]
         from tritonclient.grpc import service_pb2_grpc
 
+        self._names = answers.names_of(privacy_key)
         self._target = Target.of(url, timeout_s, max_retries, tls)
         self._channel, self._failure = self._target.channel(grpc.aio), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -69,14 +79,18 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Recommendation:
         """Return the k best items for a user; arguments and errors as `Client.recommend`."""
-        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
+        inputs = answers.recommend_inputs(
+            user_id, k, exclude_seen, candidates, filters, context, context_vector, self._names
+        )
         return answers.recommendation(await self._ask(RECOMMEND, inputs, timeout_s))
 
     async def score_text(
         self, text: str, user_id: str | int | None = None, *, timeout_s: float | None = None
     ) -> NewItemScore:
         """Score an item that nobody has seen from its words; arguments and errors as `Client.score_text`."""
-        return answers.new_item_score(await self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+        return answers.new_item_score(
+            await self._ask(EMBED, answers.new_item_inputs(text, user_id, self._names), timeout_s)
+        )
 
     async def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors; arguments and errors as `Client.score`."""

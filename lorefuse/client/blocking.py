@@ -39,17 +39,27 @@ class Client:
         timeout_s: Deadline of a call, all its retries included.
         max_retries: Tries after the first where the server is not there, or a gateway refuses; nothing else is retried.
         tls: Certificates, where the server (or a gateway before it) speaks TLS.
+        privacy_key: Key under which users' ids become pseudonyms before they leave this process; None:
+            `LOREFUSE_PRIVACY_KEY` where it is set; empty: ids go out as they are. The served model refuses the other.
 
     Raises:
         UsageError: The deadline is not positive, or a certificate is missing.
+        ConfigError: The key of the pseudonyms is too short.
     """
 
     def __init__(
-        self, url: str | None = None, *, timeout_s: float = 10.0, max_retries: int = 3, tls: Tls | None = None
+        self,
+        url: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        max_retries: int = 3,
+        tls: Tls | None = None,
+        privacy_key: str | None = None,
     ) -> None:
         import grpc  # type: ignore[import-untyped]
         from tritonclient.grpc import service_pb2_grpc
 
+        self._names = answers.names_of(privacy_key)
         self._target = Target.of(url, timeout_s, max_retries, tls)
         self._channel, self._failure = self._target.channel(grpc), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -110,7 +120,9 @@ class Client:
             UsageError: k is out of range, the user id is empty, or there is no such column or vector.
             UnreachableError: The server is not there, did not answer in time, or has no model.
         """
-        inputs = answers.recommend_inputs(user_id, k, exclude_seen, candidates, filters, context, context_vector)
+        inputs = answers.recommend_inputs(
+            user_id, k, exclude_seen, candidates, filters, context, context_vector, self._names
+        )
         return answers.recommendation(self._ask(RECOMMEND, inputs, timeout_s))
 
     def score_text(
@@ -127,7 +139,7 @@ class Client:
             UsageError: The text is empty or too long.
             UnreachableError: The server is not there, did not answer in time, or its version carries no encoder.
         """
-        return answers.new_item_score(self._ask(EMBED, answers.new_item_inputs(text, user_id), timeout_s))
+        return answers.new_item_score(self._ask(EMBED, answers.new_item_inputs(text, user_id, self._names), timeout_s))
 
     def score(self, inputs: Mapping[str, NDArray[Any]], *, timeout_s: float | None = None) -> NDArray[np.float32]:
         """Score rows of user and item tensors.
@@ -161,7 +173,7 @@ class Client:
 
     def user_tensors(self, user_id: str | int) -> dict[str, NDArray[Any]]:
         """Return the ranker's user tensors for one user, (1, width) each, as the server reads them."""
-        got = self._infer(FEATURES, {"user_id": text_array(answers.user_text(user_id))}, None)
+        got = self._infer(FEATURES, {"user_id": text_array(answers.user_text(user_id, self._names))}, None)
         return {name: got[name] for name in answers.USER_TENSORS if name in got}
 
     def _infer(

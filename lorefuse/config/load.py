@@ -39,6 +39,8 @@ def load_config(path: Path) -> PipelineConfig:
         ConfigError: The file is missing, not UTF-8, not YAML, or does not validate.
     """
     content = _read_mapping(path, "pipelines/configs/movielens_100k.yaml")
+    if "privacy" in content and content["privacy"] is None:
+        content = {**content, "privacy": {}}  # a section that is named asks for its defaults
     return parse_config(_with_auto(_absolute_paths(content, path.resolve().parent)), origin=str(path))
 
 

@@ -7,12 +7,13 @@ from pydantic import Field, model_validator
 from lorefuse.config.auto import AutoConfig
 from lorefuse.config.base import Section
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.config.data import DataConfig, SplitConfig
+from lorefuse.config.data import DataConfig, FileSource, SplitConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
+from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
@@ -26,6 +27,9 @@ class PipelineConfig(Section):
         None, description="A race that chooses what the preset leaves open; null: none is run."
     )
     data: DataConfig = DataConfig()
+    privacy: PrivacyConfig | None = Field(
+        None, description="Pseudonyms and retention; null: users are known by their ids, and all rows are kept."
+    )
     split: SplitConfig = SplitConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     knowledge: KnowledgeConfig = KnowledgeConfig()
@@ -47,6 +51,17 @@ class PipelineConfig(Section):
         wanted, kept = getattr(self.model, "history_length", 0), self.features.history_length
         if wanted > kept:
             raise ValueError(f"model.history_length {wanted} must not exceed features.history_length {kept}")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_are_no_categories(self) -> PipelineConfig:
+        source = self.data.source
+        if self.privacy and self.privacy.pseudonyms and isinstance(source, FileSource):
+            told = [name for name in ("user_categories", "item_text") if source.user_id in getattr(source, name)]
+            if told:
+                raise ValueError(
+                    f"data.source.{told[0]} names {source.user_id!r}, the user's id, which privacy.pseudonyms hides"
+                )
         return self
 
     @model_validator(mode="after")

@@ -22,16 +22,23 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, written_as
 from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import finish_items, ingest, valid_entities
+from lorefuse.data.intake import Intake
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables
 from lorefuse.data.validate import KEY
 from lorefuse.errors import DataError
+from lorefuse.privacy.pseudonyms import KEY_VARIABLE
 from lorefuse.settings import settings
 
 
 def append(
-    base: Dataset, config: DataConfig, new_path: Path, new_items_path: Path | None, out_path: Path
+    base: Dataset,
+    config: DataConfig,
+    new_path: Path,
+    new_items_path: Path | None,
+    out_path: Path,
+    intake: Intake | None = None,
 ) -> dict[str, Any]:
     """Validate new files against a dataset and write the dataset that holds both.
 
@@ -46,17 +53,20 @@ def append(
         new_path: CSV or Parquet with interactions.
         new_items_path: CSV or Parquet with new or changed items; None: there are none.
         out_path: Empty folder to fill.
+        intake: Pseudonyms, retention, and whose rows are left out; None: as without a section `privacy`.
 
     Returns:
         num_rows (in the new file, those in quarantine left out), num_new, num_duplicates, num_late (older than the
         base's last), num_new_items, num_changed_items, num_new_users, num_quarantined.
 
     Raises:
-        DataError: A file cannot be used, or too many of its rows.
+        DataError: A file cannot be used, or too many of its rows; or the base knows users by other pseudonyms.
     """
+    intake = intake or Intake.of(None)
+    _refuse_other_names(base, intake)
     with tempfile.TemporaryDirectory() as folder:
         mapping = _mapping(config, new_path)
-        quarantine = Quarantine()
+        quarantine = intake.quarantine()
         items = None if new_items_path is None else _new_items(base, config, mapping, new_items_path, quarantine)
         source = _source(base, mapping, new_path, items, Path(folder))
         # The label is judged where both are together: a small file may hold likes alone.
@@ -67,17 +77,29 @@ def append(
             max_bad_share=config.max_bad_share,
         )
         (Path(folder) / "dataset").mkdir()
-        ingest(every, Path(folder) / "dataset")
+        ingest(every, Path(folder) / "dataset", dataclasses.replace(intake, retention_days=None))
         new = Dataset.open(Path(folder) / "dataset")
-        frames, facts = _joined(base, new, config.label)
+        frames, facts = _joined(base, new, config.label, intake)
         of_items = Path(folder) / "of_items.jsonl"
         quarantine.write(of_items)
         records = (base.path / c.DatasetFile.QUARANTINE, of_items, new.path / c.DatasetFile.QUARANTINE)
         (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
         set_aside = Counter(quarantine.counts()) + Counter(new.manifest["quarantined"])
         facts["num_quarantined"] = set_aside.total()
-        _write(base, set_aside, frames, facts, config.label, out_path)
+        _write(base, set_aside, frames, facts, config.label, intake, new_path, out_path)
     return facts
+
+
+def _refuse_other_names(base: Dataset, intake: Intake) -> None:
+    """One person must not be two: the base's users and the new ones are known in the same way."""
+    known, ours = base.manifest.get("privacy", {}).get("pseudonyms"), intake.address.get("pseudonyms")
+    if known != ours:
+        raise DataError(
+            "The new rows would know their users by other names than the dataset does.",
+            expected=f"pseudonyms of the key {known}" if known else "ids as they are (no privacy.pseudonyms)",
+            got=f"pseudonyms of the key {ours}" if ours else "ids as they are",
+            fix=f"set {KEY_VARIABLE} and the section `privacy` as they were, or train on all files: lorefuse run",
+        )
 
 
 def fresh_rows(merged: Dataset, base: Dataset) -> np.ndarray:
@@ -165,11 +187,15 @@ def _names_in_file(items: pd.DataFrame, mapping: FileSource) -> dict[str, str]:
     return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != c.ITEM_ID}
 
 
-def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+def _joined(
+    base: Dataset, new: Dataset, label: LabelConfig, intake: Intake
+) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     known, added = _with_texts(base, base), _with_texts(new, base)
     is_known = pd.MultiIndex.from_frame(added[KEY]).isin(pd.MultiIndex.from_frame(known[KEY]))
     fresh = added[~is_known]
     events = pd.concat([known, fresh]).sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
+    num_rows = len(events)
+    events = intake.unexpired(events, Quarantine(), "")
     events[c.ROW_ID] = np.arange(len(events), dtype="int64")
     if label.kind == "binary":
         events[c.LABEL] = (events[c.VALUE] >= label.threshold).astype("float32")
@@ -187,6 +213,7 @@ def _joined(base: Dataset, new: Dataset, label: LabelConfig) -> tuple[dict[str, 
         "num_new_items": len(items) - len(base.items()),
         "num_changed_items": num_changed,
         "num_new_users": len(names),
+        **({"num_expired": num_rows - len(events)} if intake.retention_days else {}),
     }
 
 
@@ -226,6 +253,8 @@ def _write(
     frames: dict[str, pd.DataFrame],
     facts: dict[str, int],
     label: LabelConfig,
+    intake: Intake,
+    new_path: Path,
     out_path: Path,
 ) -> None:
     for name, frame in frames.items():
@@ -235,7 +264,7 @@ def _write(
             shutil.copyfile(base.path / name, out_path / name)
     events = frames["interactions"]
     files = sorted(p for p in out_path.iterdir() if p.is_file())
-    quarantined = dict(base.manifest["quarantined"])
+    quarantined, reports = dict(base.manifest["quarantined"]), base.manifest["reports"]
     for reason, count in set_aside.items():
         quarantined[reason] = quarantined.get(reason, 0) + count
     manifest = {
@@ -249,7 +278,12 @@ def _write(
             "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
         },
         "quarantined": quarantined,
-        "reports": {**base.manifest["reports"], "appended": facts},
+        "reports": {
+            **reports,
+            "appended": facts,
+            "appended_from": [*reports.get("appended_from", []), str(new_path)],
+        },
+        **intake.said(),
         "sha256": {file.name: sha256_file(file) for file in files},
     }
     write_json(out_path / c.DatasetFile.MANIFEST, manifest)

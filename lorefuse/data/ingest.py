@@ -18,6 +18,7 @@ from lorefuse.data import validate as v
 from lorefuse.data.categories import one_each, several
 from lorefuse.data.cells import as_text, parse_numbers
 from lorefuse.data.ids import written_otherwise
+from lorefuse.data.intake import Intake
 from lorefuse.data.large import is_large, label_of, write_interactions
 from lorefuse.data.markup import has_tags
 from lorefuse.data.names import shown_name
@@ -31,12 +32,13 @@ from lorefuse.settings import settings
 _log = logging.getLogger(__name__)
 
 
-def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
+def ingest(config: DataConfig, out_path: Path, intake: Intake | None = None) -> dict[str, Any]:
     """Read, validate and write a dataset.
 
     Args:
         config: Source, label and how many bad rows are tolerable.
         out_path: Empty folder to fill (the caller makes it appear atomically).
+        intake: Pseudonyms, retention, and whose rows are left out; None: as without a section `privacy`.
 
     Returns:
         The manifest.
@@ -45,10 +47,12 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
         DataError: A file cannot be used, or too many of its rows.
         UnreachableError: A download failed.
     """
-    quarantine = Quarantine()
+    intake = intake or Intake.of(None)
+    quarantine = intake.quarantine()
     source = config.source
     large = is_large(source)
     tables = _without_interactions(source, quarantine) if large else read_source(source, quarantine)
+    tables = _admitted(tables, intake, quarantine)
     for name, file in tables.files.items():
         # Files are counted as they are read, broken lines included; MovieLens-100K's tables are whole.
         if isinstance(source, MovieLensSource) and getattr(tables, name) is not None:
@@ -59,12 +63,13 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     if large:
         known = None if users is None else set(users[c.USER_ID])
         name = tables.files["interactions"]
-        facts = write_interactions(config, set(items[c.ITEM_ID]), known, quarantine, name, out_path)
+        facts = write_interactions(config, set(items[c.ITEM_ID]), known, quarantine, name, out_path, intake)
         tables.reports["num_timestamps_out_of_order"] = facts["num_timestamps_out_of_order"]
         if users is not None:
             frames["users"] = _finish_users(users, tables.roles)
     else:
         events = _valid_events(tables, items, users, quarantine)
+        events = intake.unexpired(events, quarantine, tables.files["interactions"])
         frames["interactions"] = _finish_interactions(events, config.label)
         frames["users"] = _users_of(events) if users is None else _finish_users(users, tables.roles)
         facts = _facts(frames["interactions"])
@@ -74,7 +79,7 @@ def ingest(config: DataConfig, out_path: Path) -> dict[str, Any]:
     _count_markup(frames["items"], tables)
     if quarantine.rows:
         _log.warning("%d rows cannot be used and are in quarantine: %s", len(quarantine.rows), quarantine.counts())
-    return _write(frames, facts, tables, config, quarantine, out_path)
+    return _write(frames, facts, tables, config, quarantine, intake, out_path)
 
 
 def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
@@ -82,6 +87,16 @@ def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
 
     assert isinstance(source, FileSource)
     return read_files(source, quarantine, interactions=False)
+
+
+def _admitted(tables: RawTables, intake: Intake, quarantine: Quarantine) -> RawTables:
+    """Return tables in which people are known as the rest of the pipeline may know them."""
+    changed: dict[str, Any] = {}
+    for name in ("interactions", "users"):
+        frame = getattr(tables, name)
+        if frame is not None and c.USER_ID in frame.columns:
+            changed[name] = intake.admit(frame, quarantine, tables.files[name])
+    return dataclasses.replace(tables, **changed)
 
 
 def valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -249,6 +264,7 @@ def _write(
     tables: RawTables,
     config: DataConfig,
     quarantine: Quarantine,
+    intake: Intake,
     out_path: Path,
 ) -> dict[str, Any]:
     for name, frame in frames.items():
@@ -268,6 +284,7 @@ def _write(
         "quarantined": quarantine.counts(),
         "schema": {name: {k: str(t) for k, t in types.items()} for name, types in dtypes.items()},
         "reports": tables.reports,
+        **intake.said(),
         "sha256": {file.name: sha256_file(file) for file in files},
     }
     write_json(out_path / c.DatasetFile.MANIFEST, manifest)

@@ -20,6 +20,7 @@ from lorefuse.data import validate as v
 from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
+from lorefuse.data.intake import Intake
 from lorefuse.data.raw import LINE, Quarantine, to_frame
 from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
 from lorefuse.progress import track
@@ -59,6 +60,7 @@ def write_interactions(
     quarantine: Quarantine,
     name: str,
     out_path: Path,
+    intake: Intake,
 ) -> dict[str, Any]:
     """Validate, sort and write `interactions.parquet` and, where there is no file of users, `users.parquet`.
 
@@ -69,6 +71,7 @@ def write_interactions(
         quarantine: Receives the rest.
         name: What the quarantine calls the file.
         out_path: Folder to fill.
+        intake: Pseudonyms, retention, and whose rows are left out.
 
     Returns:
         num_rows, label_mean, labels (distinct), lowest and highest value, first and last moment, and
@@ -78,7 +81,7 @@ def write_interactions(
     import pyarrow.parquet as pq
 
     unsorted_path, spill_path = out_path / ".unsorted.parquet", out_path / ".spill"
-    facts = _write_valid(config, item_ids, user_ids, quarantine, name, unsorted_path)
+    facts = _write_valid(config, item_ids, user_ids, quarantine, name, unsorted_path, intake)
     with duckdb.connect() as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         connection.execute(f"SET temp_directory = '{spill_path}'")
@@ -86,8 +89,12 @@ def write_interactions(
         connection.execute("SET threads = 2")
         names = f"{c.USER_ID}, {c.ITEM_ID}, {c.EVENT_TIMESTAMP}, {c.VALUE}, {LINE}"
         order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {c.VALUE} DESC, {LINE}"
-        query = f"SELECT {names} FROM read_parquet(?) ORDER BY {order}"  # noqa: S608  (names are ours)
-        rows = connection.sql(query, params=[str(unsorted_path)]).to_arrow_reader(BATCH_ROWS)
+        time = f"epoch_us({c.EVENT_TIMESTAMP})"
+        since = intake.since_us(facts.pop("newest_us"))
+        expired = f"SELECT count(*) FROM read_parquet(?) WHERE {time} < ?"  # noqa: S608
+        intake.expire(connection.sql(expired, params=[str(unsorted_path), since]).fetchall()[0][0], quarantine, name)
+        query = f"SELECT {names} FROM read_parquet(?) WHERE {time} >= ? ORDER BY {order}"  # noqa: S608  (ours)
+        rows = connection.sql(query, params=[str(unsorted_path), since]).to_arrow_reader(BATCH_ROWS)
         with pq.ParquetWriter(out_path / c.DatasetFile.INTERACTIONS, _schema()) as writer:
             facts |= _write_sorted(rows, config.label, quarantine, name, writer)
         if user_ids is None:
@@ -105,6 +112,7 @@ def _write_valid(
     quarantine: Quarantine,
     name: str,
     path: Path,
+    intake: Intake,
 ) -> dict[str, Any]:
     """Write the rows that break no rule of single cells, in the order they came."""
     import pyarrow as pa
@@ -119,15 +127,16 @@ def _write_valid(
     known |= {} if user_ids is None else {c.USER_ID: pa.array(sorted(user_ids))}
     columns = [source.user_id, source.item_id, source.timestamp, *([source.value] if source.value else [])]
     batches = file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns)))
-    line, last, num_back = 1, None, 0
+    line, last, num_back, newest_us = 1, None, 0, 0
     total = -(-file.metadata.num_rows // BATCH_ROWS)
     with pq.ParquetWriter(path, _unsorted_schema(), compression="zstd", compression_level=1) as writer:
         for batch in track(batches, f"Reading {name}", total=total):
             lines = np.arange(line, line + batch.num_rows)
             line += batch.num_rows
-            table = _at_a_glance(batch, lines, source, known)
+            table = _at_a_glance(batch, lines, source, known, intake)
             if table is None:
                 raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
+                raw = intake.admit(raw, quarantine, name)
                 events = raw.copy()
                 events[c.VALUE] = parse_numbers(events[c.VALUE])
                 events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
@@ -135,13 +144,14 @@ def _write_valid(
                 table = pa.Table.from_pandas(events[_unsorted_schema().names], _unsorted_schema(), preserve_index=False)
             times = table[c.EVENT_TIMESTAMP].to_numpy().astype(np.int64)
             steps = np.diff(times, prepend=times[:1] if last is None else last)
+            newest_us = max(newest_us, int(times.max(initial=0)))
             num_back, last = num_back + int((steps < 0).sum()), times[-1:] if len(times) else last
             writer.write_table(table)
-    return {"num_timestamps_out_of_order": num_back}
+    return {"num_timestamps_out_of_order": num_back, "newest_us": newest_us}
 
 
 def _at_a_glance(
-    batch: pa.RecordBatch, lines: NDArray[np.int64], source: FileSource, known: dict[str, pa.Array]
+    batch: pa.RecordBatch, lines: NDArray[np.int64], source: FileSource, known: dict[str, pa.Array], intake: Intake
 ) -> pa.Table | None:
     """Return the batch's rows where every cell passes by a few kernels; None means that `validate` has to look."""
     import pyarrow as pa
@@ -172,6 +182,10 @@ def _at_a_glance(
         is_none = pc.is_in(pc.utf8_lower(cells), pa.array(NO_ID))
         if pc.any(is_none).as_py() or not pc.all(is_plain).as_py() or pc.max(pc.utf8_length(cells)).as_py() > v.MAX_ID:
             return None
+        if name == c.USER_ID:
+            cells = intake.admit_all(cells)
+            if cells is None:
+                return None
         if name in known and not pc.all(pc.is_in(cells, known[name])).as_py():
             return None
         ids[name] = cells

@@ -44,9 +44,21 @@ class Quarantine:
     num_rows_read: Counter[str] = field(default_factory=Counter)
     hints: dict[str, str] = field(default_factory=dict)
     """What seems to be wrong with a file as a whole."""
+    keeps_text: bool = True
+    """Whether a line that cannot be read is kept as it came; else it is known by its number alone."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Rows that are left out without a record of them, by file and reason: they must not be held."""
 
     def add(self, file: str, line: int, reason: str, row: Any) -> None:
-        """Record one row."""
+        """Record one row as it came, or where it stands."""
+        self._record(file, line, reason, row if self.keeps_text else None)
+
+    def drop(self, file: str, reason: str, num_rows: int) -> None:
+        """Count rows that must leave no record."""
+        if num_rows:
+            self.dropped[f"{file}: {reason}"] += num_rows
+
+    def _record(self, file: str, line: int, reason: str, row: Any) -> None:
         self.rows.append({"file": file, "line": line, "reason": reason, "row": row})
 
     def add_rows(self, file: str, frame: pd.DataFrame, reasons: pd.Series) -> None:
@@ -54,11 +66,12 @@ class Quarantine:
         records = frame.loc[reasons.index].to_dict("records")
         for record, reason in zip(records, reasons, strict=True):
             row = {str(name): _plain(value) for name, value in record.items() if name != LINE}
-            self.add(file, int(record[LINE]), str(reason), row)
+            self._record(file, int(record[LINE]), str(reason), row)
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows by file and reason (the reason's part before a colon)."""
-        return dict(Counter(f"{row['file']}: {row['reason'].partition(':')[0]}" for row in self.rows))
+        recorded = Counter(f"{row['file']}: {row['reason'].partition(':')[0]}" for row in self.rows)
+        return dict(recorded + self.dropped)
 
     def summary(self, file: str) -> str:
         """Return one file's reasons with their counts, the most frequent first."""

@@ -152,9 +152,10 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "history_length": spec.history_length,
         "item_ids": item_ids,
         "filters": bundle.filters(),
-        # Versions of older releases have neither.
+        # Versions of older releases have none of these.
         "said_names": facts.get("said_names", {}),
         "reference_users": facts.get("reference_users", []),
+        "pseudonyms": facts.get("pseudonyms", ""),
         "popular_rows": _popular_rows(bundle),
         "newcomer_pool": config.serving.newcomer_pool,
         "num_excluded": num_excluded(len(item_ids), config.serving),

@@ -184,6 +184,7 @@ def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, data
         "item_without_history": dict(zip(a.ITEM_NUMERIC, map(float, item_nothing), strict=False)),
     }
     facts["said_names"] = {"filters": filters, "context": context}
+    facts["pseudonyms"] = dataset.manifest.get("privacy", {}).get("pseudonyms", "")
     facts["reference_users"] = _reference_users(training_set, dataset)
     unknown = set(spec.user_numeric) - set(a.USER_NUMERIC)
     if unknown:

@@ -12,6 +12,7 @@ from lorefuse.atomic import atomic_folder
 from lorefuse.contract import Alias
 from lorefuse.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle
+from lorefuse.privacy.retrain import refuse_overdue
 from lorefuse.registry import flavor
 from lorefuse.registry.tracking import connect, explained
 
@@ -35,8 +36,8 @@ def promote(name: str, version: str, alias: str, client: MlflowClient | None = N
     """Point an alias at a version; asking again changes nothing.
 
     Raises:
-        UsageError: There is no such version, it was not registered by Lorefuse and carries no bundle, or the alias is
-            one of ours written otherwise.
+        UsageError: There is no such version, it was not registered by Lorefuse and carries no bundle, it was trained
+            on people who were forgotten and its deadline is over, or the alias is one of ours written otherwise.
     """
     client = client or connect()
     if alias not in tuple(Alias) and alias.lower() in tuple(Alias):
@@ -51,6 +52,7 @@ def promote(name: str, version: str, alias: str, client: MlflowClient | None = N
             got=f"no tag {BUNDLE_TAG}",
             fix="register one: lorefuse run",
         )
+    refuse_overdue(name, str(entry.version), str(entry.source))
     if aliases(name, client).get(alias) != str(version):
         with explained(f"set the alias {alias}"):
             client.set_registered_model_alias(name, alias, str(version))

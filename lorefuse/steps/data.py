@@ -15,17 +15,18 @@ from lorefuse.workspace import StepResult, reuse_or_build
 def ingest(config: Config) -> StepResult:
     """Raw files → dataset folder."""
     pipeline = parse_config(config)
+    from lorefuse.data.intake import Intake
     from lorefuse.data.sources import local_digests
 
-    files = local_digests(pipeline.data)
+    files, intake = local_digests(pipeline.data), Intake.of(pipeline.privacy)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.ingest import ingest as run
 
-        manifest = run(pipeline.data, out_path)
+        manifest = run(pipeline.data, out_path, intake)
         return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
 
-    key = {"data": pipeline.data.model_dump(mode="json"), "files": files}
+    key = {"data": pipeline.data.model_dump(mode="json"), "files": files, **intake.address}
     return reuse_or_build("ingest", config=key, inputs={}, build=build)
 
 

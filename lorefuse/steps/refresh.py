@@ -43,6 +43,9 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
     pipeline = parse_config(config)
     base_path, files = origin(Path(dataset)), new_files(new_path)
     items = new_files(new_items_path)[0] if new_items_path else None
+    from lorefuse.data.intake import Intake
+
+    intake = Intake.of(pipeline.privacy)
 
     def build(out_path: Path) -> dict[str, Any]:
         import tempfile
@@ -56,14 +59,14 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
             for number, file in enumerate(files, start=1):
                 target_path = out_path if number == len(files) else Path(folder) / str(number)
                 target_path.mkdir(exist_ok=True)
-                facts = append(base, pipeline.data, file, items if number == 1 else None, target_path)
+                facts = append(base, pipeline.data, file, items if number == 1 else None, target_path, intake)
                 total = {name: total.get(name, 0) + count for name, count in facts.items()}
                 base = Dataset.open(target_path)
         write_json(out_path / APPENDED_FILE, total)
         return total
 
     digests = [sha256_file(file) for file in files] + ([sha256_file(items)] if items else [])
-    key = [pipeline.data.model_dump(mode="json"), digests]
+    key = [pipeline.data.model_dump(mode="json"), digests, intake.address]
     return reuse_or_build("append_rows", config=key, inputs={"base": base_path}, build=build)
 
 

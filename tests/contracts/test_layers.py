@@ -16,9 +16,9 @@ from tests.pipelines.shop import PROJECT_PATH
 LIBRARY_PATH = PROJECT_PATH / "lorefuse"
 FILES = sorted(LIBRARY_PATH.rglob("*.py"))
 ROOMS = (
-    "config", "data", "embedding", "enrich", "knowledge", "features", "models", "training", "tuning", "retrieval",
-    "lists", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
-    "steps",
+    "config", "privacy", "data", "embedding", "enrich", "knowledge", "features", "models", "training", "tuning",
+    "retrieval", "lists", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
+    "erasure", "steps",
 )  # fmt: skip
 OUTSIDE = {"kfp", "components", "pipelines", "serving", "feature_repo", "tests"}
 ALLOWED_UPWARD = {

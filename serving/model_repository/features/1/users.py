@@ -12,6 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from asked import CONTEXT_FACET, Asked, asked_vectors
 from catalogue import Catalogue, as_said
+from names import check_names, check_strangers
 from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
 from wishes import RequestError, Wishes, shown
 
@@ -31,6 +32,7 @@ class Users:
             self.facts = json.load(stream)
         said = self.facts.get("said_names", {})
         self.said = said.get("context", {})
+        self.pseudonyms = self.facts.get("pseudonyms", "")
         self.catalogue = Catalogue(
             self.facts["item_ids"],
             self.facts["filters"],
@@ -68,7 +70,10 @@ class Users:
         """
         wishes = Wishes(inputs, self.facts["max_k"])
         self._check_context(wishes.context)
-        found = self._with_context(inputs, self.store.read("user_id", wishes.user_ids))
+        check_names(wishes.user_ids, self.pseudonyms)
+        found = self.store.read("user_id", wishes.user_ids)
+        check_strangers(wishes.user_ids, found, self.pseudonyms)
+        found = self._with_context(inputs, found)
         tensors = {
             "user_fields": self._fields(wishes, found),
             "user_numeric": self._numeric(found),

@@ -1,0 +1,61 @@
+"""Served versions without a person: their folders change beside the running server, which then loads them anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorefuse.atomic import write_json
+from lorefuse.deploy.control import Control
+from lorefuse.deploy.rollout import deploying
+from lorefuse.deploy.supervisor import Supervisor
+from lorefuse.erasure.person import Person
+from lorefuse.erasure.places import search
+from lorefuse.erasure.units import by_unit, erase_unit
+from lorefuse.export import served as r
+from lorefuse.export import signature as s
+from lorefuse.export.repository import ANSWER_FILE
+from lorefuse.settings import settings
+
+
+def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list[Path]:
+    """Remove a person from every version of the home's model repository; return the folders that changed.
+
+    A version answers from its old folder until the server has loaded the new one: no request is lost.
+
+    Args:
+        person: Whom.
+        renamed: Old digest of a bundle → the new one, and that of its store: who deploys it again finds it unchanged.
+
+    Raises:
+        DeployError: The server does not load what has changed; it goes on with what it holds. Run it again.
+    """
+    supervisor = Supervisor()
+    repository_path = supervisor.repository_path
+    if not repository_path.is_dir():
+        return []
+    with deploying(repository_path):
+        units = by_unit(search([repository_path.parent], person, settings().home_path))
+        for unit_path, places in units.items():
+            erase_unit(unit_path, places, person)
+        _rename_bundles(repository_path.parent, renamed)
+        if not supervisor.gone():
+            reload_users(supervisor)
+        return list(units)
+
+
+def reload_users(supervisor: Supervisor) -> None:
+    """Let a running server load the parts that know users."""
+    control = Control(supervisor.url, supervisor.admin_key)
+    for name in r.configured_parts(supervisor.repository_path):
+        if name in (s.FEATURES, s.ANSWER, s.DIRECT):
+            control.load(name)
+
+
+def _rename_bundles(serve_path: Path, renamed: Mapping[str, tuple[str, str]]) -> None:
+    for path in serve_path.rglob(ANSWER_FILE):
+        content = json.loads(path.read_text("utf-8"))
+        if content.get("bundle_digest") in renamed:
+            bundle, store = renamed[content["bundle_digest"]]
+            write_json(path, {**content, "bundle_digest": bundle, "store_digest": store or content["store_digest"]})
