@@ -94,6 +94,7 @@ def lists() -> None:
     """Show what the list of the last run is worth, beside simple recommenders and with other knowledge."""
     from lorefuse.errors import UsageError
     from lorefuse.report.evaluation import read_json
+    from lorefuse.report.groups import group_sentences
     from lorefuse.report.lists import list_verdicts
 
     home_path = settings().home_path
@@ -105,6 +106,8 @@ def lists() -> None:
     _show_lists(content)
     for line in list_verdicts(content):
         typer.echo(f"Knowledge, {line['temperature']} items in the list: {line['verdict']} ({line['number']})")
+    for text in group_sentences(content):
+        typer.echo(text)
 
 
 def _show_lists(content: Mapping[str, Any]) -> None:
