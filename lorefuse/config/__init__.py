@@ -14,6 +14,7 @@ from lorefuse.config.deployment import DeploymentConfig, GuardConfig, ReplicaCon
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
+from lorefuse.config.leaks import LeaksConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, load_deployment, parse_config
 from lorefuse.config.models import (
@@ -54,6 +55,7 @@ __all__ = [
     "GuardConfig",
     "KnowledgeConfig",
     "LabelConfig",
+    "LeaksConfig",
     "LightGCNConfig",
     "LogisticRegressionConfig",
     "ModelConfig",

@@ -11,6 +11,7 @@ from lorefuse.config.data import DataConfig, SplitConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
+from lorefuse.config.leaks import LeaksConfig
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
 from lorefuse.config.retrieval import RetrievalConfig
@@ -35,6 +36,7 @@ class PipelineConfig(Section):
     tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+    leaks: LeaksConfig = LeaksConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     enrich: EnrichConfig | None = Field(None, description="A language model that writes about items and users.")

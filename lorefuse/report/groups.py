@@ -46,10 +46,9 @@ def group_sentences(content: Mapping[str, Any]) -> list[str]:
     groups = content.get("groups")
     if groups is None:
         return []
-    served = groups["items"][SERVED].items()
+    rows = [(title, groups["items"][SERVED][name]) for name, (title, _) in ITEM_GROUPS.items()]
     shares = [
-        f"{ITEM_GROUPS[name][0]} {_share(row['exposure'])['text']} ({_share(row['consumption'])['text']})"
-        for name, row in served
+        f"{title} {_share(row['exposure'])['text']} ({_share(row['consumption'])['text']})" for title, row in rows
     ]
     worse = [
         f"{column.replace('_', ' ')} {row['name']} ({interval_chip(row['ndcg_minus_rest'], lower=False)['text']})"  # type: ignore[index]

@@ -32,6 +32,7 @@ DECIDES = {
     "close_tuning": ("tuning/study.py",),
     "evaluate": ("training/row_metrics.py", "features/arms.py"),
     "lists": ("lists/two_stage.py", "lists/blend.py", "lists/sums.py", "retrieval/light_gcn.py", "features/arms.py"),
+    "membership": ("leaks/halves.py", "leaks/membership.py", "training/loop.py", "models/layers.py"),
     "report": ("report/report.html.j2", "report/lists.html.j2", "report/figures.py", "report/lists.py"),
     "bundle": ("training/params.py", "training/evaluate.py", "embedding/reduce.py", "export/onnx.py"),
     "append_rows": ("data/append.py", "data/names.py"),
