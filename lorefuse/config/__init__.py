@@ -15,7 +15,7 @@ from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
 from lorefuse.config.leaks import LeaksConfig
-from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
+from lorefuse.config.learning import Arm, EvaluationConfig, PrivacyConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, load_deployment, parse_config
 from lorefuse.config.models import (
     DCNV2Config,
@@ -63,6 +63,7 @@ __all__ = [
     "MultiTaskConfig",
     "NegativesConfig",
     "PipelineConfig",
+    "PrivacyConfig",
     "RegistryConfig",
     "ReplicaConfig",
     "RetrievalConfig",

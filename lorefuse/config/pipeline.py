@@ -52,6 +52,14 @@ class PipelineConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _candidates_are_not_private(self) -> PipelineConfig:
+        if self.training.privacy is not None and self.candidates.mode == "blend":
+            raise ValueError(
+                "training.privacy goes with candidates.mode none or auto, not blend, whose tables have no noise"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _values_have_no_auc(self) -> PipelineConfig:
         metric = self.registry.gate_metric
         if self.data.label.kind == "regression" and not metric.startswith("rmse"):

@@ -76,10 +76,13 @@ class ArmTask:
 def wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
     """Tell whether a blend is to be fitted: where it is asked for, or where nothing rules it out.
 
-    Without a like in each part there is no list to learn or to judge; where an index is asked for, it searches.
+    Without a like in each part there is no list to learn or to judge; where an index is asked for, it searches. A
+    ranker that was trained with differential privacy is not put behind tables of who took what, which have none.
     """
     if config.candidates.mode != "auto":
         return config.candidates.mode == "blend"
+    if config.training.privacy is not None:  # the guarantee is for the ranker alone, so it orders the whole catalogue
+        return False
     parts = (Split.TRAIN, Split.VALIDATION, Split.TEST)
     has_likes = all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
     return has_likes and config.serving.retrieval.mode != "ann"

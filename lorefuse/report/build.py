@@ -124,6 +124,7 @@ def _content(
         ],
         "counts": metrics.get("counts", {}),
         "best_params": metrics.get("best_params", {}),
+        "privacy": tables.privacy_rows(metrics.get("privacy")),
         "data": tables.data_rows(manifest, split),
         "quarantine": tables.quarantine_rows(manifest),
         "links": tables.fact_rows(manifest.get("reports", {})),
