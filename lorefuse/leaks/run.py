@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
 from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
-from lorefuse.leaks.files import MEMBERSHIP_FILE
+from lorefuse.leaks.files import MEMBERSHIP_FILE, read_content
 from lorefuse.leaks.halves import Half, HalfTask, looked_at, train_half
 from lorefuse.leaks.ids import id_exposure
 from lorefuse.leaks.membership import CURVE_POINTS, Attack, attack_figures, confidence, likelihood_ratios
 from lorefuse.progress import track
-from lorefuse.report.evaluation import read_json
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.training.evaluate import RANKER_FOLDER
 from lorefuse.training.pool import load_training_set, num_learners, run_parallel
@@ -48,7 +48,7 @@ def measure_membership(
     Source of the attack ``loss``: Yeom et al. 2018, arXiv:1709.01604, adversary 1 with a free threshold.
     """
     training_set, section = load_training_set(str(rows_path)), config.leaks
-    metrics = read_json(evaluation_path, "metrics.json")
+    metrics = read_content(evaluation_path / "metrics.json")
     tasks = [
         HalfTask(str(rows_path), config, metrics["best_params"]["real"], number) for number in range(section.num_models)
     ]
@@ -57,7 +57,7 @@ def measure_membership(
     rows = looked_at(training_set, section.num_rows, section.seed)
     registered, exposed = _registered(training_set, evaluation_path, config)
     content = {
-        "halves": _attacked(halves, training_set.user_row[rows].astype(np.int64), section.num_bootstraps),
+        "halves": attacked(halves, training_set.user_row[rows].astype(np.int64), section.num_bootstraps),
         "registered": {"loss": attack_figures([registered], section.num_bootstraps)},
         "ids": _exposure(halves, exposed, section.num_bootstraps),
         "curve_points": CURVE_POINTS.tolist(),
@@ -69,7 +69,14 @@ def measure_membership(
     return headline(content)
 
 
-def _attacked(halves: Sequence[Half], user_R: Any, num_bootstraps: int) -> dict[str, Any]:
+def attacked(halves: Sequence[Half], user_R: NDArray[np.int64], num_bootstraps: int) -> dict[str, Any]:
+    """Return how well the attacks ``loss`` and ``lira`` tell the rows of models of halves.
+
+    Args:
+        halves: The models.
+        user_R: User of each looked-at row.
+        num_bootstraps: Resamples of users.
+    """
     sure_MR = np.stack([half.confidence for half in halves])
     is_in_MR = np.stack([half.is_in for half in halves])
     scores = {"loss": sure_MR, "lira": likelihood_ratios(sure_MR, is_in_MR)}
@@ -111,13 +118,27 @@ def _exposure(
     """
     if registered is None:
         return None
+    known = np.isfinite(registered[0]) & np.isfinite(registered[1])
+    pair = [of[known] for of in registered]
+    found = _paired(pair[0], pair[1], num_bootstraps)
+    return {"halves": exposure_of_halves(halves, num_bootstraps), "registered": found}
+
+
+def exposure_of_halves(halves: Sequence[Half], num_bootstraps: int) -> dict[str, Any]:
+    """Return the AUC of likes that models were trained on, ``member``, and of the other half's, ``control``.
+
+    Args:
+        halves: Models with embeddings of ids.
+        num_bootstraps: Resamples of users, whose values are means over the models.
+
+    Returns:
+        These and their ``difference``, each mean, low and high, and ``num_users``.
+    """
     member, control = (np.stack([getattr(half, name) for half in halves]) for name in ("member_auc", "control_auc"))
     both = np.isfinite(member) & np.isfinite(control)
     count_U = both.sum(axis=0)
-    pairs = [np.where(both, of, 0).sum(axis=0)[count_U > 0] / count_U[count_U > 0] for of in (member, control)]
-    known = np.isfinite(registered[0]) & np.isfinite(registered[1])
-    found = {"halves": pairs, "registered": [of[known] for of in registered]}
-    return {name: _paired(of[0], of[1], num_bootstraps) for name, of in found.items()}
+    pair = [np.where(both, of, 0).sum(axis=0)[count_U > 0] / count_U[count_U > 0] for of in (member, control)]
+    return _paired(pair[0], pair[1], num_bootstraps)
 
 
 def _paired(member_U: Array, control_U: Array, num_bootstraps: int) -> dict[str, Any]:
@@ -144,7 +165,7 @@ def read_leaks(membership_path: Path, rows_path: Path, embeddings_path: Path) ->
 
     from lorefuse.leaks.texts import text_reconstruction
 
-    content = read_json(membership_path, MEMBERSHIP_FILE)
+    content = read_content(membership_path / MEMBERSHIP_FILE)
     stored = TrainingSet.load(rows_path).item_text
     texts = None
     if stored.shape[1]:

@@ -131,7 +131,7 @@ def exposure_figure(content: Mapping[str, Any]) -> Figure:
                 hovertemplate="%{y}: %{x:.1%}<extra>%{fullData.name}</extra>",
             )
         )
-    figure.update_layout(barmode="stack", bargap=0.3)
+    figure.update_layout(barmode="stack", bargap=0.3, legend_traceorder="normal")
     figure.update_xaxes(tickformat=".0%", range=[0, 1], showgrid=False)
     figure.update_yaxes(autorange="reversed")
     return figure

@@ -17,7 +17,7 @@ LIBRARY_PATH = PROJECT_PATH / "lorefuse"
 FILES = sorted(LIBRARY_PATH.rglob("*.py"))
 ROOMS = (
     "config", "data", "embedding", "enrich", "knowledge", "features", "models", "training", "tuning", "retrieval",
-    "lists", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
+    "lists", "leaks", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
     "steps",
 )  # fmt: skip
 OUTSIDE = {"kfp", "components", "pipelines", "serving", "feature_repo", "tests"}
