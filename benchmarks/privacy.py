@@ -41,7 +41,10 @@ def main() -> None:
 
     config = load_config(args.config)
     configs = {"without": config} | {f"ε {epsilon:g}": private(config, epsilon, args) for epsilon in args.epsilons}
-    found = {name: [judged(args.rows, one, seed) for seed in range(args.seeds)] for name, one in configs.items()}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
+    for seed in range(args.seeds):
+        for name, one in configs.items():
+            found[name].append(judged(args.rows, one, seed))
     print(f"\n| | ε spent | noise | {' | '.join(SHOWN)} |\n|---|---|---|{'---|' * len(SHOWN)}", flush=True)
     for name, runs in found.items():
         cells = [spread([run[metric] for run in runs]) for metric in SHOWN]

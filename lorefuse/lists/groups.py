@@ -24,6 +24,7 @@ HEAD_SHARE, TAIL_SHARE = 0.2, 0.2
 ACTIVITY = ("least active", "middle", "most active")
 MAX_GROUPS = 30
 """Groups of a column that are told apart, the largest; what is left over is one more."""
+REST = "small groups"
 Groups = tuple[NDArray[np.int64], list[str]]
 """Group of each user, (U,), and the groups' names."""
 
@@ -58,8 +59,8 @@ def group_figures(
         ``consumption`` (of what the user had liked in train) and ``difference``, exposure − consumption;
         ``num_items`` of each. ``users``: by column, for each group its name, num_users, ``ndcg``, ``recall`` (over all
         likes of the judged part), ``ndcg_minus_rest`` and ``recall_minus_rest``, and ``exposure_<group of items>`` and
-        ``consumption_<group of items>``. Each figure has mean, low and high: a 95 % percentile interval over users,
-        drawn whole and the same draws for all; NaN of fewer than `MIN_USERS` users.
+        ``consumption_<group of items>``; groups of fewer than `MIN_USERS` users are left out. Each figure has mean, low
+        and high: a 95 % percentile interval over users, drawn whole and the same draws for all.
 
     Source: bootstrap: Efron & Tibshirani 1993, chapter 13. Exposure beside each user's own consumption: Abdollahpouri
     et al. 2019, arXiv:1907.13286 (there as group average popularity).
@@ -151,17 +152,19 @@ def user_groups(
 
 
 def largest(code_U: NDArray[np.int64], names: Sequence[str]) -> Groups:
-    """Return the groups of a column in the order of its values; beyond `MAX_GROUPS` the smaller ones become ``other``.
+    """Return the groups of a column in the order of its values; small ones, and those beyond `MAX_GROUPS`, become one.
+
+    Small are those of fewer than `MIN_USERS` users: they prove nothing, and what is said of one is said of somebody.
 
     Args:
         code_U: Index of each user's value.
         names: Of the indices.
     """
     found, count = np.unique(code_U, return_counts=True)
-    kept = np.sort(found[np.argsort(-count, kind="stable")[:MAX_GROUPS]])
+    by_size = np.argsort(-count, kind="stable")[:MAX_GROUPS]
+    kept = np.sort(found[by_size[count[by_size] >= MIN_USERS]])
     place = np.searchsorted(kept, code_U)
-    is_kept = kept[np.minimum(place, len(kept) - 1)] == code_U
-    return np.where(is_kept, place, len(kept)), [*(names[code] for code in kept), "other"]
+    return np.where(np.isin(code_U, kept), place, len(kept)), [*(names[code] for code in kept), REST]
 
 
 def _item_rows(shown_UG: Array, consumed_UG: Array, weight_SU: Array) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def _user_rows(
     rows = []
     for number, name in enumerate(names):
         is_mine = group_U == number
-        if not is_mine.any():
+        if is_mine.sum() < MIN_USERS:
             continue
         row: dict[str, Any] = {"name": name, "num_users": int(is_mine.sum())}
         for metric, value_U in values.items():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,39 +92,48 @@ def fit_private(
     average = WeightAverage(ranker, config.ema_decay)
     secret = torch.Generator(device).manual_seed(secret_seed())
     steps = PrivateSteps(ranker, batches, dense_optimizer(ranker, config), plan, secret)
-    rng, history, stopped = np.random.default_rng(secret_seed()), History(), False
+    epoch = _Epochs(users, steps, average, plan, config.privacy, np.random.default_rng(secret_seed()))
+    history, stopped = History(), False
     with torch_threads(config.num_threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(secret_seed())  # dropped ids
         while not stopped and len(history.epochs) < config.max_epochs:
-            start_s, total, num_drawn = time.perf_counter(), 0.0, 0
-            for _ in range(plan["steps_per_epoch"]):
-                drawn = np.flatnonzero(rng.random(len(users)) < plan["sample_rate"])
-                rows = users.draw(drawn, config.privacy.rows_per_user, rng)
-                loss_U = steps(torch.from_numpy(rows).to(device))
-                average.update()
-                total, num_drawn = total + float(loss_U.sum()), num_drawn + len(drawn)
-            train_s = time.perf_counter() - start_s
+            train_loss, speed = epoch()
             logits = predict(average.ranker, batches, validation)
             validation_loss = float(average.ranker.label_loss(logits, batches.label[validation]))
-            train_loss = total / max(num_drawn, 1)
             check_finite(train_loss, validation_loss)
             score = validation_score(average.ranker.to_score(logits).cpu().numpy())
-            num_rows = plan["steps_per_epoch"] * plan["expected_users"] * config.privacy.rows_per_user
-            history.epochs.append(
-                {
-                    "epoch": len(history.epochs) + 1,
-                    "train_loss": train_loss,
-                    "validation_loss": validation_loss,
-                    "validation_score": score,
-                    "elapsed_s": round(train_s, 3),
-                    "samples_per_s": round(num_rows / train_s),
-                }
-            )
+            entry = {"epoch": len(history.epochs) + 1, "train_loss": train_loss, "validation_loss": validation_loss}
+            history.epochs.append({**entry, "validation_score": score, **speed})
             stopped = on_epoch is not None and on_epoch(len(history.epochs), score)
     history.best_epoch = len(history.epochs)
     history.privacy = guarantee(steps.accountant, config.privacy, plan)
     ranker.load_state_dict(copied_weights(average.ranker))
     return history
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    """Called for an epoch: draws users, makes the steps, keeps the average up; mean loss, and how fast it was."""
+
+    users: UserRows
+    steps: PrivateSteps
+    average: WeightAverage
+    plan: dict[str, Any]
+    config: PrivacyConfig
+    rng: np.random.Generator
+
+    def __call__(self) -> tuple[float, dict[str, float]]:
+        start_s, total, num_drawn = time.perf_counter(), 0.0, 0
+        for _ in range(self.plan["steps_per_epoch"]):
+            drawn = np.flatnonzero(self.rng.random(len(self.users)) < self.plan["sample_rate"])
+            rows = self.users.draw(drawn, self.config.rows_per_user, self.rng)
+            loss_U = self.steps(torch.from_numpy(rows).to(self.steps.device))
+            self.average.update()
+            total, num_drawn = total + float(loss_U.sum()), num_drawn + len(drawn)
+        elapsed_s = time.perf_counter() - start_s
+        num_rows = num_drawn * self.config.rows_per_user
+        speed = {"elapsed_s": round(elapsed_s, 3), "samples_per_s": round(num_rows / elapsed_s)}
+        return total / max(num_drawn, 1), speed
 
 
 def make_plan(config: PrivacyConfig, num_users: int, num_epochs: int) -> dict[str, Any]:
@@ -242,6 +252,7 @@ class PrivateSteps:
 
     Attributes:
         accountant: Counts the steps.
+        device: Where the rows of a step belong.
     """
 
     def __init__(
@@ -254,7 +265,7 @@ class PrivateSteps:
     ) -> None:
         opacus = _opacus()
         self.accountant: RDPAccountant = opacus.accountants.RDPAccountant()
-        self._ranker, self._batches = ranker, batches
+        self._ranker, self._batches, self.device = ranker, batches, batches.label.device
         self._loss = _RowLoss(ranker)
         self._optimizer = opacus.optimizers.DPOptimizer(
             optimizer,

@@ -77,10 +77,23 @@ def test_groups_of_users_come_from_columns_and_activity() -> None:
 
 
 def test_of_many_values_the_largest_are_told_apart() -> None:
-    code = np.repeat(np.arange(MAX_GROUPS + 5), np.r_[np.full(MAX_GROUPS - 1, 3), 1, 1, 1, 1, 1, 2])
+    code = np.repeat(np.arange(MAX_GROUPS + 5), np.r_[np.full(MAX_GROUPS - 1, 8), 6, 6, 6, 6, 6, 7])
     group, names = largest(code, [str(number) for number in range(MAX_GROUPS + 5)])
-    assert names == [*(str(n) for n in range(MAX_GROUPS - 1)), str(MAX_GROUPS + 4), "other"]
-    assert np.bincount(group).tolist() == [*[3] * (MAX_GROUPS - 1), 2, 5]
+    assert names == [*(str(n) for n in range(MAX_GROUPS - 1)), str(MAX_GROUPS + 4), "small groups"]
+    assert np.bincount(group).tolist() == [*[8] * (MAX_GROUPS - 1), 7, 30]
+
+
+def test_nothing_is_said_of_a_few_users() -> None:
+    group, names = largest(np.repeat([0, 1, 2, 3], [5, 6, 1, 9]), ["unknown", "a", "b", "c"])
+    assert names == ["a", "c", "small groups"]
+    assert np.bincount(group).tolist() == [6, 9, 6]
+    training_set = _described_set()
+    training_set.user_fields[:, 1] = np.where(np.arange(NUM_USERS) < 3, 1, 2)
+    moments = moments_of(training_set, Split.TEST, 5)
+    shown = np.zeros((len(moments), RECALL_K), np.int64)
+    sizes = {"k": K, "recall_k": RECALL_K, "num_bootstraps": 10}
+    found = group_figures({"served": shown}, "served", moments, training_set, {}, **sizes)
+    assert [row["name"] for row in found["users"]["taste"]] == ["#2"]
 
 
 def test_figures_are_means_over_the_groups_users() -> None:
