@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", type=int, default=8, help="models of halves; 0: no attack")
     parser.add_argument("--attacked", type=float, default=8.0, help="ε of the attacked models; the others have none")
-    parser.add_argument("--epochs", type=int, default=40, help="of private trainings")
+    parser.add_argument("--epochs", type=int, default=5, help="of private trainings")
     parser.add_argument("--learning-rate", type=float, default=0.01, help="of private trainings")
-    parser.add_argument("--rows-per-user", type=int, default=32)
+    parser.add_argument("--rows-per-user", type=int, default=8)
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     from lorefuse.config import load_config
