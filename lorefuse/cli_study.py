@@ -22,7 +22,8 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder of the results; def
 def register_study_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     for name, command in (
-        ("study", study), ("advise", advise), ("rank", rank), ("lists", lists), ("fine-tune", fine_tune_encoder),
+        ("study", study), ("advise", advise), ("rank", rank), ("lists", lists), ("leaks", leaks),
+        ("fine-tune", fine_tune_encoder),
         ("enrich", enrich),
     ):  # fmt: skip
         app.command(name=name)(command)
@@ -94,6 +95,7 @@ def lists() -> None:
     """Show what the list of the last run is worth, beside simple recommenders and with other knowledge."""
     from lorefuse.errors import UsageError
     from lorefuse.report.evaluation import read_json
+    from lorefuse.report.groups import group_sentences
     from lorefuse.report.lists import list_verdicts
 
     home_path = settings().home_path
@@ -105,6 +107,39 @@ def lists() -> None:
     _show_lists(content)
     for line in list_verdicts(content):
         typer.echo(f"Knowledge, {line['temperature']} items in the list: {line['verdict']} ({line['number']})")
+    for text in group_sentences(content):
+        typer.echo(text)
+
+
+def leaks(
+    config: ConfigOption,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures as JSON to this file.")
+    ] = None,
+) -> None:
+    """Ask what the ranker gives away about its train rows: membership attacks, user embeddings, item texts."""
+    from lorefuse import steps
+    from lorefuse.atomic import write_json
+    from lorefuse.auto.pinned import load_chosen
+    from lorefuse.leaks.run import read_leaks
+    from lorefuse.report.leaks import ATTACKS, interval_text, privacy_text, verdict_text, write_leaks
+    from lorefuse.study.run import make_artifacts, make_evaluation
+
+    loaded = load_chosen(config)
+    with short_log():
+        artifacts = make_artifacts(loaded)
+        evaluation = make_evaluation(loaded, artifacts)
+        measured = steps.membership(steps.dump_config(loaded), artifacts["rows"], evaluation)
+    content = {"name": loaded.name, **read_leaks(measured.path, artifacts["rows"], artifacts["embeddings"])}
+    page_path = write_leaks(content, settings().home_path)
+    if json_out is not None:
+        write_json(json_out, content)
+    for (part, attack), (title, _) in ATTACKS.items():
+        entry = content[part][attack]
+        typer.echo(f"{title:40} AUC {interval_text(entry['auc'])}, found at 1 % {interval_text(entry['tpr'])}")
+    if content["ids"] is not None:
+        typer.echo(f"user embeddings: likes of train − others {interval_text(content['ids']['halves']['difference'])}")
+    typer.echo(f"verdict: {verdict_text(content)}\nprivacy: {privacy_text(content['privacy'])}\nreport  {page_path}")
 
 
 def _show_lists(content: Mapping[str, Any]) -> None:

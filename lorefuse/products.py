@@ -120,6 +120,7 @@ def _is_for_onednn(values: Tensor) -> bool:
         and values.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()  # gradients by user: a plain layer knows how
     )
 
 

@@ -14,7 +14,8 @@ from lorefuse.config.deployment import DeploymentConfig, GuardConfig, ReplicaCon
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
-from lorefuse.config.learning import Arm, EvaluationConfig, TrainingConfig, TuningConfig
+from lorefuse.config.leaks import LeaksConfig
+from lorefuse.config.learning import Arm, EvaluationConfig, PrivateTrainingConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, load_deployment, parse_config
 from lorefuse.config.models import (
     DCNV2Config,
@@ -28,6 +29,7 @@ from lorefuse.config.models import (
     WideDeepConfig,
 )
 from lorefuse.config.pipeline import PipelineConfig
+from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import LightGCNConfig, RetrievalConfig, SASRecConfig, TwoTowerConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import BaselineName, StudyConfig
@@ -54,6 +56,7 @@ __all__ = [
     "GuardConfig",
     "KnowledgeConfig",
     "LabelConfig",
+    "LeaksConfig",
     "LightGCNConfig",
     "LogisticRegressionConfig",
     "ModelConfig",
@@ -61,6 +64,8 @@ __all__ = [
     "MultiTaskConfig",
     "NegativesConfig",
     "PipelineConfig",
+    "PrivacyConfig",
+    "PrivateTrainingConfig",
     "RegistryConfig",
     "ReplicaConfig",
     "RetrievalConfig",

@@ -5,12 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
 
 FamilyName = Literal["logistic_regression", "fm", "wide_deep", "deepfm", "dcn_v2", "finalmlp", "din", "multi_task"]
 """Names of `config.models.ModelConfig`'s families."""
+
+
+class PrivateTrainingConfig(Section):
+    """Differential privacy of the ranker's weights by user, see `training.private`."""
+
+    epsilon: float = Field(gt=0, le=1000, description="Most that the weights of one training may give away, ε.")
+    delta: float = Field(1e-5, gt=0, lt=1, description="Chance that they give away more, δ; below 1 / number of users.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Norm to which the gradient of each user is clipped.")
+    rows_per_user: int = Field(
+        32, ge=1, description="Rows that a user has in a step, drawn anew each time; their mean gradient is clipped."
+    )
+    users_per_step: int = Field(
+        256,
+        ge=1,
+        description="Users in a step on average; each is drawn by a coin of their own. It takes the place of "
+        "batch_size.",
+    )
 
 
 class TrainingConfig(Section):
@@ -44,6 +61,20 @@ class TrainingConfig(Section):
         "were slower.",
     )
     seed: int = Field(0, ge=0, description="Initialisation and shuffling.")
+    privacy: PrivateTrainingConfig | None = Field(
+        None, description="Train with differential privacy (pip install lorefuse[privacy]); null: without."
+    )
+
+    @model_validator(mode="after")
+    def _private_steps_are_plain(self) -> TrainingConfig:
+        plain = {
+            "loss": "pointwise", "num_processes": 1, "checkpoint_epochs": 0, "precision": "float32", "compiled": False,
+        }  # fmt: skip
+        wrong = [f"{name} {getattr(self, name)}" for name, value in plain.items() if getattr(self, name) != value]
+        if self.privacy is not None and wrong:
+            wanted = ", ".join(f"{name} {value}" for name, value in plain.items())
+            raise ValueError(f"privacy needs {wanted}, not {', '.join(wrong)}")
+        return self
 
 
 class TuningConfig(Section):

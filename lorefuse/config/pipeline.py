@@ -11,6 +11,7 @@ from lorefuse.config.data import DataConfig, FileSource, SplitConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
+from lorefuse.config.leaks import LeaksConfig
 from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
 from lorefuse.config.privacy import PrivacyConfig
@@ -39,6 +40,7 @@ class PipelineConfig(Section):
     tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     study: StudyConfig = StudyConfig()
+    leaks: LeaksConfig = LeaksConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     enrich: EnrichConfig | None = Field(None, description="A language model that writes about items and users.")
@@ -62,6 +64,14 @@ class PipelineConfig(Section):
                 raise ValueError(
                     f"data.source.{told[0]} names {source.user_id!r}, the user's id, which privacy.pseudonyms hides"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_are_not_private(self) -> PipelineConfig:
+        if self.training.privacy is not None and self.candidates.mode == "blend":
+            raise ValueError(
+                "training.privacy goes with candidates.mode none or auto, not blend, whose tables have no noise"
+            )
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,13 @@ class RegistryConfig(Section):
     require_beats_shuffled: bool = Field(
         False, description="Refuse a model that does not beat its own shuffled-knowledge control by this metric."
     )
+    max_membership_auc: float | None = Field(
+        None,
+        ge=0.5,
+        le=1,
+        description="Refuse a model whose train rows can be told better than this, measured on models of random halves "
+        "of them (section leaks), which are then trained before it is judged; 0.5 is guessing; null: not measured.",
+    )
 
 
 class ServedRetrievalConfig(Section):

@@ -28,6 +28,7 @@ from lorefuse.features.rows import item_numeric_now
 from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.store import point_in_time
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.features.vocabulary import load_vocabularies, save_user_values
 from lorefuse.knowledge.item_vectors import ItemVectors
 
 
@@ -94,6 +95,8 @@ def retrieve_training_set(
     )
     training_set.check()
     training_set.save(out_path)
+    # The first field is the id.
+    save_user_values(load_vocabularies(feature_data_path), [field.name for field in spec.user_fields[1:]], out_path)
     return {
         "num_rows": training_set.num_rows,
         "num_users": len(training_set.user_fields),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from lorefuse.atomic import write_json
 from lorefuse.errors import ArtifactError
 
 VOCABULARIES_FILE = "vocabularies.json"
+USER_VALUES_FILE = "user_values.json"
+"""Of a training set: what the indices of user fields mean, so that results by groups of users can be named."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,20 @@ def load_vocabularies(folder_path: Path) -> dict[str, Vocabulary]:
         return {name: Vocabulary(tuple(values)) for name, values in content.items()}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ArtifactError(f"{path} holds no vocabularies.", got=str(error)) from None
+
+
+def save_user_values(vocabularies: Mapping[str, Vocabulary], fields: Sequence[str], folder_path: Path) -> None:
+    """Write the values of some user fields, from index 1 on, as `user_values.json`.
+
+    Args:
+        vocabularies: By field.
+        fields: Those to write; ids of users should not be among them.
+        folder_path: Folder of the training set.
+    """
+    write_json(folder_path / USER_VALUES_FILE, {name: list(vocabularies[name].values) for name in fields})
+
+
+def load_user_values(folder_path: Path) -> dict[str, list[str]]:
+    """Return the values of a training set's user fields, from index 1 on; nothing where it does not say."""
+    path = folder_path / USER_VALUES_FILE
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}

@@ -18,7 +18,9 @@ from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.contract import Split
 from lorefuse.errors import UsageError
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.features.vocabulary import load_user_values
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
+from lorefuse.lists.groups import group_figures
 from lorefuse.lists.judge import Lists, compare, make_lists, user_values
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.lessons import NUM_FOLDS, Lessons, make_lessons, of_others
@@ -74,10 +76,13 @@ class ArmTask:
 def wants_candidates(training_set: TrainingSet, threshold: float, config: PipelineConfig) -> bool:
     """Tell whether a blend is to be fitted: where it is asked for, or where nothing rules it out.
 
-    Without a like in each part there is no list to learn or to judge; where an index is asked for, it searches.
+    Without a like in each part there is no list to learn or to judge; where an index is asked for, it searches. A
+    ranker that was trained with differential privacy is not put behind tables of who took what, which have none.
     """
     if config.candidates.mode != "auto":
         return config.candidates.mode == "blend"
+    if config.training.privacy is not None:  # the guarantee is for the ranker alone, so it orders the whole catalogue
+        return False
     parts = (Split.TRAIN, Split.VALIDATION, Split.TEST)
     has_likes = all((training_set.label[training_set.rows_of(part)] >= threshold).any() for part in parts)
     return has_likes and config.serving.retrieval.mode != "ann"
@@ -128,6 +133,8 @@ def run_lists(
     section, num_bootstraps = config.retrieval, config.evaluation.num_bootstraps
     content = compare({name: [one] for name, one in lists.items()}, test, section.k, section.recall_k, num_bootstraps)
     content |= {"settings": settings, "facts": facts}
+    sizes = {"k": section.k, "recall_k": section.recall_k, "num_bootstraps": num_bootstraps}
+    content["groups"] = group_figures(lists, SERVED, test, training_set, load_user_values(rows_path), **sizes)
     save_stages(results["real"]["fitted"], out_path)
     if facts["ordered_by"] == RANKER:
         _save_ranker(results["real"]["ranker"], ranker_paths["real"], out_path / LIST_RANKER_FOLDER)

@@ -16,6 +16,7 @@ from lorefuse.config import PipelineConfig
 from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
 from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
+from lorefuse.leaks.files import MEMBERSHIP_FILE
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE
 from lorefuse.registry import flavor
 from lorefuse.registry.lineage import LIST_TAG
@@ -58,7 +59,12 @@ class GateDecision:
 
 
 def gate(
-    config: PipelineConfig, version: str, evaluation_path: Path, *, training_set_path: Path | None = None
+    config: PipelineConfig,
+    version: str,
+    evaluation_path: Path,
+    *,
+    training_set_path: Path | None = None,
+    membership_path: Path | None = None,
 ) -> GateDecision:
     """Judge a version and make it champion where it deserves it; the decision becomes tags of the version.
 
@@ -68,13 +74,15 @@ def gate(
     users, same test rows) is not below zero, and where its list is not worse than the champion's in the same sense. On
     another test set than the champion's, the champion's ONNX model scores the new rows where its inputs fit; else the
     gate refuses, and a person decides: ``lorefuse promote``. With `registry.require_beats_shuffled` a model is refused
-    unless its interval over the shuffled control (from the evaluation) lies on the better side of zero.
+    unless its interval over the shuffled control (from the evaluation) lies on the better side of zero. With
+    `registry.max_membership_auc` a model is refused whose train rows can be told better than that.
 
     Args:
         config: Names the model, the gate metric and the number of resamples.
         version: Number or alias of the version to judge.
         evaluation_path: Folder with the version's `user_scores.parquet`.
         training_set_path: Training set whose test rows a champion of another test set would have to score.
+        membership_path: Folder with `membership.json` (step `membership`).
 
     Raises:
         ArtifactError: The scores are not there or not whole.
@@ -89,6 +97,7 @@ def gate(
     decision = decision or _against_nothing(config, evaluation_path)
     if decision is None and config.registry.require_beats_shuffled:
         decision = _against_shuffled(config, evaluation_path)
+    decision = decision or against_membership(config, membership_path)
     if decision is None:
         if champion is None:
             value = _value(config.registry.gate_metric, scores)
@@ -230,6 +239,32 @@ def _against_shuffled(config: PipelineConfig, evaluation_path: Path) -> GateDeci
     interval = (float(gap["low"]), float(gap["high"]))
     text = f"{name} {gap['mean']:+.4f}, 95 % interval [{interval[0]:+.4f}, {interval[1]:+.4f}]"
     return GateDecision(False, f"refused: real knowledge does not beat shuffled knowledge: {text}", {}, interval)
+
+
+def against_membership(config: PipelineConfig, membership_path: Path | None) -> GateDecision | None:
+    """Return a refusal where a model's train rows can be told better than allowed, or nobody has measured it.
+
+    Args:
+        config: Its `registry.max_membership_auc` is the bound; None: there is none.
+        membership_path: Folder with `membership.json`.
+
+    Raises:
+        ArtifactError: The file is not whole.
+    """
+    bound = config.registry.max_membership_auc
+    if bound is None:
+        return None
+    if membership_path is None:
+        return GateDecision(False, "refused: registry.max_membership_auc is set, and no attack was tried")
+    auc = read_json(membership_path, MEMBERSHIP_FILE)["halves"]["lira"]["auc"]
+    if is_number(auc["mean"]) and auc["mean"] <= bound:
+        return None
+    value = f"{auc['mean']:.4f}" if is_number(auc["mean"]) else "not to be computed"
+    known = is_number(auc["low"])
+    text = f"membership AUC {value}" + (f", 95 % interval [{auc['low']:.4f}, {auc['high']:.4f}]" if known else "")
+    interval = (float(auc["low"]), float(auc["high"])) if known else None
+    figures = {"membership_auc": float(auc["mean"])} if is_number(auc["mean"]) else {}
+    return GateDecision(False, f"refused: train rows can be told: {text}, allowed {bound:g}", figures, interval)
 
 
 def _against(

@@ -27,6 +27,8 @@ _ROOMS = ("data", "embedding", "knowledge", "features", "models", "training", "t
 
 LIST_TAG = "lorefuse.list_ndcg"
 """Versions that show a judged list have it."""
+PRIVACY_TAG = "lorefuse.privacy_"
+"""Versions whose ranker was trained with differential privacy have such: epsilon, delta, unit and what they cover."""
 RACE_TAG = "lorefuse.auto"
 """Versions whose configuration a race has chosen have it."""
 
@@ -117,6 +119,20 @@ def list_tags(content: Mapping[str, Any]) -> dict[str, str]:
             ends = f" [{gain['low']:+.4f}, {gain['high']:+.4f}]" if is_number(gain["low"]) else ""
             tags["lorefuse.list_minus_" + other] = f"{gain['mean']:+.4f}{ends}"
     return tags
+
+
+def privacy_tags(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a version says about differential privacy; nothing where it was trained without.
+
+    Args:
+        metrics: `metrics.json`.
+    """
+    facts = metrics.get("privacy")
+    if facts is None:
+        return {}
+    names = ("epsilon", "delta", "unit", "covers", "accountant", "noise_multiplier", "max_grad_norm")
+    texts = {name: f"{facts[name]:.6g}" if is_number(facts[name]) else str(facts[name]) for name in names}
+    return {f"{PRIVACY_TAG}{name}": text for name, text in texts.items()}
 
 
 def race_tags(race: Mapping[str, Any] | None) -> dict[str, str]:

@@ -98,7 +98,7 @@ def register(
     else:
         _end_abandoned_runs(client, experiment_id, bundle.digest)
         race = read_choice(choice_path)
-        tags = _tags(bundle, dataset_path, split_path) | lineage.race_tags(race)
+        tags = _tags(bundle, dataset_path, split_path) | lineage.race_tags(race) | lineage.privacy_tags(metrics)
         if store_file is not None:
             tags[STORE_TAG] = sha256_file(store_file)
         run_id = _start_run(client, experiment_id, bundle, tags, config)

@@ -16,6 +16,7 @@ from lorefuse.lists.stage_files import LISTS_FILE
 from lorefuse.report import tables
 from lorefuse.report.evaluation import main_split, read_json, verdict_lines
 from lorefuse.report.figures import arm_order, build_figures
+from lorefuse.report.groups import exposure_figure, user_figure
 from lorefuse.report.lists import list_figure, list_section
 from lorefuse.report.race import race_section
 
@@ -80,6 +81,9 @@ def build_report(
     judged = read_json(lists_path, LISTS_FILE) if lists_path and (lists_path / LISTS_FILE).is_file() else None
     if judged is not None:
         figures["lists"] = json.loads(list_figure(judged).to_json())
+        if "groups" in judged:
+            figures["exposure"] = json.loads(exposure_figure(judged).to_json())
+            figures["groups"] = json.loads(user_figure(judged).to_json())
     vectors = read_json(item_vectors_path, "item_vectors.json") if item_vectors_path else {}
     content = _content(metrics, manifest, split, vectors, config) | {"budget": tables.budget_text(trials)}
     content["lists"] = None if judged is None else list_section(judged)
@@ -120,6 +124,7 @@ def _content(
         ],
         "counts": metrics.get("counts", {}),
         "best_params": metrics.get("best_params", {}),
+        "privacy": tables.privacy_rows(metrics.get("privacy")),
         "data": tables.data_rows(manifest, split),
         "quarantine": tables.quarantine_rows(manifest),
         "links": tables.fact_rows(manifest.get("reports", {})),

@@ -9,6 +9,7 @@ import numpy as np
 
 from lorefuse.lists.stage_files import SERVED, WITH_RANKER, WITHOUT_RANKER
 from lorefuse.report.evaluation import TEMPERATURES, is_number
+from lorefuse.report.groups import group_section
 from lorefuse.report.style import COLOURS, GREY, blank_figure
 from lorefuse.report.tables import interval_chip
 
@@ -58,6 +59,7 @@ def list_section(content: Mapping[str, Any]) -> dict[str, Any]:
         "ndcg": f"NDCG@{content['k']}",
         "rows": list_rows(content),
         "verdicts": list_verdicts(content),
+        "groups": group_section(content),
     }
 
 

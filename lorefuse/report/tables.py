@@ -63,6 +63,27 @@ def budget_text(trials: Mapping[str, Any]) -> str:
     return "tuning trials: " + ", ".join(f"{arm} {count}" for arm, count in counts.items())
 
 
+def privacy_rows(privacy: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the guarantee that a ranker was trained with; nothing where it was trained without.
+
+    Args:
+        privacy: From `training.private.guarantee`; None: without.
+    """
+    if privacy is None:
+        return []
+    return [
+        ("Guarantee", f"ε {privacy['epsilon']:.3f}, δ {privacy['delta']:.1e}, by {privacy['unit']}"),
+        ("Covers", str(privacy["covers"])),
+        ("Not covered", "vocabularies, statistics and the prior that it reads, tuning, and the figures of this page"),
+        ("Steps", f"{privacy['num_steps']:,}, each of {privacy['sample_rate']:.1%} of {privacy['num_users']:,} users"),
+        (
+            "Clipping and noise",
+            f"norm {privacy['max_grad_norm']:g}, noise {privacy['noise_multiplier']:.3f} times that",
+        ),
+        ("Accountant", str(privacy["accountant"])),
+    ]
+
+
 def data_rows(manifest: Mapping[str, Any], split: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what the model was made from: counts, label, parts, cutoffs."""
     counts = ", ".join(f"{count:,} {name}" for name, count in manifest.get("counts", {}).items())

@@ -10,6 +10,7 @@ from lorefuse.steps.common import Config, Folder, dump_config
 from lorefuse.steps.data import ingest, split
 from lorefuse.steps.feature_store import features, materialize, training_set
 from lorefuse.steps.knowledge import embed, item_vectors
+from lorefuse.steps.leaks import membership
 from lorefuse.steps.learning import evaluate, lists, report, tune
 from lorefuse.steps.release import bundle, deploy, register, report_failure
 
@@ -27,6 +28,7 @@ __all__ = [
     "item_vectors",
     "lists",
     "materialize",
+    "membership",
     "register",
     "report",
     "report_failure",

@@ -9,6 +9,7 @@ from lorefuse.config import parse_config
 from lorefuse.log import reported, say
 from lorefuse.settings import settings
 from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.steps.leaks import membership
 from lorefuse.workspace import StepResult, reuse_or_build
 
 
@@ -76,7 +77,10 @@ def register(
     store: Folder,
     choice: Folder | None = None,
 ) -> dict[str, Any]:
-    """Bundle → model version with the alias `challenger`; the gate may make it `champion`."""
+    """Bundle → model version with the alias `challenger`; the gate may make it `champion`.
+
+    Where `registry.max_membership_auc` bounds what a model may give away, that is measured here, or found measured.
+    """
     import time
 
     from lorefuse.registry.gate import gate
@@ -97,7 +101,12 @@ def register(
         store_path=paths["store"],
         choice_path=None if choice is None else Path(choice),
     )
-    decision = gate(pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"])
+    leaks = None
+    if pipeline.registry.max_membership_auc is not None:
+        leaks = membership(config, paths["rows"], paths["evaluation"]).path
+    decision = gate(
+        pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"], membership_path=leaks
+    )
     facts = {"version": entry["version"], "champion": decision.promoted, "gate": decision.reason}
     elapsed_s = round(time.perf_counter() - start_s, 2)
     say("step", step="register", reused=entry["reused"], elapsed_s=elapsed_s, summary=facts)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.contract import Split
+from lorefuse.contract import SECOND_STRATEGY, Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.log import running
 from lorefuse.progress import track
@@ -32,8 +32,12 @@ from lorefuse.training.pool import kept_workers, load_training_set, num_learners
 STUDY_FILE = "study.json"
 
 
-def make_artifacts(config: PipelineConfig) -> dict[str, Path]:
+def make_artifacts(config: PipelineConfig, strategy: str | None = None) -> dict[str, Path]:
     """Return the folders of a configuration, made by the pipeline's own steps or reused.
+
+    Args:
+        config: What they are made by.
+        strategy: Of the split; null: the configured one.
 
     Returns:
         ``dataset``, ``embeddings``, ``parts``, ``vectors``, ``features`` and ``rows`` (the training set).
@@ -43,13 +47,28 @@ def make_artifacts(config: PipelineConfig) -> dict[str, Path]:
     content = steps.dump_config(config)
     data = steps.ingest(content).path
     texts = steps.embed(content, data).path
-    parts = steps.split(content, config.split.strategy, data).path
+    parts = steps.split(content, strategy or config.split.strategy, data).path
     vectors = steps.item_vectors(content, data, parts, texts).path
     features = steps.features(content, data, parts, vectors).path
     store = steps.materialize(content, features).path
     rows = steps.training_set(content, data, parts, vectors, features, store).path
     made = {"dataset": data, "embeddings": texts, "parts": parts, "vectors": vectors, "features": features}
     return made | {"rows": rows}
+
+
+def make_evaluation(config: PipelineConfig, artifacts: Mapping[str, Path]) -> Path:
+    """Return the folder of a run's evaluation, with its trained ranker; made by the pipeline's steps, or reused.
+
+    Args:
+        config: What the run is of.
+        artifacts: From `make_artifacts`.
+    """
+    from lorefuse import steps
+
+    second_rows = make_artifacts(config, SECOND_STRATEGY[config.split.strategy])["rows"]
+    content = steps.dump_config(config)
+    study, control = (steps.tune(content, arm, artifacts["rows"]).path for arm in ("real", "none"))
+    return steps.evaluate(content, artifacts["rows"], study, control, second_rows).path
 
 
 def run_study(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,12 @@ class History:
         epochs: One dict an epoch: epoch, train_loss, validation_loss, validation_score, elapsed_s, samples_per_s, and
             the ranker's diagnostics.
         best_epoch: The epoch whose weights were kept.
+        privacy: What a training with differential privacy gives away at most, see `private.fit_private`; else None.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    privacy: dict[str, Any] | None = None
 
 
 class WeightAverage:

@@ -67,7 +67,8 @@ def run_arms(
         ConfigError: The arms lack ``real``.
         DataError: A split has no test rows, or nothing to train on.
 
-    Numbers that are undefined (the AUC of cold rows where there are none) are null in `metrics.json`.
+    Numbers that are undefined (the AUC of cold rows where there are none) are null in `metrics.json`. Its ``privacy``
+    is what the kept ranker gives away at most (`private.guarantee`); null without `training.privacy`.
     """
     if "real" not in config.evaluation.arms:
         raise ConfigError(
@@ -89,7 +90,8 @@ def run_arms(
         splits[split] = summarise(mine, training_set, config)
         history |= {f"{split}/{arm}": r["history"] for (arm, seed), r in mine.items() if seed == first_seed(config)}
         if split == next(iter(training_set_paths)):
-            _write_scores(training_set, mine[("real", first_seed(config))]["test_scores"], out_path)
+            kept = mine[("real", first_seed(config))]
+            _write_scores(training_set, kept["test_scores"], out_path)
             counts = _counts(training_set)
     metrics = {
         "k": config.evaluation.k,
@@ -98,6 +100,7 @@ def run_arms(
         "splits": splits,
         "best_params": dict(best_params),
         "counts": counts,
+        "privacy": kept["privacy"],
     }
     write_json(out_path / "metrics.json", without_nan(metrics))
     write_json(out_path / "history.json", history)
@@ -149,7 +152,8 @@ def _run(task: _Task) -> dict[str, Any]:
         trained = _trained_job(task)
     else:
         trained = train(training_set, model, training.model_copy(update={"num_threads": 1, "seed": task.seed}))
-    result: dict[str, Any] = {"history": trained.history.epochs, "best_epoch": trained.history.best_epoch}
+    history = trained.history
+    result: dict[str, Any] = {"history": history.epochs, "best_epoch": history.best_epoch, "privacy": history.privacy}
     for part in (Split.VALIDATION, Split.TEST):
         rows = training_set.rows_of(part)
         scores = score_rows(trained.ranker, training_set, rows)

@@ -95,7 +95,7 @@ def read_trained(folder_path: Path) -> Trained:
     ranker = load_ranker(folder_path)
     try:
         content = json.loads((folder_path / TRAINED_FILE).read_text("utf-8"))
-        history = History(content["history"], int(content["best_epoch"]))
+        history = History(content["history"], int(content["best_epoch"]), content.get("privacy"))
         return Trained(ranker, history, float(content["validation_score"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder_path} holds no whole training.", got=str(error)) from None
@@ -116,7 +116,8 @@ def _write(trained: Trained, job: Job, folder_path: Path) -> None:
     from lorefuse.training.params import apply
 
     save_ranker(trained.ranker, apply(job.config, job.params)[0], folder_path)
-    content = {"history": trained.history.epochs, "best_epoch": trained.history.best_epoch}
+    history = trained.history
+    content = {"history": history.epochs, "best_epoch": history.best_epoch, "privacy": history.privacy}
     write_json(folder_path / TRAINED_FILE, {**content, "validation_score": trained.validation_score})
 
 

@@ -56,7 +56,8 @@ def fit(
     Args:
         ranker: Freshly built, scalers fitted.
         training_set: The rows.
-        config: Batch size, learning rate, penalties, patience, seed.
+        config: Batch size, learning rate, penalties, patience, seed. With `privacy` the steps are those of
+            `private.fit_private`, and the last weights are kept.
         validation_score: Judges the scores of the validation rows; higher is better.
         on_epoch: Called after each epoch; may stop the run.
         checkpoint_path: Folder of checkpoints; a run that was killed goes on after its last one and ends as an
@@ -70,11 +71,15 @@ def fit(
 
     The same seed, data and number of threads give the same weights, bit for bit, on CPUs of one kind.
     """
-    device = _device(config.device)
+    if config.privacy is not None:
+        from lorefuse.training.private import fit_private
+
+        return fit_private(ranker, training_set, config, validation_score=validation_score, on_epoch=on_epoch)
+    device = device_of(config.device)
     keep_freed_memory()
     parts = [training_set.rows_of(part) for part in (Split.TRAIN, Split.VALIDATION)]
     train, validation = (torch.from_numpy(part).to(device) for part in parts)
-    _check(training_set, train, validation)
+    check_rows(training_set, train, validation)
     batches = Batches(training_set, device, ranker, np.concatenate(parts))
     ranker.to(device)
     optimizer = Optimizer(ranker, config)
@@ -100,7 +105,7 @@ def fit(
             train_s = time.perf_counter() - start_s
             logits = predict(judged, batches, validation) if shared is None else shared.predict(judged, validation)
             validation_loss = float(judged.label_loss(logits, batches.label[validation]))
-            _check_finite(train_loss, validation_loss)
+            check_finite(train_loss, validation_loss)
             score = validation_score(judged.to_score(logits).cpu().numpy())
             run.history.epochs.append(
                 {
@@ -164,7 +169,12 @@ def _epoch(
     return float(total if shared is None else shared.mean(total)) / num_drawn, num_rows
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
     try:
         device = local_device(name)
         torch.zeros((), device=device)
@@ -181,8 +191,11 @@ def copied_weights(ranker: Ranker) -> dict[str, Tensor]:
     return {name: value.clone() if name in learned else value for name, value in ranker.state_dict().items()}
 
 
-def _check_finite(train_loss: float, validation_loss: float) -> None:
-    """The validation loss too: a batch's loss is taken before its step, so the last step shows there alone."""
+def check_finite(train_loss: float, validation_loss: float) -> None:
+    """Raise DivergedError where a loss is not finite.
+
+    The validation loss too: a batch's loss is taken before its step, so the last step shows there alone.
+    """
     if not np.isfinite(train_loss + validation_loss):
         raise DivergedError(
             "The training loss is not finite.",
@@ -192,7 +205,8 @@ def _check_finite(train_loss: float, validation_loss: float) -> None:
         )
 
 
-def _check(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:
+def check_rows(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:
+    """Raise DataError where there is nothing to train on or to judge by, or all train labels are the same."""
     for name, rows in (("train", train), ("validation", validation)):
         if not len(rows):
             raise DataError(f"There are no {name} rows.", expected="at least one", got="none", fix="bring more data")

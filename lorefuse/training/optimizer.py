@@ -7,7 +7,7 @@ where that is no slower.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -49,9 +49,7 @@ class Optimizer:
             layer.pull = table.pull
         self.exchange: Exchange | None = None
         self.num_steps = 0
-        self._dense = torch.optim.AdamW(
-            self._groups(ranker, config), lr=config.learning_rate, betas=(BETA_1, BETA_2), eps=EPSILON, fused=True
-        )
+        self._dense = dense_optimizer(ranker, config, {id(table.table) for table in self.tables.values()})
 
     def step(self, loss: Tensor) -> None:
         """Move the weights by the gradient of a loss, and take them into the average."""
@@ -102,14 +100,22 @@ class Optimizer:
         for owner, table in self.tables.items():
             table.restore({name: tensors[f"rows.{owner}.{name}"] for name in table.state()})
 
-    def _groups(self, ranker: Ranker, config: TrainingConfig) -> list[dict[str, Any]]:
-        tables = ranker.embedding_parameters()
-        known = {id(parameter) for parameter in tables}
-        by_rows = {id(table.table) for table in self.tables.values()}
-        return [
-            {"params": [p for p in tables if id(p) not in by_rows], "weight_decay": config.embedding_l2},
-            {"params": [p for p in ranker.parameters() if id(p) not in known], "weight_decay": config.weight_decay},
-        ]
+
+def dense_optimizer(ranker: Ranker, config: TrainingConfig, apart: Collection[int] = ()) -> torch.optim.AdamW:
+    """Return Adam with decoupled decay, tables by `embedding_l2`, everything else by `weight_decay`.
+
+    Args:
+        ranker: Whose parameters it moves.
+        config: Step size and penalties.
+        apart: `id` of tables that someone else moves.
+    """
+    tables = ranker.embedding_parameters()
+    known = {id(parameter) for parameter in tables}
+    groups = [
+        {"params": [p for p in tables if id(p) not in apart], "weight_decay": config.embedding_l2},
+        {"params": [p for p in ranker.parameters() if id(p) not in known], "weight_decay": config.weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(BETA_1, BETA_2), eps=EPSILON, fused=True)
 
 
 def large_tables(ranker: Ranker) -> dict[str, FusedEmbedding]:

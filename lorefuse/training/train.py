@@ -49,6 +49,8 @@ def train(
 ) -> Trained:
     """Train on train rows, stop early and keep the best epoch by validation rows; test rows are not looked at.
 
+    With `training.privacy` all epochs are made, and the last one is kept.
+
     Args:
         training_set: An arm's rows.
         model: Family and hyper-parameters.
@@ -77,8 +79,7 @@ def train(
         on_epoch=on_epoch,
         checkpoint_path=checkpoint_path,
     )
-    best = max(epoch["validation_score"] for epoch in history.epochs)
-    return Trained(ranker, history, best)
+    return Trained(ranker, history, history.epochs[history.best_epoch - 1]["validation_score"])
 
 
 def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ LIBRARY_PATH = PROJECT_PATH / "lorefuse"
 FILES = sorted(LIBRARY_PATH.rglob("*.py"))
 ROOMS = (
     "config", "privacy", "data", "embedding", "enrich", "knowledge", "features", "models", "training", "tuning",
-    "retrieval", "lists", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
-    "erasure", "steps",
+    "retrieval", "lists", "leaks", "auto", "export", "client", "report", "registry", "study", "drift", "deploy",
+    "erasure", "recovery", "steps",
 )  # fmt: skip
 OUTSIDE = {"kfp", "components", "pipelines", "serving", "feature_repo", "tests"}
 ALLOWED_UPWARD = {

@@ -21,6 +21,7 @@ from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.features.store import apply_and_materialize, online_features, open_store, point_in_time
 from lorefuse.features.training_set import TrainingSet
+from lorefuse.features.vocabulary import load_user_values
 from tests.unit.features.world import CONFIG, NUM_ITEMS, NUM_ROWS, NUM_USERS, World, make_world
 
 SHRINKAGE = CONFIG.features.interest_shrinkage
@@ -45,7 +46,11 @@ def training_set(world: World, store_path: Path, tmp_path_factory: pytest.TempPa
         world.dataset, world.split_path, world.vectors, world.feature_data_path, store_path, path
     )
     assert facts == {"num_rows": NUM_ROWS, "num_users": NUM_USERS, "num_items": NUM_ITEMS}
-    return TrainingSet.load(path)
+    loaded, values = TrainingSet.load(path), load_user_values(path)
+    assert {name: len(of_field) + 1 for name, of_field in values.items()} == {
+        field.name: field.size for field in loaded.spec.user_fields[1:]
+    }
+    return loaded
 
 
 def test_the_world_is_hard(world: World) -> None:

@@ -63,6 +63,13 @@ def test_the_served_list_beats_popularity_and_finds_new_items(judged: tuple[Trai
     assert served["ndcg_at_10_cold"]["mean"] > without + 0.1
     assert content["verdicts"]["cold"] == "helped"
     assert content["gains"]["popularity"]["ndcg_at_10_warm"]["low"] > 0
+    groups = content["groups"]
+    assert set(groups["items"]) == set(content["lists"])
+    assert sum(row["num_users"] for row in groups["users"]["activity"]) == content["num_users"]
+    assert (
+        groups["items"]["popularity"]["head"]["exposure"]["mean"]
+        > groups["items"]["served"]["head"]["exposure"]["mean"]
+    )
     assert {"half-life" in content["settings"]["item_knn"], content["settings"]["popularity"] == ""} <= {True, False}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.errors import ArtifactError, ConfigError, UsageError
 from lorefuse.registry.gate import gate, read_scores
@@ -165,3 +166,33 @@ def test_a_model_that_knowledge_hurt_is_refused(workbench: Workbench, gap: dict[
     decision = gate(samples.CONFIG, "1", workbench.evaluation("a"))
     assert decision.promoted == promoted
     assert promoted or "knowledge hurt: auc_warm -0.2900" in decision.reason
+
+
+def _membership(path: Path, mean: float) -> Path:
+    auc = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
+    path.mkdir()
+    write_json(path / "membership.json", {"halves": {"lira": {"auc": auc}}})
+    return path
+
+
+def test_a_model_that_gives_its_rows_away_is_refused(workbench: Workbench, tmp_path: Path) -> None:
+    registry = samples.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
+    bounded = samples.CONFIG.model_copy(update={"registry": registry})
+    told = _membership(tmp_path / "told", 0.61)
+    decision = _judge(workbench, "a", bounded, membership_path=told)
+    assert not decision.promoted
+    assert decision.reason == (
+        "refused: train rows can be told: membership AUC 0.6100, 95 % interval [0.5900, 0.6300], allowed 0.55"
+    )
+    assert (decision.metrics, decision.interval) == ({"membership_auc": 0.61}, (0.59, pytest.approx(0.63)))
+    assert get_version(NAME, "1").tags["lorefuse.gate"] == "refused"
+    assert "no attack was tried" in gate(bounded, "1", workbench.evaluation("a")).reason
+    assert gate(samples.CONFIG, "1", workbench.evaluation("a"), membership_path=told).promoted, "nobody asked"
+
+
+def test_a_model_within_the_bound_is_judged_like_any_other(workbench: Workbench, tmp_path: Path) -> None:
+    registry = samples.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
+    bounded = samples.CONFIG.model_copy(update={"registry": registry})
+    decision = _judge(workbench, "a", bounded, membership_path=_membership(tmp_path / "kept", 0.52))
+    assert decision.promoted
+    assert decision.reason.startswith("first model")

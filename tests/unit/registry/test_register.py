@@ -18,6 +18,11 @@ from tests.unit.registry.conftest import Workbench
 from tests.unit.report.test_race import race
 
 NAME = samples.CONFIG.registry.model_name
+PRIVACY = {
+    "epsilon": 2.991324, "delta": 1e-5, "unit": "user", "covers": "weights of the ranker, given its inputs",
+    "accountant": "RDP, Opacus 1.6.0", "noise_multiplier": 1.72, "max_grad_norm": 1.0, "sample_rate": 0.27,
+    "num_steps": 160, "num_users": 943, "rows_per_user": 32,
+}  # fmt: skip
 
 
 def test_a_version_carries_everything(workbench: Workbench, tmp_path: Path) -> None:
@@ -200,3 +205,21 @@ def test_what_retrieval_finds_is_a_metric(workbench: Workbench) -> None:
     write_json(path / BUNDLE_FILE, content)
     metrics = connect().get_run(workbench.register()["run_id"]).data.metrics
     assert {name: metrics[f"retrieval/{name}"] for name in parity} == parity
+
+
+def test_a_version_says_what_its_training_guarantees(workbench: Workbench) -> None:
+    plain = get_version(NAME, workbench.register()["version"])
+    assert not [name for name in plain.tags if "privacy" in name]
+    samples.make_bundle(workbench.path / "bundle-b", 0.3)
+    samples.make_evaluation(workbench.path / "evaluation-b")
+    write_json(workbench.path / "evaluation-b" / "metrics.json", {**samples.make_metrics(), "privacy": PRIVACY})
+    tags = get_version(NAME, workbench.register("b")["version"]).tags
+    assert {name.removeprefix("lorefuse.privacy_"): text for name, text in tags.items() if "privacy_" in name} == {
+        "epsilon": "2.99132",
+        "delta": "1e-05",
+        "unit": "user",
+        "covers": "weights of the ranker, given its inputs",
+        "accountant": "RDP, Opacus 1.6.0",
+        "noise_multiplier": "1.72",
+        "max_grad_norm": "1",
+    }

@@ -24,6 +24,7 @@ def test_commands_are_the_documented_ones() -> None:
         "down",
         "enrich",
         "fine-tune",
+        "leaks",
         "lists",
         "promote",
         "rank",

@@ -1,0 +1,29 @@
+"""Step from a trained ranker to what it gives away about its train rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lorefuse.config import parse_config
+from lorefuse.log import reported
+from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.workspace import StepResult, reuse_or_build
+
+_ROOMS = ("features", "models", "training", "tuning", "leaks")
+
+
+@reported
+def membership(config: Config, rows: Folder, evaluation: Folder) -> StepResult:
+    """Training set and trained ranker → how well attacks tell its train rows: `membership.json`."""
+    pipeline = parse_config(config)
+    paths = origins(rows=rows, evaluation=evaluation)
+
+    def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.leaks.run import measure_membership
+
+        return measure_membership(paths["rows"], paths["evaluation"], pipeline, out_path)
+
+    sections = ("data", "model", "training", "leaks")
+    key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
+    return reuse_or_build("membership", config=key, inputs=paths, rooms=_ROOMS, build=build)
