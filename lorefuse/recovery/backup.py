@@ -79,7 +79,7 @@ def back_up(out_path: Path, home_path: Path | None = None) -> Backup:
 
     Raises:
         UsageError: There is no such home, the file exists, or it would lie in the home.
-        OSError: There is no room for it.
+        ArtifactError: There is no room for it, or a file or database of the home cannot be read.
     """
     home_path = (home_path or settings().home_path).resolve()
     if not home_path.is_dir():
@@ -91,16 +91,29 @@ def back_up(out_path: Path, home_path: Path | None = None) -> Backup:
             got="it exists" if out_path.exists() else f"it lies in {home_path}",
             fix="name another --out",
         )
-    with atomic_file(out_path) as draft_path:
-        draft_path.touch(mode=0o600)
-        with tarfile.open(draft_path, "w") as tar:
-            written = _Written(tar, home_path)
-            written.add_all(_but_served(home_path))
-            if (home_path / SERVE).is_dir():
-                with deploying(home_path / SERVE / REPOSITORY):  # what is served does not move meanwhile
-                    written.add_all(_served(home_path))
-            written.close()
+    try:
+        with atomic_file(out_path) as draft_path:
+            draft_path.touch(mode=0o600)
+            written = _write(draft_path, home_path)
+    except (OSError, sqlite3.Error) as error:
+        raise ArtifactError(
+            f"{home_path} could not be backed up to {out_path}.",
+            expected="files that can be read, and room for a copy of them",
+            got=str(error),
+            fix="free space, or name another --out",
+        ) from None
     return Backup(len(written.digests), written.num_bytes, _elsewhere(home_path))
+
+
+def _write(out_path: Path, home_path: Path) -> _Written:
+    with tarfile.open(out_path, "w") as tar:
+        written = _Written(tar, home_path)
+        written.add_all(_but_served(home_path))
+        if (home_path / SERVE).is_dir():
+            with deploying(home_path / SERVE / REPOSITORY):  # what is served does not move meanwhile
+                written.add_all(_served(home_path))
+        written.close()
+    return written
 
 
 def restore(backup_path: Path, home_path: Path | None = None) -> Backup:

@@ -162,6 +162,17 @@ def test_a_damaged_backup_restores_nothing(home: Path, tmp_path: Path, damage: C
     assert not list(tmp_path.glob(".*.partial"))
 
 
+def test_what_cannot_be_read_or_written_is_said(home: Path, tmp_path: Path) -> None:
+    (home / "studies.db").write_bytes(b"SQLite format 3\0 and nothing that follows")
+    with pytest.raises(ArtifactError, match=r"(?s)could not be backed up.*got: .*(malformed|not a database)"):
+        back_up(tmp_path / "home.tar")
+    (home / "studies.db").unlink()
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="could not be backed up"):
+        back_up(tmp_path / "file" / "home.tar")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".tar", ".partial")] == []
+
+
 def test_places_that_are_taken_are_named(home: Path, tmp_path: Path) -> None:
     back_up(tmp_path / "home.tar")
     for out_path in (tmp_path / "home.tar", home / "in-it.tar"):
