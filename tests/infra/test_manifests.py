@@ -163,7 +163,7 @@ def test_services_budgets_and_scalers_point_at_something(manifests: Manifests) -
 
 def test_service_monitors_match_a_service_and_its_port(manifests: Manifests) -> None:
     monitors = manifests.of("ServiceMonitor")
-    assert {one["metadata"]["name"] for one in monitors} == {"triton", "redis", "postgres"}
+    assert {one["metadata"]["name"] for one in monitors} == {"triton", "reconciler", "redis", "postgres"}
     for monitor in monitors:
         found = [
             service for service in manifests.of("Service")
