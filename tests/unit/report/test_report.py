@@ -161,6 +161,11 @@ def test_a_browser_draws_every_plot_without_errors_or_requests(
             "[p.dataset.figure, p.querySelectorAll('.trace, .bars .point').length, p.getBoundingClientRect().width])"
         )
         overflow = found.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wide = found.page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth)"
+            ".map(one => one.innerText.slice(0, 100))"
+        )
+    assert wide == [], "tables that a laptop's page cuts off"
     assert found.complaints == []
     assert [url for url in found.requests if not url.startswith(("file:", "data:"))] == []
     assert len(drawn) == facts["num_figures"]
