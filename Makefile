@@ -45,7 +45,7 @@ demo: setup ## MovieLens-100K from raw files to top-10 answers from Triton
 
 test: setup-dev ## All tests that can run here; the number skipped is printed and explained
 	@sh tests/stores/install.sh
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-containers: setup-dev ## Build the image of the steps and run the training pipeline in it; skipped without an engine
 	@PYTHON=$(BIN)/python bash infra/docker/test_containers.sh
