@@ -62,7 +62,7 @@ def choose(dataset_path: Path, split_path: Path, config: PipelineConfig, out_pat
         candidates = chosen.candidates.model_copy(update={"views": (*chosen.candidates.views, VIEW)})
         chosen = chosen.model_copy(update={"candidates": candidates})
     content = _content(config, facts, raced, rungs, name, budget)
-    content |= {"sequence": sequence, "config": dumped(chosen)}
+    content |= {"sequence": sequence, "config": chosen.as_preset()}
     write_json(out_path / CHOICE_FILE, content)
     return headline(content)
 
@@ -76,11 +76,6 @@ def headline(content: dict[str, Any]) -> dict[str, Any]:
     if content["sequence"] is not None:
         said["sequence"] = "taken" if content["sequence"]["taken"] else "left out"
     return said
-
-
-def dumped(config: PipelineConfig) -> dict[str, Any]:
-    """Return a configuration as plain JSON."""
-    return config.model_dump(mode="json")
 
 
 class _Trainings:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from lorefuse.config.auto import AutoConfig
@@ -47,6 +49,13 @@ class PipelineConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
     drift: DriftConfig = DriftConfig()
+
+    def as_preset(self) -> dict[str, Any]:
+        """Return it as plain JSON that `load_config` reads back as it is."""
+        content: dict[str, Any] = self.model_dump(mode="json")
+        if self.privacy is None:  # a section that is named, even without content, asks for its defaults
+            del content["privacy"]
+        return content
 
     @model_validator(mode="after")
     def _history_is_kept(self) -> PipelineConfig:

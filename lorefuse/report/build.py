@@ -130,7 +130,7 @@ def _content(
         "links": tables.fact_rows(manifest.get("reports", {})),
         "vectors": tables.fact_rows(vectors),
         "versions": tables.version_rows(),
-        "config_yaml": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        "config_yaml": yaml.safe_dump(config.as_preset(), sort_keys=False),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Self
 
 from lorefuse.errors import LorefuseError
 
-PERIOD_S = 0.2
+PERIOD_S, CODE_S = 0.2, 2.0
 _IN_PIPELINE = ("choose", "tune", "evaluate", "lists")
 """Steps that learn and have resources of their own in a cluster file."""
 
@@ -46,9 +47,7 @@ class Watch:
         """
         self._ended.set()
         self._thread.join()
-        codes = {pid: child.exitcode for pid, child in self._children.items()}
-        # The pool ends those that are left, by SIGTERM, once one has died.
-        dead = [pid for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)]
+        codes, dead = self._codes()
         pid = max(dead or codes, key=lambda one: self._peak_bytes.get(one, 0), default=0)
         taken = f"it had taken {self._peak_bytes[pid] / 1e9:.2f} GB" if pid in self._peak_bytes else ""
         in_cluster = f" (in a cluster steps.{step}.memory_limit)" if step in _IN_PIPELINE else ""
@@ -60,6 +59,17 @@ class Watch:
             fix=f"{one_by_one}give it more memory{in_cluster}, or less to hold: a smaller "
             "embedding.reduce_dim, fewer data.negatives.num_train; what is finished is kept",
         )
+
+    def _codes(self) -> tuple[dict[int, int | None], list[int]]:
+        """Return exit codes by process, and those that died; a dead one's code may be a moment late."""
+        end_s = time.monotonic() + CODE_S
+        while True:
+            codes = {pid: child.exitcode for pid, child in self._children.items()}
+            # The pool ends those that are left, by SIGTERM, once one has died.
+            dead = [pid for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)]
+            if dead or time.monotonic() > end_s:
+                return codes, dead
+            time.sleep(0.01)
 
     def _look(self) -> None:
         while not self._ended.wait(PERIOD_S if self._children else PERIOD_S / 10):
