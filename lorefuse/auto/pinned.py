@@ -41,11 +41,12 @@ def pin(config: PipelineConfig, choice_path: Path) -> PipelineConfig:
     race = read_choice(choice_path)
     assert race is not None
     path = pinned_path(config.name)
+    chosen = parse_config(race["config"], origin=str(choice_path))
     head = f"# Chosen by a race: {race['chosen']}, {race['why']}. The race: {path.with_suffix('.json').name}\n"
     with atomic_file(path) as draft_path:
-        draft_path.write_text(head + yaml.safe_dump(race["config"], sort_keys=False), "utf-8")
+        draft_path.write_text(head + yaml.safe_dump(chosen.as_preset(), sort_keys=False), "utf-8")
     write_json(path.with_suffix(".json"), race)
-    return parse_config(race["config"], origin=str(path))
+    return chosen
 
 
 def load_chosen(path: Path, *, required: bool = False) -> PipelineConfig:
