@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorefuse.errors import ArtifactError, ConfigError
-from lorefuse.export.bundle import Bundle
 from lorefuse.registry import flavor
 from lorefuse.registry.deployment import request
 from lorefuse.registry.tracking import connect, explained
-from lorefuse.registry.version import BUNDLE_TAG, fetch, get_version
+from lorefuse.registry.version import fetch, fetch_registered, get_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,11 +82,7 @@ def fetch_signed_part(entry: ModelVersion, out_path: Path) -> Path:
         ArtifactError: It is not there, or not what was registered.
         UnreachableError: The server that holds it does not answer.
     """
-    bundle = Bundle.load(fetch(entry, flavor.BUNDLE_FOLDER, out_path))
-    if bundle.digest != entry.tags.get(BUNDLE_TAG):
-        raise ArtifactError(
-            "The bundle is not the one that was registered.", expected=entry.tags.get(BUNDLE_TAG), got=bundle.digest
-        )
+    fetch_registered(entry, out_path)
     fetch(entry, flavor.STORE_FOLDER, out_path)
     return out_path
 

@@ -171,18 +171,28 @@ def fetch_bundle(name: str, alias_or_version: str, out_path: Path, client: Mlflo
     """
     entry = get_version(name, alias_or_version, client)
     with tempfile.TemporaryDirectory() as temporary:
-        source_path = fetch(entry, flavor.BUNDLE_FOLDER, Path(temporary))
-        bundle = Bundle.load(source_path)
-        if bundle.digest != entry.tags.get(BUNDLE_TAG):
-            raise ArtifactError(
-                f"The bundle of {name} version {entry.version} is not the one that was registered.",
-                expected=f"digest {entry.tags.get(BUNDLE_TAG)}",
-                got=bundle.digest,
-                fix="register the model again: lorefuse run",
-            )
+        bundle = fetch_registered(entry, Path(temporary))
         with atomic_folder(out_path) as draft_path:
-            shutil.copytree(source_path, draft_path, dirs_exist_ok=True)
+            shutil.copytree(bundle.path, draft_path, dirs_exist_ok=True)
     return Bundle(out_path, bundle.sha256, bundle.data_cutoff)
+
+
+def fetch_registered(entry: ModelVersion, out_path: Path) -> Bundle:
+    """Download a version's bundle into a folder, and hold every byte of it to what was registered.
+
+    Raises:
+        ArtifactError: It is not there, or not the one that was registered.
+        UnreachableError: The server that holds it does not answer.
+    """
+    bundle = Bundle.load(fetch(entry, flavor.BUNDLE_FOLDER, out_path))
+    if bundle.digest != entry.tags.get(BUNDLE_TAG):
+        raise ArtifactError(
+            f"The bundle of {entry.name} version {entry.version} is not the one that was registered.",
+            expected=f"digest {entry.tags.get(BUNDLE_TAG)}",
+            got=bundle.digest,
+            fix="register the model again: lorefuse run",
+        )
+    return bundle
 
 
 def fetch(entry: ModelVersion, folder: str, out_path: Path) -> Path:
