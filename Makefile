@@ -11,7 +11,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench scale up down ui compile experiments lock clean
+# torch goes first: CPU or CUDA is the machine's choice, so its hash is not in the locks; everything else is held to its own.
+TORCH = grep '^torch==' requirements.lock | $(BIN)/pip install -q $(PIP_ARGS) -r /dev/stdin
+
+.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench scale up down ui compile experiments lock audit sbom clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,19 +26,20 @@ setup-dev: setup .venv/.ready-dev ## Also the tools for tests and lint
 .venv/.ready: requirements.lock pyproject.toml
 	@echo "Setting up .venv (torch, mlflow, feast, kfp, ...): a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q $(PIP_ARGS) -r requirements.lock
+	@$(TORCH)
+	@$(BIN)/pip install -q $(PIP_ARGS) --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q $(PIP_ARGS) --no-deps -e .
 	@touch $@
 
 .venv/.ready-dev: requirements-dev.lock .venv/.ready
-	@$(BIN)/pip install -q $(PIP_ARGS) -r requirements-dev.lock
+	@$(BIN)/pip install -q $(PIP_ARGS) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .venv-serve/.ready: serving/requirements.lock serving/triton.lock
 	@echo "Setting up .venv-serve (Triton and onnxruntime)"
 	@test -x .venv-serve/bin/python || $(PYTHON) -m venv .venv-serve
-	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps -r serving/requirements.lock
-	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps -r serving/triton.lock
+	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps --require-hashes -r serving/requirements.lock
+	@.venv-serve/bin/pip install -q $(PIP_ARGS) --no-deps --require-hashes -r serving/triton.lock
 	@touch $@
 
 demo: setup ## MovieLens-100K from raw files to top-10 answers from Triton
@@ -84,13 +88,32 @@ ui: setup ## Open MLflow in the browser
 compile: setup ## Write the cluster YAML of the training pipeline
 	@$(BIN)/lorefuse compile --out training.yaml
 
+PIP_COMPILE = $(BIN)/pip-compile -q --upgrade --strip-extras --generate-hashes --no-header --no-emit-find-links \
+  --no-emit-index-url --no-emit-options --no-emit-trusted-host --annotation-style=line
+
 lock: setup-dev ## Resolve the locks again from pyproject.toml
-	@$(BIN)/pip-compile -q --upgrade --strip-extras --no-header --no-emit-find-links --no-emit-index-url --no-emit-options \
-	  --no-emit-trusted-host --annotation-style=line -o requirements.lock pyproject.toml
-	@$(BIN)/pip-compile -q --upgrade --strip-extras --no-header --no-emit-find-links --no-emit-index-url --no-emit-options \
-	  --no-emit-trusted-host --annotation-style=line --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
-	@sed -i 's/+cpu//' requirements.lock requirements-dev.lock
+	@$(PIP_COMPILE) -o requirements.lock pyproject.toml
+	@$(PIP_COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@$(PIP_COMPILE) -o infra/audit.lock infra/audit.in
+	@for lock in requirements.lock requirements-dev.lock; do \
+	  awk '/^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
+	    torch && /--hash/ {next} {torch = 0; print}' $$lock > $$lock.new && mv $$lock.new $$lock; done
+
+.venv-audit/.ready: infra/audit.lock
+	@test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip install -q $(PIP_ARGS) --require-hashes -r infra/audit.lock
+	@touch $@
+
+audit: .venv-audit/.ready ## Look every pinned version up among the published holes; needs pypi.org itself, not a mirror
+	@for lock in requirements.lock requirements-dev.lock serving/requirements.lock serving/triton.lock; do \
+	  echo "$$lock"; .venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r $$lock || exit 1; done
+
+sbom: setup .venv-audit/.ready ## What .venv and .venv-serve are made of, with licences, as CycloneDX: sbom/*.cdx.json
+	@mkdir -p sbom
+	@.venv-audit/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o sbom/lorefuse.cdx.json .venv
+	@.venv-audit/bin/cyclonedx-py environment --output-reproducible -o sbom/serving.cdx.json .venv-serve
+	@ls sbom/*.cdx.json
 
 clean: ## Remove environments, caches and served models
 	@test ! -x $(BIN)/lorefuse || $(BIN)/lorefuse down
-	@rm -rf .venv .venv-serve .lorefuse
+	@rm -rf .venv .venv-serve .venv-audit .lorefuse sbom

@@ -4,8 +4,9 @@
 #
 #   DOCKER_BUILDKIT=1 docker build -f infra/docker/serving.Dockerfile -t lorefuse-triton:0.1.0 .
 #
-# 24.12 is Triton 2.53.0 on Ubuntu 24.04 with Python 3.12: onnxruntime has no wheels for the Python of older images.
-ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:24.12-py3
+# NVIDIA's bulletins 5828 and 5860 (2026) ask for 26.03 or later. Python has to be 3.12, for which the lock has wheels of
+# numpy 1.26: the build stops where it is not.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.09-py3
 # hadolint ignore=DL3006
 FROM ${TRITON_IMAGE}
 ARG PIP_INDEX_URL
@@ -23,7 +24,8 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/run/secrets/ca_bundle \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     if [ -z "${PIP_INDEX_URL:-}" ]; then unset PIP_INDEX_URL; fi; \
-    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps -r /opt/lorefuse/requirements.lock; \
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps --require-hashes \
+      -r /opt/lorefuse/requirements.lock; \
     python3 -c 'import apsw, faiss, google.protobuf.message_factory, numpy, onnxruntime, redis, tokenizers; \
       assert numpy.__version__ < "2", numpy.__version__'
 ENV PYTHONDONTWRITEBYTECODE=1 \
