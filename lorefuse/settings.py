@@ -33,6 +33,8 @@ class Settings:
         online_store_url: Feast's online store, ``redis://…`` (`LOREFUSE_ONLINE_STORE_URL`); empty: a SQLite file.
         tuning_storage_url: Optuna's tables for running studies, ``postgresql://…`` (`LOREFUSE_TUNING_STORAGE_URL`);
             empty: JSON in the home.
+        traces_url: Where a Triton that is started here sends spans of requests, an OpenTelemetry collector's OTLP/HTTP
+            address (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`); empty: nowhere.
         privacy_key: Secret under which users' ids become pseudonyms (`LOREFUSE_PRIVACY_KEY`); never printed.
         max_learners: Most processes that learn at once (`LOREFUSE_MAX_LEARNERS`); 0: as many as cores and free memory
             allow.
@@ -54,6 +56,7 @@ class Settings:
     online_store_url: str = field(default="", repr=False)
     tuning_storage_url: str = field(default="", repr=False)
     max_learners: int = 0
+    traces_url: str = field(default="", repr=False)
     privacy_key: str = field(default="", repr=False)
 
     @property
@@ -101,6 +104,7 @@ def settings() -> Settings:
         online_store_url=stores.get("online_store_url", ""),
         tuning_storage_url=stores.get("tuning_storage_url", ""),
         max_learners=_whole_number("LOREFUSE_MAX_LEARNERS", env.get("LOREFUSE_MAX_LEARNERS", "")),
+        traces_url=env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""),
         privacy_key=env.get("LOREFUSE_PRIVACY_KEY", ""),
     )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
 from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, exception_of, outputs_of, request_of
+from lorefuse.client.tracing import trace_metadata
 from lorefuse.export.wire import Content, content_of
 
 
@@ -105,9 +106,10 @@ class AsyncClient:
 
     async def _ask(self, model: str, tensors: Mapping[str, Content], timeout_s: float | None) -> Any:
         request, attempts = request_of(model, tensors), self._target.attempts(timeout_s)
+        metadata = trace_metadata()
         while True:
             try:
-                return await self._stub.ModelInfer(request, timeout=attempts.left_s)
+                return await self._stub.ModelInfer(request, timeout=attempts.left_s, metadata=metadata)
             except self._failure as error:
                 pause_s = attempts.pause_s(exception_of(error), model)
             await asyncio.sleep(pause_s)

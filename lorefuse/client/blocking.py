@@ -27,6 +27,7 @@ from lorefuse.client.connection import (
     request_of,
 )
 from lorefuse.client.shared import SharedBatch
+from lorefuse.client.tracing import trace_metadata
 from lorefuse.export.wire import Content, content_of, text_array
 from lorefuse.settings import settings
 
@@ -184,9 +185,10 @@ class Client:
 
     def _ask(self, model: str, tensors: Mapping[str, Content], timeout_s: float | None) -> Any:
         request, attempts = request_of(model, tensors), self._target.attempts(timeout_s)
+        metadata = trace_metadata()
         while True:
             try:
-                return self._stub.ModelInfer(request, timeout=attempts.left_s)
+                return self._stub.ModelInfer(request, timeout=attempts.left_s, metadata=metadata)
             except self._failure as error:
                 pause_s = attempts.pause_s(exception_of(error), model)
             time.sleep(pause_s)

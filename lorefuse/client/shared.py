@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lorefuse.client.admin import admin_headers
 from lorefuse.client.connection import RANKER, Target, explained
+from lorefuse.client.tracing import trace_metadata
 from lorefuse.errors import UsageError
 from lorefuse.export.wire import triton_dtype
 
@@ -107,14 +108,14 @@ class SharedBatch:
     def _infer(self, request: list[Any], output: Any) -> None:
         from tritonclient.utils import InferenceServerException
 
-        timeout_s = self._target.timeout_s
+        more = {"outputs": [output], "client_timeout": self._target.timeout_s, "headers": dict(trace_metadata())}
         try:
-            self._triton.infer(RANKER, request, outputs=[output], client_timeout=timeout_s)
+            self._triton.infer(RANKER, request, **more)
         except InferenceServerException as error:
             if "shared memory region" not in str(error.message()):
                 raise
             self._register()  # the server is another one than before
-            self._triton.infer(RANKER, request, outputs=[output], client_timeout=timeout_s)
+            self._triton.infer(RANKER, request, **more)
 
     def _write(self, array: NDArray[Any], start: int) -> None:
         self._check(start + array.nbytes)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S, EXIT_TIMEOUT_S, STUB_EXIT_S = 60.0, 10, 2
 _LOG_TAIL, KEPT_LOGS = 12, 4
+TRACE_RATE = 100
 REPOSITORY, STOPPED_FILE = "model_repository", "stopped"
 _CHILDREN: list[subprocess.Popen[bytes]] = []
 """Servers this process started: polled, so that an ended one does not stay as a zombie. They outlive this process."""
@@ -268,6 +269,7 @@ class Supervisor:
             "--allow-gpu-metrics=false",
             "--rate-limit=execution_count",  # makes Triton heed `config_pbtxt._prefer_first`
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+            *_trace_flags(settings().traces_url),
             # A version that no longer loads must not keep the next one from being deployed; `status` tells.
             "--exit-on-error=false",
         ]
@@ -299,6 +301,17 @@ class Supervisor:
                 return
             time.sleep(0.1)
         raise DeployError(f"Triton did not answer within {START_TIMEOUT_S:g} s.", got=self.log_tail(), fix="make down")
+
+
+def _trace_flags(url: str) -> list[str]:
+    """Ask for the spans of every request whose caller traces, and of one in `TRACE_RATE` of the others."""
+    if not url:
+        return []
+    general = {"mode": "opentelemetry", "level": "TIMESTAMPS", "rate": TRACE_RATE}
+    exporter = {"url": url, "resource": "service.name=lorefuse-triton"}
+    flags = [f"{name}={value}" for name, value in general.items()]
+    flags += [f"opentelemetry,{name}={value}" for name, value in exporter.items()]
+    return [f"--trace-config={flag}" for flag in flags]
 
 
 def _keep_old(path: Path) -> None:
