@@ -232,7 +232,7 @@ def main() -> int:
         if given.pipeline in CHOSEN:
             config = as_chosen(config, required=given.pipeline == "refresh")
         require_writable(settings().home_path)
-        Intake.of(config.privacy)  # a missing key is said before anything starts
+        Intake.of(config.privacy, config.data.source)  # a missing key or package is said before anything starts
         probe()
         return run_local(config, given.pipeline, _arguments(config, given))
     except LorefuseError as error:

@@ -22,7 +22,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, written_as
 from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import finish_items, ingest, valid_entities
-from lorefuse.data.intake import Intake
+from lorefuse.data.intake import SCRUBBED, Intake, add_counts
 from lorefuse.data.names import shown_name
 from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
 from lorefuse.data.tables import RawTables
@@ -53,21 +53,26 @@ def append(
         new_path: CSV or Parquet with interactions.
         new_items_path: CSV or Parquet with new or changed items; None: there are none.
         out_path: Empty folder to fill.
-        intake: Pseudonyms, retention, and whose rows are left out; None: as without a section `privacy`.
+        intake: Pseudonyms, texts, retention, and whose rows are left out; None: as without a section `privacy`.
 
     Returns:
         num_rows (in the new file, those in quarantine left out), num_new, num_duplicates, num_late (older than the
         base's last), num_new_items, num_changed_items, num_new_users, num_quarantined.
 
     Raises:
-        DataError: A file cannot be used, or too many of its rows; or the base knows users by other pseudonyms.
+        DataError: A file cannot be used, or too many of its rows; or the base knows users by other pseudonyms, or
+            its texts were scrubbed otherwise.
     """
-    intake = intake or Intake.of(None)
+    intake = intake or Intake.of(None, config.source)
     _refuse_other_names(base, intake)
+    _refuse_other_texts(base, intake)
+    reports: dict[str, Any] = {SCRUBBED: dict(base.manifest["reports"].get(SCRUBBED, {}))}
     with tempfile.TemporaryDirectory() as folder:
         mapping = _mapping(config, new_path)
         quarantine = intake.quarantine()
-        items = None if new_items_path is None else _new_items(base, config, mapping, new_items_path, quarantine)
+        items = None
+        if new_items_path is not None:
+            items = _new_items(base, config, mapping, new_items_path, quarantine, intake, reports)
         source = _source(base, mapping, new_path, items, Path(folder))
         # The label is judged where both are together: a small file may hold likes alone.
         every = DataConfig(
@@ -86,7 +91,9 @@ def append(
         (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
         set_aside = Counter(quarantine.counts()) + Counter(new.manifest["quarantined"])
         facts["num_quarantined"] = set_aside.total()
-        _write(base, set_aside, frames, facts, config.label, intake, new_path, out_path)
+        add_counts(reports, new.manifest["reports"].get(SCRUBBED, {}))
+        reports = {name: found for name, found in reports.items() if found}
+        _write(base, set_aside, frames, {**reports, "appended": facts}, config.label, intake, new_path, out_path)
     return facts
 
 
@@ -99,6 +106,21 @@ def _refuse_other_names(base: Dataset, intake: Intake) -> None:
             expected=f"pseudonyms of the key {known}" if known else "ids as they are (no privacy.pseudonyms)",
             got=f"pseudonyms of the key {ours}" if ours else "ids as they are",
             fix=f"set {KEY_VARIABLE} and the section `privacy` as they were, or train on all files: lorefuse run",
+        )
+
+
+def _refuse_other_texts(base: Dataset, intake: Intake) -> None:
+    """What the manifest says of its texts is true of all of them, those of the base and the new ones."""
+    known, ours = base.manifest.get("privacy", {}).get("scrub"), intake.address.get("scrub")
+    # Releases may differ: the rules of a newer one are held to be better, not others.
+    before, now = ({name: value for name, value in (one or {}).items() if name != "releases"} for one in (known, ours))
+    if before != now:
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        raise DataError(
+            "The texts of the new rows would be scrubbed otherwise than those of the dataset.",
+            expected="privacy.scrub_texts and privacy.scrub as they were",
+            got="another " + ", ".join(changed) if known and ours else f"scrubbed {'before' if known else 'now'} alone",
+            fix="set them as they were, or train on all files: lorefuse run",
         )
 
 
@@ -139,7 +161,13 @@ def _mapping(config: DataConfig, new_path: Path) -> FileSource:
 
 
 def _new_items(
-    base: Dataset, config: DataConfig, mapping: FileSource, path: Path, quarantine: Quarantine
+    base: Dataset,
+    config: DataConfig,
+    mapping: FileSource,
+    path: Path,
+    quarantine: Quarantine,
+    intake: Intake,
+    reports: dict[str, Any],
 ) -> pd.DataFrame:
     """Return the usable items of a file as a dataset has them, by the rules of `ingest`."""
     raw = read_table(path, quarantine, mapping.delimiter, **written_as(mapping))
@@ -149,6 +177,7 @@ def _new_items(
         refuse_structures(raw[column], path)
     columns = {name: raw[column] for name, column in given_as.items()}
     items = pd.DataFrame({c.ITEM_ID: as_ids(raw[mapping.item_id], path), **columns, LINE: raw[LINE]})
+    items = intake.scrub_items(items, base.roles, reports)
     tables = RawTables(pd.DataFrame(), items, None, None, None, base.roles, {"items": path.name}, {})
     valid, _ = valid_entities(tables, quarantine)
     quarantine.refuse_if_over(config.max_bad_share, settings().home_path / "quarantine.jsonl")
@@ -251,7 +280,7 @@ def _write(
     base: Dataset,
     set_aside: Mapping[str, int],
     frames: dict[str, pd.DataFrame],
-    facts: dict[str, int],
+    found: dict[str, Any],
     label: LabelConfig,
     intake: Intake,
     new_path: Path,
@@ -280,7 +309,7 @@ def _write(
         "quarantined": quarantined,
         "reports": {
             **reports,
-            "appended": facts,
+            **found,
             "appended_from": [*reports.get("appended_from", []), str(new_path)],
         },
         **intake.said(),

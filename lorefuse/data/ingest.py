@@ -38,7 +38,7 @@ def ingest(config: DataConfig, out_path: Path, intake: Intake | None = None) -> 
     Args:
         config: Source, label and how many bad rows are tolerable.
         out_path: Empty folder to fill (the caller makes it appear atomically).
-        intake: Pseudonyms, retention, and whose rows are left out; None: as without a section `privacy`.
+        intake: Pseudonyms, texts, retention, and whose rows are left out; None: as without a section `privacy`.
 
     Returns:
         The manifest.
@@ -47,7 +47,7 @@ def ingest(config: DataConfig, out_path: Path, intake: Intake | None = None) -> 
         DataError: A file cannot be used, or too many of its rows.
         UnreachableError: A download failed.
     """
-    intake = intake or Intake.of(None)
+    intake = intake or Intake.of(None, config.source)
     quarantine = intake.quarantine()
     source = config.source
     large = is_large(source)
@@ -91,11 +91,13 @@ def _without_interactions(source: object, quarantine: Quarantine) -> RawTables:
 
 def _admitted(tables: RawTables, intake: Intake, quarantine: Quarantine) -> RawTables:
     """Return tables in which people are known as the rest of the pipeline may know them."""
-    changed: dict[str, Any] = {}
+    changed: dict[str, Any] = {"items": intake.scrub_items(tables.items, tables.roles, tables.reports)}
     for name in ("interactions", "users"):
         frame = getattr(tables, name)
         if frame is not None and c.USER_ID in frame.columns:
             changed[name] = intake.admit(frame, quarantine, tables.files[name])
+    if "interactions" in changed:
+        changed["interactions"] = intake.scrub_events(changed["interactions"], tables.reports)
     return dataclasses.replace(tables, **changed)
 
 

@@ -18,13 +18,15 @@ def ingest(config: Config) -> StepResult:
     from lorefuse.data.intake import Intake
     from lorefuse.data.sources import local_digests
 
-    files, intake = local_digests(pipeline.data), Intake.of(pipeline.privacy)
+    files, intake = local_digests(pipeline.data), Intake.of(pipeline.privacy, pipeline.data.source)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.ingest import ingest as run
 
         manifest = run(pipeline.data, out_path, intake)
-        return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values())}
+        found = manifest["reports"].get("scrubbed", {}).values()
+        scrubbed = {"scrubbed": sum(counts.get("num_texts", 0) for counts in found)} if intake.scrubber else {}
+        return {**manifest["counts"], "quarantined": sum(manifest["quarantined"].values()), **scrubbed}
 
     key = {"data": pipeline.data.model_dump(mode="json"), "files": files, **intake.address}
     return reuse_or_build("ingest", config=key, inputs={}, build=build)

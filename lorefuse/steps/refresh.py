@@ -45,7 +45,7 @@ def append_rows(config: Config, dataset: Folder, new_path: str, new_items_path: 
     items = new_files(new_items_path)[0] if new_items_path else None
     from lorefuse.data.intake import Intake
 
-    intake = Intake.of(pipeline.privacy)
+    intake = Intake.of(pipeline.privacy, pipeline.data.source)
 
     def build(out_path: Path) -> dict[str, Any]:
         import tempfile

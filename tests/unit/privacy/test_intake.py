@@ -29,7 +29,7 @@ DAY_S = 86_400
 
 def _ingested(config: DataConfig, path: Path, privacy: PrivacyConfig | None = None) -> Dataset:
     path.mkdir()
-    ingest(config, path, Intake.of(privacy or PrivacyConfig()))
+    ingest(config, path, Intake.of(privacy or PrivacyConfig(), config.source))
     return Dataset.open(path)
 
 
@@ -93,7 +93,8 @@ def test_old_interactions_are_left_out_and_counted(shop: Shop, tmp_path: Path) -
 
 def test_new_rows_move_the_days_that_are_kept(shop: Shop, names: Pseudonymizer, tmp_path: Path) -> None:
     shop.write_rows(f"u1,i1,5,{DAY_S}", f"u2,i2,3,{5 * DAY_S}")
-    config, intake = shop.config(), Intake.of(PrivacyConfig(retention_days=10))
+    config = shop.config()
+    intake = Intake.of(PrivacyConfig(retention_days=10), config.source)
     base = _ingested(config, tmp_path / "base", PrivacyConfig(retention_days=10))
     new_path = shop.write("new.csv", f"user_id,item_id,rating,timestamp\nu1,i3,4,{13 * DAY_S}\nu9,i1,1,{14 * DAY_S}\n")
     (tmp_path / "grown").mkdir()
@@ -116,7 +117,7 @@ def test_another_key_is_other_data_and_never_mixed(
 ) -> None:
     first = _ingested(shop.config(), tmp_path / "first")
     monkeypatch.setenv(KEY_VARIABLE, OTHER_KEY)
-    other = Intake.of(PrivacyConfig())
+    other = Intake.of(PrivacyConfig(), shop.config().source)
     with pytest.raises(DataError, match=f"pseudonyms of the key {names.fingerprint}"):
         append(first, shop.config(), shop.path / "interactions.csv", None, tmp_path / "grown", other)
     with pytest.raises(DataError, match=r"interactions.parquet holds pseudonyms of another key"):
