@@ -233,19 +233,20 @@ def enrich(
     from lorefuse.atomic import atomic_folder
     from lorefuse.config import load_config
     from lorefuse.data.dataset import Dataset
-    from lorefuse.enrich.write import write_item_knowledge, write_user_knowledge
+    from lorefuse.enrich.write import DEFAULT_SCRUB, write_item_knowledge, write_user_knowledge
     from lorefuse.errors import ConfigError
 
     loaded = load_config(config)
     if loaded.enrich is None:
         raise ConfigError("The preset does not say which model to ask.", fix="add a section `enrich: {model: <name>}`")
     dataset, parts = _dataset_and_parts(loaded)
+    scrub = loaded.privacy.scrub if loaded.privacy else DEFAULT_SCRUB
     out_path = out or settings().home_path / "knowledge" / f"{loaded.name}-{about}"
     with atomic_folder(out_path) as draft_path:
         if about == "items":
-            report = write_item_knowledge(Dataset.open(dataset), loaded.enrich, draft_path)
+            report = write_item_knowledge(Dataset.open(dataset), loaded.enrich, draft_path, scrub)
         else:
-            report = write_user_knowledge(Dataset.open(dataset), parts, loaded.enrich, draft_path)
+            report = write_user_knowledge(Dataset.open(dataset), parts, loaded.enrich, draft_path, scrub=scrub)
     for name, value in report.items():
         typer.echo(f"{name}: {value}")
     named = "embedding.written" if about == "items" else "embedding.written_users"

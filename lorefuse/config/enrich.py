@@ -27,4 +27,7 @@ class EnrichConfig(Section):
     timeout_s: float = Field(60.0, gt=0, description="Longest wait for an answer.")
     input_price: float = Field(0.0, ge=0, description="Price of a million prompt tokens.")
     output_price: float = Field(0.0, ge=0, description="Price of a million answer tokens.")
+    send_unscrubbed: bool = Field(
+        False, description="Send texts that hold mail addresses, telephone numbers and the like (privacy.scrub) too."
+    )
     max_cost: float | None = Field(None, gt=0, description="No more questions once this is spent; null: no limit.")

@@ -16,33 +16,41 @@ import pandas as pd
 from lorefuse import contract as c
 from lorefuse.atomic import atomic_file, write_json
 from lorefuse.config import EnrichConfig
+from lorefuse.config.privacy import ScrubConfig
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.written import KNOWLEDGE_FILE
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.ask import ask_all
+from lorefuse.enrich.guard import refuse_unscrubbed
 from lorefuse.enrich.histories import QUESTION, user_histories
 from lorefuse.enrich.prompts import ITEM_QUESTIONS, Messages, question
 from lorefuse.settings import settings
 
 FACTS_FILE, QUARANTINE_FILE = "knowledge.json", "quarantine.jsonl"
+DEFAULT_SCRUB = ScrubConfig()
 
 
-def write_item_knowledge(dataset: Dataset, config: EnrichConfig, out_path: Path) -> dict[str, Any]:
+def write_item_knowledge(
+    dataset: Dataset, config: EnrichConfig, out_path: Path, scrub: ScrubConfig = DEFAULT_SCRUB
+) -> dict[str, Any]:
     """Ask about every item that has a text.
 
     Args:
         dataset: The dataset; its item_text roles describe an item. No interaction is read.
         config: Model, question, limits, prices.
         out_path: Empty folder to fill: `knowledge.parquet` (item_id, text), `knowledge.json`, `quarantine.jsonl`.
+        scrub: What no question may hold.
 
     Returns:
         The report of `ask_all` on this call, with model, template, num_written, and tokens_of_all: what the written
         texts cost when they were asked.
 
     Raises:
-        ConfigError: There is no such question, no endpoint, or it refuses the key or the model.
+        ConfigError: There is no such question, no endpoint, or it refuses the key or the model; or nothing looks for
+            people's data.
+        DataError: A question holds people's data, and `send_unscrubbed` is not set.
         UnreachableError: The endpoint does not answer; what was answered is kept for the next run.
     """
     asked = question(config.item_prompt, ITEM_QUESTIONS, "enrich.item_prompt")
@@ -50,11 +58,16 @@ def write_item_knowledge(dataset: Dataset, config: EnrichConfig, out_path: Path)
     texts = item_texts(items, dataset.roles.item_text, "default@1")
     questions = {str(item_id): asked.about(text) for item_id, text in zip(items[c.ITEM_ID], texts, strict=True) if text}
     about = pd.DataFrame({c.ITEM_ID: list(questions)}, index=list(questions), dtype="string")
-    return _write(questions, about, config.item_prompt, config, None, out_path)
+    return _write(questions, about, config.item_prompt, config, None, out_path, scrub)
 
 
 def write_user_knowledge(
-    dataset: Dataset, split_path: Path, config: EnrichConfig, out_path: Path, row_ids: Sequence[int] | None = None
+    dataset: Dataset,
+    split_path: Path,
+    config: EnrichConfig,
+    out_path: Path,
+    row_ids: Sequence[int] | None = None,
+    scrub: ScrubConfig = DEFAULT_SCRUB,
 ) -> dict[str, Any]:
     """Ask about every user with a liked train row, as of several moments of the train history (`user_histories`).
 
@@ -65,13 +78,16 @@ def write_user_knowledge(
         out_path: Empty folder to fill, as for items; with user_id, the row_id and event_timestamp that the text ends
             with (its own cutoff), and the digest of what was asked.
         row_ids: Read these train rows alone.
+        scrub: What no question may hold.
 
     Returns:
         As for items, with the data cutoff.
 
     Raises:
         LeakError: A row of `row_ids` is not train.
-        ConfigError: There is no such question, no endpoint, or it refuses the key or the model.
+        ConfigError: There is no such question, no endpoint, or it refuses the key or the model; or nothing looks for
+            people's data.
+        DataError: A question holds people's data, and `send_unscrubbed` is not set.
         UnreachableError: The endpoint does not answer; what was answered is kept for the next run.
     """
     parts = user_histories(dataset, split_path, config.num_titles, num_texts=config.texts_per_user, row_ids=row_ids)
@@ -86,7 +102,7 @@ def write_user_knowledge(
         index=list(questions),
     )
     cutoff = str(load_split(split_path)[1]["data_cutoff"])
-    return _write(questions, about, config.user_prompt, config, cutoff, out_path)
+    return _write(questions, about, config.user_prompt, config, cutoff, out_path, scrub)
 
 
 def _write(
@@ -96,8 +112,11 @@ def _write(
     config: EnrichConfig,
     cutoff: str | None,
     out_path: Path,
+    scrub: ScrubConfig,
 ) -> dict[str, Any]:
     """Ask and write; `about` holds the key columns of each subject, the id first."""
+    if not config.send_unscrubbed:
+        refuse_unscrubbed(questions.values(), scrub)
     store = AnswerStore(settings().cache_path / "answers.sqlite")
     answers, report = ask_all(questions, template, config, store)
     good = {subject: answer.text for subject, answer in answers.items() if not answer.fault}
