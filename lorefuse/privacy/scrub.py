@@ -202,7 +202,11 @@ def _phones(regions: tuple[str, ...]) -> list[EntityRecognizer]:
                 return []
             found: list[RecognizerResult] = super().analyze(text, entities, nlp_artifacts)
             for one in found:
-                one.score = _score_of_phone(text[: one.start], text[one.start : one.end])
+                number = text[one.start : one.end]
+                one.score = _score_of_phone(text[: one.start], number)
+                # A bracket before a number belongs to it only with the one that closes it.
+                opened, shut = (sum(map(number.count, brackets)) for brackets in ("([（［", ")]）］"))
+                one.start += number[0] in "([（［" and opened > shut
             return found
 
     # Leniency: 0 asks for a possible length, 2 for a valid number in the groups that its region writes.
@@ -210,7 +214,7 @@ def _phones(regions: tuple[str, ...]) -> list[EntityRecognizer]:
 
 
 def _score_of_phone(before: str, number: str) -> float:
-    if number.lstrip("([").startswith(("+", "+")):
+    if re.match(r"[(\[（［]?\s*[+＋]", number):
         return _INTERNATIONAL
     is_grouped = len(re.findall(r"\d+", number)) > 1 and sum(map(str.isdigit, number)) >= _FEWEST_DIGITS
     return _WRITTEN if is_grouped or _CALL.search(before[-60:]) else _BARE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer
@@ -16,3 +18,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Pseudonymizer:
     """Set the key, and return what it makes of ids."""
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     return Pseudonymizer(KEY)
+
+
+def missing_presidio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make Presidio a package that is not installed."""
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
