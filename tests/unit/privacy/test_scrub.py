@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lorefuse.config import parse_config
 from lorefuse.config.privacy import ScrubConfig, ScrubKind
 from lorefuse.errors import ConfigError
 from lorefuse.privacy.scrub import Scrubber
@@ -152,3 +155,12 @@ def test_without_presidio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"pip install 'lorefuse\[privacy\]'") as error:
         Scrubber(ScrubConfig())
     assert error.value.exit_code == 2
+
+
+def test_the_examples_of_the_page_are_true() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "privacy.md").read_text("utf-8")
+    settings = re.findall(r"```yaml\n(.*?)```", page, flags=re.S)
+    parsed = [parse_config(yaml.safe_load(block)).privacy for block in settings]
+    assert [one.scrub_texts for one in parsed if one] == ["users", "all"]
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        exec(block, {})
