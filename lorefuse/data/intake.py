@@ -129,9 +129,10 @@ class Intake:
 
         changed: dict[str, pd.Series] = {}
         for name in dict.fromkeys(columns):
-            if name in frame.columns and name != ITEM_ID and frame[name].dtype == object:
+            if name in frame.columns and name != ITEM_ID and not pd.api.types.is_numeric_dtype(frame[name]):
                 counts: Counter[str] = Counter()
-                cells = [self._cell(cell, counts) for cell in track(frame[name], f"Scrubbing {name}")]
+                # As objects: a Parquet column may be categorical, or have a type of texts.
+                cells = [self._cell(cell, counts) for cell in track(frame[name].astype(object), f"Scrubbing {name}")]
                 changed[name] = pd.Series(cells, index=frame.index, dtype=object)
                 add_counts(reports, {name: counts})
         return frame.assign(**changed)

@@ -205,3 +205,17 @@ def test_enrich_sends_no_mail_address_unless_told(busy: Shop, tmp_path: Path, mo
         assert "does not answer" in str(asked("items", **sections))
     frames = [pd.read_parquet(path) for path in settings().home_path.rglob("items.parquet")]
     assert {frame["title"][0] for frame in frames} == {"Tea of zq7@planted.example", "Tea of <EMAIL_ADDRESS>"}
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "string[pyarrow]", "category", "lists"])
+def test_a_text_is_scrubbed_whatever_type_its_parquet_column_has(shop: Shop, tmp_path: Path, dtype: str) -> None:
+    texts = ["from zq7@planted.example", "fine", None, "zq7@planted.example again"]
+    rows = {"user_id": ["u1", "u1", "u2", "u2"], "item_id": ["i1", "i2", "i1", "i2"], "rating": [5, 3, 4, 1]}
+    frame = pd.DataFrame({**rows, "timestamp": [1000, 2000, 1500, 1700]})
+    frame["review"] = [text and [text] for text in texts] if dtype == "lists" else pd.Series(texts, dtype=dtype)
+    frame.to_parquet(shop.path / "rows.parquet")
+    dataset = _ingested(
+        shop.config(review_text="review", interactions_path=shop.path / "rows.parquet"), tmp_path / "out", USERS
+    )
+    assert places(tmp_path / "out") == []
+    assert dataset.manifest["reports"]["scrubbed"]["review_text"]["EMAIL_ADDRESS"] == 2
