@@ -77,7 +77,8 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
         UnreachableError: The server did not answer within 90 seconds, or died; the log's end is in the message.
     """
     uri, found = settings().tracking_uri, where()
-    if not found.running and not is_server(uri):
+    # One that an earlier version of Lorefuse started lets anybody in: it is started anew.
+    if not is_server(uri) and not (found.running and (_read_pid() or {}).get("login")):
         stop()
         found = _launch(uri, port)
     if open_browser:
@@ -88,7 +89,8 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
 def where() -> ServerStatus:
     """Return the server that is used: the one that the settings name, else this home's."""
     uri = settings().tracking_uri
-    return ServerStatus(_answers(uri), mask(uri), 0, _log_path()) if is_server(uri) else status()
+    anothers = is_server(uri) and own_login(uri) is None
+    return ServerStatus(_answers(uri), mask(uri), 0, _log_path()) if anothers else status()
 
 
 def status() -> ServerStatus:
@@ -137,7 +139,7 @@ def _launch(uri: str, port: int) -> ServerStatus:
         process = subprocess.Popen(  # noqa: S603  (our own interpreter and fixed arguments)
             command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port})
+    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port, "login": USER})
     url, deadline_s = f"http://{HOST}:{port}", time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if _answers(url):

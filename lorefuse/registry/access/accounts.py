@@ -36,7 +36,7 @@ class Account:
 
 
 def accounts_of(env: Mapping[str, str]) -> list[Account]:
-    """Return the account of every role, as the environment names them.
+    """Return the account of every role, as the environment names them: `LOREFUSE_MLFLOW_TRAINER_PASSWORD` and so on.
 
     Raises:
         UsageError: A password is missing or too short, or two accounts have one name.
@@ -76,7 +76,7 @@ def make_accounts(accounts: list[Account]) -> None:
     from mlflow.server.auth.client import AuthServiceClient
 
     client = AuthServiceClient(uri)
-    with explained("make accounts"):
+    with explained("keep the accounts"):
         roles = {role: _make_role(client, role) for role in Role}
         for account in accounts:
             _make_account(client, account)

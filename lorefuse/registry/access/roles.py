@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 
-DEPLOYMENT_TAG, REQUEST_TAG = "lorefuse.deployment.", "lorefuse.deployment.request"
+from lorefuse.registry.deployment import DEPLOYMENT_TAG, REQUEST_TAG
 
 
 class Role(StrEnum):

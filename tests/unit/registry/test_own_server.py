@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psutil
 import pytest
 
+from lorefuse.atomic import write_json
 from lorefuse.deploy import webhook
 from lorefuse.deploy.ports import free_ports
 from lorefuse.errors import ConfigError, LorefuseError, UsageError
@@ -90,6 +92,7 @@ def ask(url: str, path: str, body: Any = None, login: tuple[str, str] | None = N
 def test_only_the_owner_is_let_in_and_webhooks_go_where_they_may(url: str, receiver: int) -> None:
     login = server.own_login(url)
     assert login is not None
+    assert str(server.password_path()) in server.where().login, "a person is told where it is"
     alias = {"name": "m", "alias": "champion", "version": "1"}
     artifact = f"{API}-artifacts/artifacts/0/x.txt"
     for prefix in ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow"):
@@ -103,6 +106,8 @@ def test_only_the_owner_is_let_in_and_webhooks_go_where_they_may(url: str, recei
     assert ask(url, "/", login=login) == 200
     assert ask(url, artifact, {}, login, "PUT") == 200
     assert server.password_path().stat().st_mode & 0o077 == 0
+
+    assert all(login[1] not in part for part in psutil.Process(server.status().pid).cmdline())
 
     client = connect()  # finds the login by itself
     (old,) = client.list_webhooks()
@@ -135,6 +140,12 @@ def test_a_webhook_written_past_the_server_is_held_to_the_list_too(
     assert caught.value.exit_code == 2
     assert "127.0.0.1:8650" in str(caught.value)
     assert webhook.register("http://127.0.0.1:8650/webhook", SECRET).url == "http://127.0.0.1:8650/webhook"
+
+
+def test_a_foreign_program_on_the_port_is_not_told_the_password(workbench: Workbench) -> None:
+    assert server.own_login(f"http://127.0.0.1:{server.DEFAULT_PORT}") is None
+    write_json(server._pid_path(), {"pid": 1, "identity": "of a server that has ended", "port": server.DEFAULT_PORT})
+    assert server.own_login(f"http://127.0.0.1:{server.DEFAULT_PORT}") is None
 
 
 HOSTS = frozenset({"reconciler:8650", "hooks.example.org:443"})
