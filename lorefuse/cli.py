@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from lorefuse.errors import LorefuseError
 from lorefuse.log import log_to_stderr
 from lorefuse.profiles import PROFILE_VARIABLE
 from lorefuse.terminal import cell, plain
+
+if TYPE_CHECKING:
+    from lorefuse.registry.server import ServerStatus
 
 app = typer.Typer(
     add_completion=False,
@@ -97,7 +100,7 @@ def up() -> None:
 
     facts = start_triton()
     typer.echo(f"Triton  {facts['url']} (version {facts['version'] or 'none yet: lorefuse run'})")
-    typer.echo(f"MLflow  {start_mlflow().url}")
+    typer.echo(_mlflow_line(start_mlflow()))
 
 
 @app.command()
@@ -115,7 +118,11 @@ def ui(browser: Annotated[bool, typer.Option(help="Open the browser.")] = True) 
     """Open MLflow: runs, metrics, model versions and their aliases."""
     from lorefuse.registry.server import start
 
-    typer.echo(f"MLflow  {start(open_browser=browser).url}")
+    typer.echo(_mlflow_line(start(open_browser=browser)))
+
+
+def _mlflow_line(server: ServerStatus) -> str:
+    return f"MLflow  {server.url}" + (f" ({server.login})" if server.login else "")
 
 
 def _served_bundle() -> Path:

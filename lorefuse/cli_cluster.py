@@ -1,7 +1,8 @@
-"""Commands that take a pipeline to a Kubeflow cluster: compile it, submit it, ask what became of it."""
+"""Commands for a cluster: compile a pipeline, submit it, ask what became of it, make MLflow's accounts."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def register_cluster_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     for name, command in (("compile", compile_pipeline), ("submit", submit), ("result", result)):
         app.command(name=name)(command)
+    app.command()(accounts)
     register_training_commands(app)
 
 
@@ -144,3 +146,13 @@ def result(
 def _as_arguments(command: str, request: Access) -> list[str]:
     """Return the request as a command line; it holds no secret, only the path of the token's file."""
     return [command, request.model_dump_json(exclude_none=True)]
+
+
+def accounts() -> None:
+    """Make MLflow's accounts, one a role; their passwords come from LOREFUSE_MLFLOW_<ROLE>_PASSWORD."""
+    from lorefuse.registry.access.accounts import accounts_of, make_accounts
+
+    wanted = accounts_of(os.environ)
+    make_accounts(wanted)
+    for account in wanted:
+        typer.echo(f"{account.username}: {account.role}")

@@ -18,7 +18,7 @@ from kfp.dsl.graph_component import GraphComponent
 from components.report_failure import report_failure
 from lorefuse.atomic import sha256_json
 from lorefuse.closure import code_of_file
-from lorefuse.config.cluster import ClusterConfig
+from lorefuse.config.cluster import ClusterConfig, secrets_of
 from lorefuse.errors import UsageError
 from lorefuse.settings import settings
 
@@ -128,7 +128,7 @@ def _add_environment(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) 
     variables = {**cluster.env, HOME_VARIABLE: cluster.storage.mount_path, CODE_VARIABLE: step_digest(step)}
     for name, value in sorted(variables.items()):
         task.set_env_variable(name, value)
-    for secret in cluster.secrets:
+    for secret in secrets_of(cluster, step):
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), optional=secret.optional)
 
 
@@ -177,11 +177,12 @@ def step_digest(step: str) -> str:
 def _check_step_names(cluster: ClusterConfig) -> None:
     folder_path = settings().project_path / "components"
     known = {path.stem for path in folder_path.glob("*.py")} - {"__init__", "base"}
-    named = {*cluster.steps, *cluster.uncached, *(cluster.gpu.steps if cluster.gpu else ())}
+    given = {step for secret in cluster.secrets for step in secret.steps}
+    named = {*cluster.steps, *cluster.uncached, *(cluster.gpu.steps if cluster.gpu else ()), *given}
     if known and named - known:
         raise UsageError(
             "The cluster file names steps that do not exist.",
             expected=", ".join(sorted(known)),
             got=", ".join(sorted(named - known)),
-            fix="correct the names under `steps`, `uncached` or `gpu.steps`",
+            fix="correct the names under `steps`, `uncached`, `gpu.steps` or `secrets`",
         )

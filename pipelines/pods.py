@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lorefuse.config.cluster import ClusterConfig
+from lorefuse.config.cluster import ClusterConfig, secrets_of
 from lorefuse.settings import settings
 from pipelines.platform import HOME_VARIABLE
 
@@ -16,12 +16,12 @@ def image_of(cluster: ClusterConfig) -> str:
     return cluster.image or settings().image
 
 
-def env_of(cluster: ClusterConfig) -> list[dict[str, Any]]:
-    """Return environment variables; a secret is named, its value never appears."""
+def env_of(cluster: ClusterConfig, step: str) -> list[dict[str, Any]]:
+    """Return a step's environment variables; a secret is named, its value never appears."""
     plain = {**cluster.env, HOME_VARIABLE: cluster.storage.mount_path}
     named = [
         {"name": variable, "valueFrom": {"secretKeyRef": {"name": s.name, "key": key, "optional": s.optional}}}
-        for s in cluster.secrets
+        for s in secrets_of(cluster, step)
         for key, variable in sorted(s.keys.items())
     ]
     return [{"name": name, "value": value} for name, value in sorted(plain.items())] + named

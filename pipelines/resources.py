@@ -62,7 +62,7 @@ def train_job(request: ResourceRequest, config: PipelineConfig, cluster: Cluster
                 "image": image_of(cluster),
                 "command": ["torchrun"],
                 "args": ["-m", "lorefuse.training.job", _job_json(job)],
-                "env": env_of(cluster),
+                "env": env_of(cluster, STEP["trainjob"]),
                 "numNodes": request.num_nodes,
                 "numProcPerNode": config.training.num_processes,
                 "resourcesPerNode": resources_of(cluster, STEP["trainjob"]),
@@ -86,7 +86,7 @@ def experiment(request: ResourceRequest, config: PipelineConfig, cluster: Cluste
         "image": image_of(cluster),
         "imagePullPolicy": cluster.image_pull_policy,
         "command": ["python", "-m", "lorefuse.tuning.flat_trial", _json(task), *arguments],
-        "env": env_of(cluster),
+        "env": env_of(cluster, STEP["katib"]),
         "resources": resources_of(cluster, STEP["katib"]),
         "volumeMounts": mounts_of(cluster),
     }

@@ -58,11 +58,15 @@ class Resources(Section):
 
 
 class SecretEnv(Section):
-    """A Kubernetes secret whose keys become environment variables of every step."""
+    """A Kubernetes secret whose keys become environment variables of every step, or of those that are named."""
 
     name: KubernetesName = Field(description="Name of the secret in the pipeline's namespace.")
     keys: dict[str, EnvName] = Field(min_length=1, description="Key of the secret → environment variable.")
     optional: bool = Field(False, description="Start the step even where the secret does not exist.")
+    steps: tuple[str, ...] = Field(
+        (),
+        description="Steps that get it, in the place of a secret of all steps that sets the same variable; none: all.",
+    )
 
 
 class Toleration(Section):
@@ -141,6 +145,18 @@ class ClusterConfig(Section):
         if named:
             raise ValueError(f"env must hold no secrets ({', '.join(named)}): name a Kubernetes secret under `secrets`")
         return self
+
+
+def secrets_of(cluster: ClusterConfig, step: str) -> list[SecretEnv]:
+    """Return the secrets of a step: those that name it, and of the others what these leave unset."""
+    own = [secret for secret in cluster.secrets if step in secret.steps]
+    taken = {variable for secret in own for variable in secret.keys.values()}
+    found = []
+    for secret in (one for one in cluster.secrets if not one.steps):
+        left = {key: variable for key, variable in secret.keys.items() if variable not in taken}
+        if left:
+            found.append(secret.model_copy(update={"keys": left}))
+    return found + own
 
 
 def load_cluster(path: Path | None) -> ClusterConfig:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from lorefuse.contract import Alias
 from lorefuse.errors import LorefuseError, UsageError
-from lorefuse.registry.tracking import connect, explained
+from lorefuse.registry.access.hosts import check_target, listed_hosts
+from lorefuse.registry.server import webhook_environment
+from lorefuse.registry.tracking import connect, explained, is_server
+from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     from mlflow.entities.webhook import Webhook
@@ -184,8 +188,14 @@ def register(url: str, secret: str) -> Webhook:
         secret: Signs the deliveries.
 
     Raises:
+        UsageError: The host is not listed in `LOREFUSE_WEBHOOK_HOSTS`; of a server its own list decides.
         LorefuseError: MLflow refused, e.g. a URL of this machine without `MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true`.
     """
+    if not is_server(settings().tracking_uri):
+        # Written to the database, past every server: under the key and the list that this home's own will have.
+        for name, text in webhook_environment().items():
+            os.environ.setdefault(name, text)
+        check_target(url, listed_hosts())
     client = connect()
     text = "Tells lorefuse reconcile that an alias moved"
     with explained("register the webhook"):

@@ -1,4 +1,7 @@
-"""MLflow's own server, for people: bound to this machine, one worker, with a pid file and a log in the home."""
+"""MLflow's own server, for people: bound to this machine, one worker, with a pid file and a log in the home.
+
+A machine may have other users, so it wants a login: its password is a file of the home that its owner alone can read.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ from lorefuse.atomic import atomic_file, write_json
 from lorefuse.errors import UnreachableError, UsageError
 from lorefuse.processes import identity
 from lorefuse.profiles import mask
+from lorefuse.registry.access.hosts import HOSTS_VARIABLE, LOCAL_HOSTS, listed_hosts
 from lorefuse.registry.tracking import artifacts_path, create_store, is_server
 from lorefuse.settings import settings
 
-HOST, DEFAULT_PORT = "127.0.0.1", 5500
+HOST, DEFAULT_PORT, USER = "127.0.0.1", 5500, "lorefuse"
+_APP, PASSWORD_VARIABLE = "lorefuse.registry.access.local:app", "_LOREFUSE_MLFLOW_PASSWORD"
 _KEPT = frozenset(
     {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "PYTHONPATH", "VIRTUAL_ENV"}
     | {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "LOREFUSE_HOME"}
@@ -52,6 +57,11 @@ class ServerStatus:
     pid: int
     log_path: Path
 
+    @property
+    def login(self) -> str:
+        """Whom a browser has to say, for people; empty where the server is another's."""
+        return f"user {USER}, password in {password_path()}" if self.pid else ""
+
 
 def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStatus:
     """Start the MLflow server in the background, or return the one that runs already.
@@ -67,7 +77,8 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
         UnreachableError: The server did not answer within 90 seconds, or died; the log's end is in the message.
     """
     uri, found = settings().tracking_uri, where()
-    if not found.running and not is_server(uri):
+    # One that an earlier version of Lorefuse started lets anybody in: it is started anew.
+    if not is_server(uri) and not (found.running and (_read_pid() or {}).get("login")):
         stop()
         found = _launch(uri, port)
     if open_browser:
@@ -78,7 +89,8 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
 def where() -> ServerStatus:
     """Return the server that is used: the one that the settings name, else this home's."""
     uri = settings().tracking_uri
-    return ServerStatus(_answers(uri), mask(uri), 0, _log_path()) if is_server(uri) else status()
+    anothers = is_server(uri) and own_login(uri) is None
+    return ServerStatus(_answers(uri), mask(uri), 0, _log_path()) if anothers else status()
 
 
 def status() -> ServerStatus:
@@ -120,13 +132,14 @@ def _launch(uri: str, port: int) -> ServerStatus:
     if uri.startswith(_SQLITE):
         create_store(Path(uri.removeprefix(_SQLITE)), artifacts_path())
     _log_path().parent.mkdir(parents=True, exist_ok=True)
+    environment = _environment(uri)
     # uvicorn on MLflow's app: one worker, where `mlflow server` would start four, and so several times faster.
-    command = [sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(port), "mlflow.server.fastapi_app:app"]
+    command = [sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(port), _APP]
     with _log_path().open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  (our own interpreter and fixed arguments)
-            command, env=_environment(uri), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port})
+    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port, "login": USER})
     url, deadline_s = f"http://{HOST}:{port}", time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if _answers(url):
@@ -156,28 +169,50 @@ def _environment(uri: str) -> dict[str, str]:
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": settings().artifacts_uri or str(artifacts_path()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        **_webhook_environment(),
+        PASSWORD_VARIABLE: _kept_secret(password_path()),
+        **webhook_environment(),
     }
 
 
-def _webhook_environment() -> dict[str, str]:
-    """Let MLflow tell a reconciler on this machine about aliases.
+def webhook_environment() -> dict[str, str]:
+    """Let MLflow tell a reconciler on this machine about aliases, and nobody else.
 
     Webhooks' secrets are encrypted with a key; without one of ours each start of the server would make its own, and
     deliveries would end with a line in its log. Plain http to this machine is what both of them, bound to it, speak.
     """
-    key_path = settings().home_path / "mlflow" / "webhook.key"
-    if not key_path.is_file():
-        with atomic_file(key_path) as draft_path:
-            draft_path.touch(mode=0o600)
-            draft_path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
     defaults = {
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key_path.read_text("ascii"),
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _kept_secret(settings().home_path / "mlflow" / "webhook.key"),
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_CACHE_TTL": "5",  # seconds until a webhook that was just registered is heard; 60 by default
+        HOSTS_VARIABLE: LOCAL_HOSTS,
     }
+    listed_hosts()  # a list that cannot be read is said here, and not in the server's log
     return {name: os.environ.get(name, text) for name, text in defaults.items()}
+
+
+def password_path() -> Path:
+    """Return the file with the password of this home's server."""
+    return settings().home_path / "mlflow" / "password"
+
+
+def own_login(uri: str) -> tuple[str, str] | None:
+    """Return user and password of a server, where it is this home's own and runs; None of any other.
+
+    Nobody else gets the password: a foreign program on the port of a server that has ended would not be its process.
+    """
+    known = _read_pid()
+    own = known is not None and uri.rstrip("/") in {f"http://{name}:{known['port']}" for name in (HOST, "localhost")}
+    return (USER, _kept_secret(password_path())) if own else None
+
+
+def _kept_secret(path: Path) -> str:
+    """Return a random secret of this home, made on first use: 32 bytes, for the owner of the home alone."""
+    if not path.is_file():
+        with atomic_file(path) as draft_path:
+            draft_path.touch(mode=0o600)
+            draft_path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
+    return path.read_text("ascii").strip()
 
 
 def _answers(url: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.atomic import atomic_file
-from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError
+from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError, UsageError
 from lorefuse.home import make_home
 from lorefuse.profiles import mask
 from lorefuse.settings import settings
@@ -67,6 +68,7 @@ def connect() -> MlflowClient:
         os.environ.setdefault(name, value)
     if is_server(uri):
         _probe(uri)
+        _log_in(uri)
     elif is_postgres(uri):
         check_postgres(uri, "MLflow's database")  # MLflow itself would try for minutes
         # Or the experiment `Default`, which MLflow makes with a new database, would point into the current folder.
@@ -79,6 +81,15 @@ def connect() -> MlflowClient:
     mlflow.set_registry_uri(uri)
     with explained("open its store"):
         return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _log_in(uri: str) -> None:
+    """Give MLflow's client the login of this home's own server; others' are given by the environment."""
+    from lorefuse.registry.server import own_login
+
+    login = own_login(uri)
+    if login is not None:
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
 
 
 def create_store(database_path: Path, artifact_root: Path) -> None:
@@ -152,6 +163,11 @@ def explained(action: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         text = str(error)
+        if re.search(r"failed with error code 40[13]\b", text) or error.error_code in (
+            "PERMISSION_DENIED",
+            "UNAUTHENTICATED",
+        ):
+            raise _refused(action, text) from error
         if "API request to" in text or "Max retries exceeded" in text:
             raise _unreachable(settings().tracking_uri, text) from error
         if is_postgres(settings().tracking_uri) and "psycopg.OperationalError" in text:
@@ -211,6 +227,15 @@ def _bucket_lost(action: str, error: BaseException) -> UnreachableError:
         expected=settings().artifacts_uri,
         got=str(error)[:300],
         fix="start the object storage, or correct MLFLOW_S3_ENDPOINT_URL and the keys; then run again",
+    )
+
+
+def _refused(action: str, got: str) -> UsageError:
+    return UsageError(
+        f"MLflow does not let this account {action}.",
+        expected="an account whose role may (docs/infra.md), in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        got=f"{os.environ.get('MLFLOW_TRACKING_USERNAME') or 'no account'}: {got[:300]}",
+        fix="name the account of the right role; lorefuse accounts makes those that are missing",
     )
 
 

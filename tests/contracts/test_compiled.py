@@ -198,9 +198,10 @@ def test_no_step_is_root_and_secrets_come_by_name(gpu_documents: list[dict[str, 
             for secret in entry["secretAsEnv"]
             for pair in secret["keyToEnv"]
         }
+        account = "lorefuse-mlflow-promoter" if name == "exec-register" else "lorefuse-mlflow-trainer"
         assert found == {
-            ("lorefuse-mlflow", "username", "MLFLOW_TRACKING_USERNAME"),
-            ("lorefuse-mlflow", "password", "MLFLOW_TRACKING_PASSWORD"),
+            (account, "username", "MLFLOW_TRACKING_USERNAME"),
+            (account, "password", "MLFLOW_TRACKING_PASSWORD"),
             ("lorefuse-s3", "access-key", "AWS_ACCESS_KEY_ID"),
             ("lorefuse-s3", "secret-key", "AWS_SECRET_ACCESS_KEY"),
             ("lorefuse-stores", "feast-registry-url", "LOREFUSE_FEAST_REGISTRY_URL"),

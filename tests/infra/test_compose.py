@@ -19,7 +19,7 @@ from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
 from tests.infra.manifests import is_pinned
 
 COMPOSE_PATH = INFRA_PATH / "compose.yaml"
-ONE_SHOT = {"bucket", "volumes"}
+ONE_SHOT = {"accounts", "bucket", "volumes"}
 SERVICES = {"postgres", "redis", "minio", "mlflow", "triton", "reconciler", "prometheus", "grafana"} | ONE_SHOT
 
 
@@ -119,15 +119,27 @@ def test_reconciler_and_triton_share_the_repository(services: dict[str, Any]) ->
     assert ("models", "/models") in mounted[0] & mounted[1]
 
 
-def test_commands_of_the_reconciler_exist(services: dict[str, Any]) -> None:
-    text = " ".join(services["reconciler"]["command"])
-    manifest = (INFRA_PATH / "k8s" / "base" / "reconciler.yaml").read_text("utf-8")
-    commands = re.findall(r"lorefuse (\w+)((?: --[\w-]+ \S+)+)", text)
-    assert {name for name, _ in commands} == {"webhook", "reconcile"}
+@pytest.mark.parametrize(
+    ("service", "file_name", "names"),
+    [("reconciler", "reconciler.yaml", ["reconcile"]), ("accounts", "mlflow-accounts.yaml", ["accounts", "webhook"])],
+)
+def test_commands_exist(services: dict[str, Any], service: str, file_name: str, names: list[str]) -> None:
+    text = " ".join(services[service]["command"])
+    manifest = (INFRA_PATH / "k8s" / "base" / file_name).read_text("utf-8")
+    commands = re.findall(r"lorefuse (\w+)((?: --[\w-]+ \S+)*)", text)
+    assert [name for name, _ in commands] == names
     for name, rest in commands:
         assert f"lorefuse {name}" in manifest
         options = {one.lstrip("-") for command in get_command(app).commands[name].params for one in command.opts}
         assert set(re.findall(r"--([\w-]+)", rest)) <= options
+
+
+def test_the_administrators_login_is_mlflows_and_the_accounts_alone(services: dict[str, Any]) -> None:
+    holders = {name for name, one in services.items() if "given-mlflow_admin_password" in str(one.get("environment"))}
+    assert holders == {"mlflow", "accounts"}
+    login = services["reconciler"]["environment"]
+    assert login["MLFLOW_TRACKING_USERNAME"] == "lorefuse-reconciler"
+    assert login["MLFLOW_TRACKING_PASSWORD"] == "given-mlflow_reconciler_password"
 
 
 def test_kubernetes_and_compose_start_stores_alike() -> None:

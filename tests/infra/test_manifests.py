@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lorefuse.config import load_deployment
+from lorefuse.registry.access.hosts import check_target, listed_hosts
 from tests.infra.conftest import INFRA_PATH
 from tests.infra.manifests import OVERLAYS, WORKLOADS, Manifests, is_pinned, matches, port_names, render
 
@@ -29,6 +30,7 @@ SECRETS = {
     "lorefuse-triton": {"admin-key"},
     "lorefuse-s3": {"uri", "endpoint", "access-key", "secret-key"},
     "lorefuse-mlflow": {"username", "password", "flask-secret-key", "webhook-encryption-key"},
+    **{f"lorefuse-mlflow-{name}": {"username", "password"} for name in ("trainer", "promoter", "reconciler", "reader")},
     "lorefuse-webhook": {"secret"},
 }
 """What docs/infra.md tells to make."""
@@ -121,7 +123,10 @@ def test_every_container_is_bounded_and_locked_down(manifests: Manifests) -> Non
 
 
 def test_every_container_has_probes_on_ports_that_it_has(manifests: Manifests) -> None:
+    jobs = {one["metadata"]["name"] for one in manifests.of("Job")}  # they end, and nobody asks them anything
     for name, container in manifests.containers(init=False):
+        if name.partition("/")[0] in jobs:
+            continue
         ports = {port["name"] for port in container["ports"]}
         wanted = {"readinessProbe", "livenessProbe"} | (set() if name.endswith("exporter") else {"startupProbe"})
         assert wanted <= container.keys(), name
@@ -208,5 +213,29 @@ def test_steps_are_sent_to_the_same_mlflow(manifests: Manifests) -> None:
         assert cluster["env"]["MLFLOW_TRACKING_URI"] == f"http://{host}:5000", path.name
         args = manifests.one("Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]["args"]
         assert any(one.startswith("--allowed-hosts=") and f"{host}:5000" in one for one in args)
-        secret = next(one for one in cluster["secrets"] if one["name"] == "lorefuse-mlflow")
-        assert set(secret["keys"]) <= SECRETS["lorefuse-mlflow"]
+        accounts = {one["name"]: one for one in cluster["secrets"] if one["name"].startswith("lorefuse-mlflow")}
+        assert accounts.keys() == {"lorefuse-mlflow-trainer", "lorefuse-mlflow-promoter"}, "no step is administrator"
+        assert accounts["lorefuse-mlflow-promoter"]["steps"] == ["register"], "the gate alone sets aliases"
+        assert all(set(one["keys"]) <= SECRETS[name] for name, one in accounts.items())
+
+
+def test_the_administrators_login_is_mlflows_and_the_jobs_alone(manifests: Manifests) -> None:
+    holders = {
+        name
+        for name, container in manifests.containers()
+        for variable in container.get("env", ())
+        if variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "lorefuse-mlflow"
+    }
+    assert holders == {"mlflow/mlflow", "mlflow-accounts/accounts"}
+    (reconciler,) = manifests.one("Deployment", "reconciler")["spec"]["template"]["spec"]["containers"]
+    login = {one["name"]: one for one in reconciler["env"]}["MLFLOW_TRACKING_PASSWORD"]
+    assert login["valueFrom"]["secretKeyRef"] == {"name": "lorefuse-mlflow-reconciler", "key": "password"}
+
+
+def test_mlflow_may_deliver_to_the_reconciler_alone(manifests: Manifests) -> None:
+    (mlflow,) = manifests.one("Deployment", "mlflow")["spec"]["template"]["spec"]["containers"]
+    hosts = listed_hosts({one["name"]: one.get("value", "") for one in mlflow["env"]})
+    (job,) = manifests.one("Job", "mlflow-accounts")["spec"]["template"]["spec"]["containers"]
+    url = re.findall(r"lorefuse webhook --url (\S+)", job["args"][0])[0]
+    check_target(url, hosts)
+    assert len(hosts) == 1

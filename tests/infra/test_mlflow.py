@@ -1,103 +1,19 @@
-"""The real MLflow server, started with the flags and variables that compose.yaml and the Kubernetes manifests give it.
-
-Its stores are replaced: SQLite and a folder in the place of PostgreSQL and S3, which tests/stores runs.
-"""
+"""MLflow's flags, hosts and webhooks, on the real server."""
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import json
-import os
-import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.infra.conftest import INFRA_PATH
+from tests.infra.mlflow_server import ADMIN, PASSWORD, ask, compose_mlflow, kept, kubernetes_args
 
-HOST = "127.0.0.1"
-START_TIMEOUT_S = 240
-ADMIN, PASSWORD = "the-admin", "a-password-of-this-test"
-REPLACED = ("--host", "--port", "--workers", "--backend-store-uri", "--artifacts-destination")
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("flask_wtf") is None, reason="no Flask-WTF: MLflow's basic-auth needs it (mlflow[auth])"
 )
-
-
-def compose_mlflow() -> dict[str, Any]:
-    content = yaml.safe_load((INFRA_PATH / "compose.yaml").read_text("utf-8"))
-    return dict(content["services"]["mlflow"])
-
-
-def kubernetes_args() -> list[str]:
-    documents = yaml.safe_load_all((INFRA_PATH / "k8s" / "base" / "mlflow.yaml").read_text("utf-8"))
-    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
-    return list(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
-
-
-def kept(flags: list[str]) -> list[str]:
-    return [flag for flag in flags if flag.startswith("--") and flag.split("=")[0] not in REPLACED]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of the server."""
-    path = tmp_path_factory.mktemp("mlflow-server")
-    auth = (INFRA_PATH / "compose" / "mlflow-auth.ini").read_text("utf-8")
-    auth = re.sub(r"(?m)^database_uri = .*", f"database_uri = sqlite:///{path / 'auth.db'}", auth)
-    (path / "auth.ini").write_text(auth, "utf-8")
-    given = {"MLFLOW_ADMIN_USERNAME": ADMIN, "MLFLOW_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SECRET_KEY": "x" * 32}
-    given["MLFLOW_WEBHOOK_ENCRYPTION_KEY"] = base64.urlsafe_b64encode(bytes(32)).decode()
-    variables = {
-        name: re.sub(r"\$\{(\w+)[^}]*\}", lambda match: given.get(match[1], ""), str(value))
-        for name, value in compose_mlflow()["environment"].items()
-    }
-    variables |= {"MLFLOW_AUTH_CONFIG_PATH": str(path / "auth.ini"), "HOME": str(path)}
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", *kept(compose_mlflow()["command"]), f"--host={HOST}"]
-    command += [f"--port={port}", "--workers=1", f"--backend-store-uri=sqlite:///{path / 'mlflow.db'}"]
-    command += [f"--artifacts-destination={path / 'artifacts'}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with (path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env={**environment, **variables}, stdout=log, stderr=log, cwd=path)
-    try:
-        end_s = time.monotonic() + START_TIMEOUT_S
-        while ask(f"http://{HOST}:{port}", "/health", "mlflow")[0] != 200:
-            assert process.poll() is None, (path / "server.log").read_text("utf-8", "replace")[-3000:]
-            assert time.monotonic() < end_s, (path / "server.log").read_text("utf-8", "replace")[-3000:]
-            time.sleep(0.3)
-        yield f"http://{HOST}:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def ask(url: str, path: str, host: str, body: dict[str, Any] | None = None, *, login: bool = False) -> tuple[int, str]:
-    """Return status and text of an answer; 0 where there is none."""
-    headers = {"Host": host, "Content-Type": "application/json"}
-    if login:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
-    data = json.dumps(body).encode() if body is not None else None
-    try:
-        with urllib.request.urlopen(urllib.request.Request(f"{url}{path}", data, headers), timeout=20) as answer:
-            return int(answer.status), answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 def test_flags_of_kubernetes_are_those_of_compose() -> None:
@@ -111,8 +27,8 @@ def test_flags_of_kubernetes_are_those_of_compose() -> None:
 def test_only_who_may_is_let_in(server: str) -> None:
     search = {"max_results": 1}
     assert ask(server, EXPERIMENTS, "mlflow:5000", search)[0] == 401
-    assert ask(server, EXPERIMENTS, "mlflow:5000", search, login=True)[0] == 200
-    assert ask(server, EXPERIMENTS, "elsewhere.example", search, login=True)[0] == 403
+    assert ask(server, EXPERIMENTS, "mlflow:5000", search, login=(ADMIN, PASSWORD))[0] == 200
+    assert ask(server, EXPERIMENTS, "elsewhere.example", search, login=(ADMIN, PASSWORD))[0] == 403
 
 
 @pytest.mark.slow
@@ -120,10 +36,10 @@ def test_webhook_of_the_reconciler_can_be_kept(server: str) -> None:
     """Plain HTTP to a private address is allowed, and the encryption key is one that MLflow takes."""
     entry = {
         "name": "lorefuse-reconciler",
-        "url": "http://127.0.0.1:8650/webhook",
+        "url": "http://reconciler:8650/webhook",
         "events": [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}],
         "secret": "s" * 24,
     }
-    status, text = ask(server, "/api/2.0/mlflow/webhooks", "mlflow:5000", entry, login=True)
+    status, text = ask(server, "/api/2.0/mlflow/webhooks", "mlflow:5000", entry, login=(ADMIN, PASSWORD))
     assert status == 200, text
     assert json.loads(text)["webhook"]["url"] == entry["url"]

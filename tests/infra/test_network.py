@@ -35,6 +35,7 @@ def test_network_policies_deny_by_default_and_match_pods_and_ports(manifests: Ma
         ("mlflow", "postgres", "postgres"),
         ("mlflow", "reconciler", "webhook"),
         ("reconciler", "mlflow", "http"),
+        ("mlflow-accounts", "mlflow", "http"),
         ("reconciler", "triton", "grpc"),
         ("reconciler", "triton", "metrics"),
         ("triton", "redis", "redis"),

@@ -11,7 +11,7 @@ from kfp import dsl
 
 from components.ingest import ingest
 from components.split import split
-from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster
+from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster, secrets_of
 from lorefuse.errors import ConfigError, UsageError
 from lorefuse.failure import WEBHOOK_VARIABLE
 from pipelines.compile import find_pipeline, pipeline_names
@@ -46,6 +46,17 @@ def test_nested_pipelines_are_dressed_too() -> None:
         assert CODE_VARIABLE in [variable["name"] for variable in container["env"]]
     kubernetes = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors
     assert set(kubernetes.keys()) == set(executors)
+
+
+def test_a_secret_of_one_step_takes_the_place_of_that_of_all() -> None:
+    login, other = {"username": "USER", "password": "PASSWORD"}, {"key": "PASSWORD", "region": "REGION"}
+    secrets = [{"name": "all", "keys": login}, {"name": "one", "keys": other, "steps": ["register"]}]
+    cluster = ClusterConfig.model_validate({"secrets": secrets})
+    assert [(one.name, one.keys) for one in secrets_of(cluster, "split")] == [("all", login)]
+    assert [(one.name, one.keys) for one in secrets_of(cluster, "register")] == [
+        ("all", {"username": "USER"}),
+        ("one", other),
+    ]
 
 
 @pytest.mark.parametrize("name", pipeline_names())

@@ -13,6 +13,7 @@ from lorefuse.client import Client
 from lorefuse.deploy import webhook
 from lorefuse.deploy.ports import free_ports
 from lorefuse.registry import server
+from lorefuse.registry.access.hosts import HOSTS_VARIABLE
 from lorefuse.registry.tracking import connect
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
 
@@ -22,11 +23,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)"),
 ]
 PATIENCE_MS = 120_000
+RECEIVER_PORT = free_ports().http
 
 
 @pytest.fixture
 def mlflow_url(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """MLflow's real server over the test's registry; from here on everything goes through it."""
+    monkeypatch.setenv(HOSTS_VARIABLE, f"127.0.0.1:9,127.0.0.1:{RECEIVER_PORT}")
     url = server.start(free_ports().http).url
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     yield url
@@ -41,7 +44,8 @@ def set_alias(url: str, version: str, picture_path: Path) -> None:
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        login = dict(zip(("username", "password"), server.own_login(url) or ("", ""), strict=True))
+        page = browser.new_page(viewport={"width": 1400, "height": 900}, http_credentials=login)
         page.set_default_timeout(PATIENCE_MS)
         page.goto(f"{url}/#/models/{NAME}/versions/{version}")
         page.get_by_role("button", name="Add", exact=True).first.click()
@@ -67,7 +71,7 @@ def test_the_alias_set_in_the_ui_is_served(
         hints.append(version)
         reconciler.watcher.hint(version)
 
-    receiver = webhook.serve(0, webhook.Verifier(secret), NAME, hint)
+    receiver = webhook.serve(RECEIVER_PORT, webhook.Verifier(secret), NAME, hint)
     try:
         url = f"http://127.0.0.1:{receiver.server_port}{webhook.PATH}"
         webhook.register("http://127.0.0.1:9/webhook", secret)

@@ -33,7 +33,7 @@ def test_commands_are_the_documented_ones() -> None:
         "score",
     }
     expected |= {"reconcile", "refresh", "result", "rollback", "status", "study", "submit", "tune", "ui", "up"}
-    expected |= {"add-items", "backfill", "webhook", "sign", "backup", "restore"}
+    expected |= {"accounts", "add-items", "backfill", "webhook", "sign", "backup", "restore"}
     expected |= {"embed", "submit-training", "submit-tuning", "train", "forget", "export-user"}
     assert expected == set(COMMANDS)
 
