@@ -13,7 +13,6 @@ import yaml
 
 from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.config.cluster import ClusterConfig
-from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.errors import UsageError
 from lorefuse.profiles import PROFILE_VARIABLE
 from lorefuse.steps import dump_config
@@ -53,11 +52,10 @@ def make_arguments(inputs: Inputs, config: PipelineConfig, params: tuple[str, ..
         UsageError: A name, type or value that the pipeline does not take, or one that is missing.
         ConfigError: The changed configuration does not validate.
     """
-    strategy = config.split.strategy
     preset = {
         "config": dump_config(config),
-        "strategy": strategy,
-        "second_strategy": SECOND_STRATEGY[strategy],
+        "strategy": config.split.strategy,
+        "second_strategy": config.second_strategy,
         "serve": False,
     }
     values: dict[str, Any] = {name: value for name, value in preset.items() if name in inputs}

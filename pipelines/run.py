@@ -22,7 +22,6 @@ from lorefuse.atomic import sha256_json
 from lorefuse.auto.pinned import as_chosen
 from lorefuse.closure import PACKAGE_PATH
 from lorefuse.config import PipelineConfig, load_config
-from lorefuse.contract import SECOND_STRATEGY
 from lorefuse.data.intake import Intake
 from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
@@ -205,7 +204,7 @@ def _arguments(config: PipelineConfig, given: argparse.Namespace) -> dict[str, A
     if given.pipeline == "backfill":
         day_ranges(given.first, given.last, given.days)  # a mistake is said before anything starts
         return {"strategy": strategy, "first": given.first, "last": given.last, "num_days": given.days}
-    both = {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": not given.no_deploy}
+    both = {"strategy": strategy, "second_strategy": config.second_strategy, "serve": not given.no_deploy}
     if given.pipeline == "refresh":
         new_files(given.new)  # a mistake is said before anything starts
         items_path = str(given.new_items.resolve()) if given.new_items else ""

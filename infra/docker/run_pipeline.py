@@ -23,7 +23,6 @@ sys.path[:0] = [str(PROJECT_PATH), str(Path(__file__).parent)]
 from container_runner import IMAGE_UID, ContainerOptions, trustworthy_containers  # noqa: E402
 
 from lorefuse.config import PipelineConfig, load_config  # noqa: E402
-from lorefuse.contract import SECOND_STRATEGY  # noqa: E402
 from lorefuse.errors import LorefuseError, UnreachableError  # noqa: E402
 from lorefuse.settings import settings  # noqa: E402
 
@@ -73,8 +72,7 @@ def run(config: PipelineConfig, image: str, readable: tuple[Path, ...]) -> int:
     run_path = home_path / "runs" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     (run_path / "artifacts").mkdir(parents=True)
     options = container_options(home_path, run_path, readable)
-    strategy = config.split.strategy
-    arguments = {"strategy": strategy, "second_strategy": SECOND_STRATEGY[strategy], "serve": False}
+    arguments = {"strategy": config.split.strategy, "second_strategy": config.second_strategy, "serve": False}
     log_path, start_s = run_path / "pipeline.log", time.perf_counter()
     print(f"Running {config.name} in containers of {image} (log: {log_path})", flush=True)
     with log_path.open("w", encoding="utf-8") as file:

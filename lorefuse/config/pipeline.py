@@ -20,6 +20,7 @@ from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
+from lorefuse.contract import SECOND_STRATEGY
 
 
 class PipelineConfig(Section):
@@ -49,6 +50,12 @@ class PipelineConfig(Section):
     registry: RegistryConfig = RegistryConfig()
     serving: ServingConfig = ServingConfig()
     drift: DriftConfig = DriftConfig()
+
+    @property
+    def second_strategy(self) -> str:
+        """Split that a model is judged on once more; without `evaluation.global_cut` the first, already made."""
+        strategy = self.split.strategy
+        return SECOND_STRATEGY[strategy] if self.evaluation.global_cut else strategy
 
     def as_preset(self) -> dict[str, Any]:
         """Return it as plain JSON that `load_config` reads back as it is."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.contract import SECOND_STRATEGY, Split
+from lorefuse.contract import Split
 from lorefuse.features.training_set import TrainingSet
 from lorefuse.log import running
 from lorefuse.progress import track
@@ -65,7 +65,7 @@ def make_evaluation(config: PipelineConfig, artifacts: Mapping[str, Path]) -> Pa
     """
     from lorefuse import steps
 
-    second_rows = make_artifacts(config, SECOND_STRATEGY[config.split.strategy])["rows"]
+    second_rows = make_artifacts(config, config.second_strategy)["rows"] if config.evaluation.global_cut else None
     content = steps.dump_config(config)
     study, control = (steps.tune(content, arm, artifacts["rows"]).path for arm in ("real", "none"))
     return steps.evaluate(content, artifacts["rows"], study, control, second_rows).path

@@ -64,3 +64,5 @@ def test_leaks_are_measured_by_the_command(shop: tuple[Path, Path, dict[str, str
     assert 0.3 < content["halves"]["lira"]["auc"]["mean"] < 0.7
     assert "verdict: " in run.stdout
     assert (home_path / "leaks.html").is_file()
+    for step in ("split", "training_set", "evaluate"):  # no second split, and the run's own evaluation
+        assert len(list(home_path.glob(f"cache/steps/{step}/[!.]*"))) == 1
