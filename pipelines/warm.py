@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -46,7 +47,10 @@ def warm_tasks(*, heavy: bool = True) -> Iterator[None]:
     context.set_forkserver_preload([*LIGHT, *HEAVY] if heavy else LIGHT)
     before = dict(os.environ)
     os.environ.update(_RUNTIME)
+    # Ctrl-C reaches the fork server too, which would end in the middle of an import, with a traceback.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.environ.clear()
     os.environ.update(before)
     started = handler.run_local_subprocess
@@ -80,6 +84,7 @@ def _run_forked(full_command: list[str], env_vars: dict[str, str] | None = None)
 
 def _run_task(code: str, arguments: list[str], environment: dict[str, str], output: Connection) -> None:
     """Run kfp's executor on a component's code, in a fork."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     os.environ.clear()
     os.environ.update(environment)
     for stream in (sys.stdout, sys.stderr):

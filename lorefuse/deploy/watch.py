@@ -50,6 +50,7 @@ class Watchdog:
         self.num_restarts = 0
         self._pause_s, self._restart_from_s = FIRST_PAUSE_S, 0.0
         self._seen: tuple[float, Work] = (0.0, {})
+        self._is_suspect = False
 
     def look(self) -> None:
         """Ask once, and restart a server whose process is gone at once, another after some misses in a row.
@@ -68,7 +69,8 @@ class Watchdog:
             if not Control(self.server.url).is_live():
                 raise OverdueError("Triton does not answer.", model="", expected=f"an answer from {self.server.url}")
             self.check()
-            self.num_misses, self._pause_s = 0, FIRST_PAUSE_S
+            if not self._is_suspect:  # others than a process that stands still may well answer meanwhile
+                self.num_misses, self._pause_s = 0, FIRST_PAUSE_S
             return
         except DeployError as error:
             gone, enough = self.server.gone(), MISSES_OF_WRONG_ANSWERS
@@ -97,7 +99,7 @@ class Watchdog:
         verify_ready(self.server.url, self.server.repository_path, active, front=None)
 
     def _restart(self) -> None:
-        self.num_misses = 0
+        self.num_misses, self._is_suspect = 0, False
         self.num_restarts += 1
         self._restart_from_s = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
@@ -121,10 +123,11 @@ class Watchdog:
         seen_s, seen = self._seen
         if now_s - seen_s < MIN_IDLE_S:
             return
-        self._seen = now_s, work
+        self._seen, self._is_suspect = (now_s, work), False
         for name, processes in work.items():
             for pid, ran in processes.items():
                 if seen.get(name, {}).get(pid) == ran:
+                    self._is_suspect = True
                     raise DeployError(
                         f"A process of {name or 'the server'} stands still.", got=f"pid {pid} did not run"
                     )

@@ -78,9 +78,9 @@ class Scene:
         if self.found is not None:
             raise self.found
 
-    def look(self, times: int = 1) -> None:
+    def look(self, times: int = 1, every_s: float = 2) -> None:
         for _ in range(times):
-            self.now_s += 2
+            self.now_s += every_s
             try:
                 self.watchdog.look()
             except DeployError as error:
@@ -117,14 +117,24 @@ def test_silence_is_death_after_some_looks(scene: Scene) -> None:
     assert scene.server.num_restarts == 1
 
 
+@pytest.mark.parametrize("every_s", [0.3, 2, 5])
 @pytest.mark.parametrize("pid", [0, 2])
-def test_a_process_that_stands_still_is_found_though_all_answers_come(scene: Scene, pid: int) -> None:
+def test_a_process_that_stands_still_is_found_though_all_answers_come(scene: Scene, pid: int, every_s: float) -> None:
     scene.per_look = 100
-    scene.look(times=20)
+    scene.look(20, every_s)
     assert scene.server.num_restarts == 0
     scene.server.stuck = frozenset({pid})
-    scene.look(times=20)
+    scene.look(20, every_s)
     assert scene.server.num_restarts >= 1
+
+
+def test_a_process_that_stood_still_for_a_while_is_left_alone(scene: Scene) -> None:
+    for _ in range(5):
+        scene.server.stuck = frozenset({2})
+        scene.look(12, 0.3)  # longer than one comparison, shorter than two
+        scene.server.stuck = frozenset()
+        scene.look(20, 0.3)
+    assert scene.server.num_restarts == 0
 
 
 def test_wrong_answers_need_two_looks_and_a_missing_process_none(scene: Scene) -> None:

@@ -1,0 +1,54 @@
+"""Ctrl-C in the middle of a run: one line, nothing left running, nothing half-written, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.pipelines.shop import PROJECT_PATH, environment, write_shop
+from tests.reliability.conftest import eventually
+
+pytestmark = pytest.mark.slow
+
+
+def test_ctrl_c_ends_a_run_in_one_line(tmp_path: Path) -> None:
+    config_path, home_path, said_path = write_shop(tmp_path / "data"), tmp_path / "home", tmp_path / "said"
+    for words in ("Running shop", "\n  training_set "):  # while libraries are imported; between two steps or in one
+        with said_path.open("w") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lorefuse", "run", "--config", str(config_path), "--no-deploy"],
+                env=environment(home_path),
+                cwd=PROJECT_PATH,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        assert eventually(lambda words=words: words in said_path.read_text("utf-8"), 300)  # type: ignore[misc]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        assert process.wait(60) == 130
+        assert eventually(lambda pid=process.pid: not _alive(pid), 60), "something is left running"  # type: ignore[misc]
+        text = said_path.read_text("utf-8")
+        assert text.endswith("\nStopped. Finished steps are kept: run again to go on.\n")
+        assert "Traceback" not in text
+    assert text.count("built") >= text.count("reused")
+    again = said_path.read_text("utf-8")
+    assert "\n  ingest " in again
+    assert not [path for path in home_path.glob("cache/steps/*/*") if not (path / ".step.json").exists()]
+
+
+def _alive(group: int) -> list[int]:
+    """Return what still runs of a process group."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (psutil.Error, ProcessLookupError):
+            continue
+    return found
