@@ -114,11 +114,14 @@ def down() -> None:
 
 
 @app.command()
-def ui(browser: Annotated[bool, typer.Option(help="Open the browser.")] = True) -> None:
+def ui(
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where MLflow listens, if it does not run yet.")] = 5500,
+) -> None:
     """Open MLflow: runs, metrics, model versions and their aliases."""
     from lorefuse.registry.server import start
 
-    typer.echo(_mlflow_line(start(open_browser=browser)))
+    typer.echo(_mlflow_line(start(port, open_browser=browser)))
 
 
 def _mlflow_line(server: ServerStatus) -> str:

@@ -127,7 +127,7 @@ def _launch(uri: str, port: int) -> ServerStatus:
             probe.bind((HOST, port))
         except OSError as error:
             raise UsageError(
-                f"The MLflow server cannot use port {port}.", got=str(error), fix="name another: --port 5501"
+                f"The MLflow server cannot use port {port}.", got=str(error), fix="use another: lorefuse ui --port 5501"
             ) from None
     if uri.startswith(_SQLITE):
         create_store(Path(uri.removeprefix(_SQLITE)), artifacts_path())

@@ -103,6 +103,25 @@ def test_commands_and_their_options() -> None:
     assert wrong == []
 
 
+def test_options_in_fixes_exist() -> None:
+    """An option that a fix names without its command: some command has it."""
+    known = {
+        option for command in COMMANDS.values() for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }  # fmt: skip
+    fixes = [
+        (f"{path.relative_to(PROJECT_PATH)}:{node.lineno}", text)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "fix"
+        for text in (part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant))
+        if isinstance(text, str) and "kubectl" not in text
+    ]
+    assert len(fixes) > 100
+    wrong = {(where, option) for where, text in fixes for option in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)}
+    assert {(where, option) for where, option in wrong if option not in known} == set()
+
+
 def test_commands_in_fixes_exist() -> None:
     """A fix that ends in a command: ``run again: lorefuse run``."""
     named = {(where, name) for where, text in TEXTS for name in re.findall(r": lorefuse ([a-z-]+)", text)}

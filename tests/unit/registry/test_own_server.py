@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from lorefuse.atomic import write_json
 from lorefuse.deploy import webhook
@@ -190,3 +191,12 @@ def test_the_list_is_read_and_a_wrong_one_is_the_users_error() -> None:
     assert listed_hosts({HOSTS_VARIABLE: " reconciler:8650, Hooks.example.org,"}) == HOSTS
     with pytest.raises(ConfigError, match="host:port"):
         listed_hosts({HOSTS_VARIABLE: "http://reconciler:8650/"})
+
+
+def test_a_taken_port_is_said_with_the_command_that_takes_another(receiver: int) -> None:
+    from lorefuse.cli import app
+
+    result = CliRunner().invoke(app, ["ui", "--no-browser", "--port", str(receiver)])
+    assert isinstance(result.exception, UsageError)
+    assert f"cannot use port {receiver}" in str(result.exception)
+    assert "lorefuse ui --port 5501" in str(result.exception)
