@@ -115,7 +115,9 @@ def _add_resources(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) ->
     resources, backoff = cluster.steps.get(step, cluster.default), cluster.backoff
     task.set_cpu_request(resources.cpu_request).set_cpu_limit(resources.cpu_limit)
     task.set_memory_request(resources.memory_request).set_memory_limit(resources.memory_limit)
-    task.set_retry(resources.num_retries, f"{backoff.first_s}s", backoff.factor, f"{backoff.max_s}s")
+    # kfp's maximum becomes Argo's maxDuration: counted from the first try, what is over it is not tried again.
+    total_s = backoff.total_s(resources.num_retries, resources.timeout_s)
+    task.set_retry(resources.num_retries, f"{backoff.first_s}s", backoff.factor, f"{total_s}s")
     kubernetes.set_timeout(task, resources.timeout_s)
 
 

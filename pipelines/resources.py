@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -85,7 +86,8 @@ def experiment(request: ResourceRequest, config: PipelineConfig, cluster: Cluste
         "name": CONTAINER,
         "image": image_of(cluster),
         "imagePullPolicy": cluster.image_pull_policy,
-        "command": ["python", "-m", "lorefuse.tuning.flat_trial", _json(task), *arguments],
+        # Katib joins command and arguments with spaces for a shell of its own, unless they are one already.
+        "command": ["sh", "-c", shlex.join(["python", "-m", "lorefuse.tuning.flat_trial", _json(task), *arguments])],
         "env": env_of(cluster, STEP["katib"]),
         "resources": resources_of(cluster, STEP["katib"]),
         "volumeMounts": mounts_of(cluster),

@@ -105,11 +105,15 @@ class StorageConfig(Section):
 
 
 class BackoffConfig(Section):
-    """Pauses between two tries of a step: first, then times `factor`, up to `max_s`."""
+    """Pauses between two tries of a step: first, then times `factor`."""
 
     first_s: int = Field(30, ge=1, description="Seconds before the first retry.")
-    factor: float = Field(2.0, ge=1, description="Growth of the pause.")
-    max_s: int = Field(600, ge=1, description="Longest pause in seconds.")
+    factor: int = Field(2, ge=1, description="Growth of the pause; a whole number, as Argo wants it.")
+
+    def total_s(self, num_retries: int, timeout_s: int) -> int:
+        """Return how long all tries of a step and the pauses between them may take together, in seconds."""
+        pauses = [self.first_s * int(self.factor**number) for number in range(num_retries)]
+        return (num_retries + 1) * timeout_s + sum(pauses)
 
 
 def _default_steps() -> dict[str, Resources]:
@@ -124,7 +128,9 @@ class ClusterConfig(Section):
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] = Field("IfNotPresent", description="As Kubernetes'.")
     image_pull_secrets: tuple[KubernetesName, ...] = Field((), description="Secrets of the image registry, by name.")
     user_id: int = Field(10001, ge=1, description="User and group that the image's steps run as; never root.")
-    service_account: KubernetesName | None = Field(None, description="Service account that runs are started with.")
+    service_account: KubernetesName | None = Field(
+        None, description="Service account that runs are started with; null: the one that Kubeflow gives a profile."
+    )
     env: dict[EnvName, str] = Field(
         {}, description="Variables of every step that are no secrets, e.g. server addresses."
     )

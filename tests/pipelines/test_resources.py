@@ -108,11 +108,13 @@ def test_a_katib_trial_runs_and_prints_its_metric(rows_path: Path) -> None:
     values = {name: space.get("min") or space["list"][-1] for name, space in drawn.items()}
     assert values["family"] == "logistic_regression"
     filled = [re.sub(r"\$\{trialParameters\.(\w+)\}", lambda found: values[found[1]], part) for part in command]
-    env = {**os.environ, "PYTHONPATH": str(PROJECT_PATH), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *filled[1:]], env=env, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    # Katib's webhook puts the rest of a shell's command behind `sh -c`, joined with spaces, to catch what it prints.
+    assert filled[:2] == ["sh", "-c"]
+    shell = ["sh", "-c", " ".join([*filled[2:], "2>&1"])]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PYTHONPATH": str(PROJECT_PATH), "OMP_NUM_THREADS": "1", "PATH": path}
+    done = subprocess.run(shell, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
     assert "this model has no alignment_temperature, alignment_weight, embedding_dim, fusion, init" in done.stdout
     found = {match[1]: match[2] for match in map(KATIB_LINE.search, done.stdout.splitlines()) if match}
     assert -1.5 < float(found[METRIC]) < 0
