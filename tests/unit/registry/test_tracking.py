@@ -102,7 +102,7 @@ def test_a_taken_port_is_the_users_error(workbench: Workbench) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UsageError, match="another: --port"):
+        with pytest.raises(UsageError, match="another: lorefuse ui --port"):
             server.start(int(taken.getsockname()[1]))
 
 
