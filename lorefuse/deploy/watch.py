@@ -51,6 +51,7 @@ class Watchdog:
         self._pause_s, self._restart_from_s = FIRST_PAUSE_S, 0.0
         self._seen: tuple[float, Work] = (0.0, {})
         self._is_suspect = False
+        """A process stood still when last compared: what others answer meanwhile does not excuse it."""
 
     def look(self) -> None:
         """Ask once, and restart a server whose process is gone at once, another after some misses in a row.
@@ -69,7 +70,7 @@ class Watchdog:
             if not Control(self.server.url).is_live():
                 raise OverdueError("Triton does not answer.", model="", expected=f"an answer from {self.server.url}")
             self.check()
-            if not self._is_suspect:  # others than a process that stands still may well answer meanwhile
+            if not self._is_suspect:
                 self.num_misses, self._pause_s = 0, FIRST_PAUSE_S
             return
         except DeployError as error:
@@ -77,7 +78,7 @@ class Watchdog:
             if isinstance(error, OverdueError):
                 enough = MISSES_OF_SILENCE
                 if not gone and self._num_answered() - before > NUM_PROBES + 1:  # others than us
-                    self.num_misses = 0
+                    self.num_misses = self.num_misses if self._is_suspect else 0
                     raise
             self.num_misses += 1
             if (self.num_misses < enough and not gone) or time.monotonic() < self._restart_from_s:

@@ -119,8 +119,11 @@ def test_silence_is_death_after_some_looks(scene: Scene) -> None:
 
 @pytest.mark.parametrize("every_s", [0.3, 2, 5])
 @pytest.mark.parametrize("pid", [0, 2])
-def test_a_process_that_stands_still_is_found_though_all_answers_come(scene: Scene, pid: int, every_s: float) -> None:
-    scene.per_look = 100
+@pytest.mark.parametrize("found", [None, OVERDUE])
+def test_a_process_that_stands_still_is_found_whoever_is_answered(
+    scene: Scene, found: DeployError | None, pid: int, every_s: float
+) -> None:
+    scene.per_look, scene.found = 100, found
     scene.look(20, every_s)
     assert scene.server.num_restarts == 0
     scene.server.stuck = frozenset({pid})
