@@ -42,7 +42,7 @@ def main() -> None:
 
 def measure(config_path: Path, home_path: Path) -> tuple[float, int]:
     """Run the preset once; return seconds and the highest sum of its processes' memory, in bytes."""
-    command = [sys.executable, "-c", "from lorefuse.cli import main; main()", "run", "--config", str(config_path)]
+    command = [sys.executable, "-c", "from lorefuse.cli.main import main; main()", "run", "--config", str(config_path)]
     environment = {**os.environ, "LOREFUSE_HOME": str(home_path), "LOREFUSE_PROJECT": str(ROOT)}
     start_s, peak_bytes = time.perf_counter(), 0
     with subprocess.Popen([*command, "--no-deploy"], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:

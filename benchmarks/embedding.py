@@ -27,18 +27,18 @@ import numpy as np
 from peers.encoders import Peer, Vectors, fastembed, plain_onnx, sentence_transformers, timed
 from verdict import give, spread
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import DataConfig, EmbeddingConfig, MovieLensSource
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import LorefuseError
+from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.embedding.cache import EmbeddingCache
+from lorefuse.embedding.dtype_choice import AUTO, MIN_OVERLAP, YARDSTICK, choose
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.encoder import load_encoder
-from lorefuse.embedding.modes import AUTO, MIN_OVERLAP, YARDSTICK, choose
+from lorefuse.embedding.fingerprint import encoded_space
 from lorefuse.embedding.prompt import item_texts
-from lorefuse.embedding.space import encoded_space
-from lorefuse.errors import LorefuseError
-from lorefuse.settings import settings
 
 MAX_TOKENS = 256
 MIN_COSINE = 0.9999

@@ -140,7 +140,7 @@ def _stages(folder: Path) -> dict[str, Callable[[Path], Any]]:
     )
 
     def materialise(out_path: Path) -> None:
-        from lorefuse.features.store import apply_and_materialize
+        from lorefuse.feature_store.store import apply_and_materialize
 
         apply_and_materialize(folder / "features", out_path)
 
@@ -151,19 +151,19 @@ def _stages(folder: Path) -> dict[str, Callable[[Path], Any]]:
         embed_items(Dataset.open(folder / "ingest"), config.embedding, out_path)
 
     def train(out_path: Path) -> None:
-        from lorefuse.features.training_set import TrainingSet
         from lorefuse.models.build import save_ranker
         from lorefuse.training.train import train as run
+        from lorefuse.training_set.arrays import TrainingSet
 
         trained = run(TrainingSet.load(folder / "join" / "rows"), config.model, config.training)
         save_ranker(trained.ranker, config.model, out_path)
 
     def evaluate(out_path: Path) -> None:
-        from lorefuse.atomic import write_json
-        from lorefuse.contract import Split
-        from lorefuse.features.training_set import TrainingSet
+        from lorefuse.core.atomic import write_json
+        from lorefuse.core.schema import Split
         from lorefuse.models.build import load_ranker
         from lorefuse.training.train import judge_split, score_rows
+        from lorefuse.training_set.arrays import TrainingSet
 
         training_set = TrainingSet.load(folder / "join" / "rows")
         rows = training_set.rows_of(Split.TEST)
@@ -172,7 +172,7 @@ def _stages(folder: Path) -> dict[str, Callable[[Path], Any]]:
 
     def export(out_path: Path, mode: Literal["exact", "ann"] = "exact") -> None:
         from lorefuse.export.graphs import export_graphs
-        from lorefuse.features.training_set import TrainingSet
+        from lorefuse.training_set.arrays import TrainingSet
 
         shutil.copytree(folder / "train", out_path, dirs_exist_ok=True)
         retrieval = config.serving.retrieval.model_copy(update={"mode": mode})

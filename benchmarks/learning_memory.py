@@ -151,7 +151,7 @@ def _note(peak: dict[str, float], pid: int) -> None:
 
 def rows_bytes(folder: Path) -> int:
     """Return the size of the training set's file."""
-    from lorefuse.features.training_set import ARRAYS_FILE
+    from lorefuse.training_set.arrays import ARRAYS_FILE
 
     return (Path(json.loads((folder / "artifacts.json").read_text())["rows"]) / ARRAYS_FILE).stat().st_size
 
@@ -189,9 +189,9 @@ def _work(folder: Path) -> dict[str, Callable[[], Any]]:
     def export() -> None:
         from lorefuse.export.graphs import export_graphs
         from lorefuse.features.history import with_history
-        from lorefuse.features.training_set import TrainingSet
         from lorefuse.models.build import load_ranker
         from lorefuse.training.evaluate import RANKER_FOLDER
+        from lorefuse.training_set.arrays import TrainingSet
 
         rows = made()["rows"]
         trials = (steps.tune(content, arm, rows).path for arm in ("real", "none"))

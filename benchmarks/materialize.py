@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from verdict import give
 
-ENGINES = {"ours": {"type": "lorefuse.features.bulk_engine.BulkComputeEngine"}, "feast": {"type": "local"}}
+ENGINES = {"ours": {"type": "lorefuse.feature_store.bulk_engine.BulkComputeEngine"}, "feast": {"type": "local"}}
 SHAPES = {"scalars": 1, "vectors": 10}
 """Rows of a shape are the rows asked for, divided by this."""
 NUM_SCALARS, VECTOR_DIM, NUM_READ = 4, 384, 1000
@@ -142,7 +142,7 @@ def fill(folder: str, shape: str, engine: str, online: dict[str, str]) -> dict[s
     from feast import Entity, FeatureView, Field, FileSource, ValueType
     from feast.types import Array, Float32
 
-    import lorefuse.features.bulk_engine  # noqa: F401  (both sides begin with everything imported)
+    import lorefuse.feature_store.bulk_engine  # noqa: F401  (both sides begin with everything imported)
 
     registry_path = Path(folder) / f"{engine}.registry"
     registry_path.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def fill(folder: str, shape: str, engine: str, online: dict[str, str]) -> dict[s
         provider="local",
         registry=str(registry_path),
         online_store=online,
-        offline_store={"type": "lorefuse.features.asof_store.AsofOfflineStore"},
+        offline_store={"type": "lorefuse.feature_store.asof_store.AsofOfflineStore"},
         batch_engine=ENGINES[engine],
         entity_key_serialization_version=3,
         repo_path=folder,

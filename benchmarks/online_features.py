@@ -111,8 +111,8 @@ def fill(folder_path: Path) -> Any:
         provider="local",
         registry=str(folder_path / "registry.db"),
         online_store={"type": "sqlite", "path": str(folder_path / "online.db")},
-        offline_store={"type": "lorefuse.features.asof_store.AsofOfflineStore"},
-        batch_engine={"type": "lorefuse.features.bulk_engine.BulkComputeEngine"},
+        offline_store={"type": "lorefuse.feature_store.asof_store.AsofOfflineStore"},
+        batch_engine={"type": "lorefuse.feature_store.bulk_engine.BulkComputeEngine"},
         entity_key_serialization_version=3,
         repo_path=str(folder_path),
     )

@@ -26,7 +26,7 @@ from peers.interchange import TestRows, write_movielens
 from peers.protocol import Job
 from peers.worker import OURS, Worker
 
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
 from lorefuse.training.metrics import judge
 
 PEERS = {"deepfm": ("fuxictr", "deepctr_torch"), "dcn_v2": ("fuxictr",), "din": ("recbole",)}

@@ -22,7 +22,7 @@ from statistics import median
 from verdict import give
 
 from lorefuse.config import load_config
-from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.core.schema import SECOND_STRATEGY
 
 ROOT = Path(__file__).parents[1]
 

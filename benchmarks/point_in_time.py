@@ -32,7 +32,7 @@ import psutil
 from numpy.typing import NDArray
 from verdict import give
 
-OURS = "lorefuse.features.asof_store.AsofOfflineStore"
+OURS = "lorefuse.feature_store.asof_store.AsofOfflineStore"
 STORES = {"ours": OURS, "duckdb": "duckdb", "file": "dask"}
 VIEWS = {"user": "user_id", "item": "item_id"}
 NUM_FEATURES = 3

@@ -65,7 +65,7 @@ def private(config: PipelineConfig, epsilon: float, args: argparse.Namespace) ->
 
 def judged(rows_path: Path, config: PipelineConfig, seed: int) -> dict[str, Any]:
     """Return the figures of one training on test rows, and what it guarantees."""
-    from lorefuse.contract import Split
+    from lorefuse.core.schema import Split
     from lorefuse.training.pool import load_training_set
     from lorefuse.training.train import judge_split, score_rows, train
 

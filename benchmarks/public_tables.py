@@ -43,7 +43,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.config import EmbeddingConfig, RetrievalConfig, load_config
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.lists.encoders import served_sasrec
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
@@ -424,8 +424,8 @@ def leave_one_out(path: Path, num_threads: int) -> Task:
 
 def movielens() -> Task:
     """Return MovieLens-100K as its preset splits it; it has no categories apart, so those rows read nothing."""
-    from lorefuse.features.training_set import TrainingSet
     from lorefuse.study.run import make_artifacts
+    from lorefuse.training_set.arrays import TrainingSet
 
     preset_path = Path(__file__).parents[1] / "pipelines" / "configs" / "movielens_100k.yaml"
     training_set = TrainingSet.load(make_artifacts(load_config(preset_path))["rows"])

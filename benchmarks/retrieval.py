@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig, RetrievalConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.retrieval.build import build_recommender
 from lorefuse.retrieval.data import RetrievalData, from_rows

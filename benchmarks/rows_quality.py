@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lorefuse.config import PipelineConfig
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
 
 SHOWN = ("auc_warm", "auc_cold", "logloss_all")
 WAYS = {"dense": 1 << 60, "by rows": 0}
@@ -35,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     from lorefuse.config import load_config
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
 
     config, training_set = load_config(args.config), TrainingSet.load(args.rows)
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
@@ -55,7 +55,7 @@ def main() -> None:
 
 def judged(training_set: TrainingSet, config: PipelineConfig, way: str, seed: int) -> dict[str, float]:
     """Return the figures of one training on test rows, its epochs and CPU seconds."""
-    from lorefuse.contract import Split
+    from lorefuse.core.schema import Split
     from lorefuse.training import optimizer
     from lorefuse.training.train import arm_set, judge_split, score_rows, train
 

@@ -88,7 +88,7 @@ def _steps(folder: Path) -> dict[str, Callable[[Path], Any]]:
 
     from lorefuse.config import PipelineConfig, parse_config
     from lorefuse.data.dataset import Dataset
-    from lorefuse.knowledge.item_vectors import ItemVectors
+    from lorefuse.training_set.vectors import ItemVectors
 
     raw = folder / "raw"
     source = {"kind": "files", "timestamp_unit": "us", "item_categories": ["genre"]}
@@ -118,9 +118,9 @@ def _steps(folder: Path) -> dict[str, Callable[[Path], Any]]:
         build_feature_data(dataset, folder / "split", vectors, config, out_path)
 
     def join(out_path: Path) -> None:
-        from lorefuse.features import online
-        from lorefuse.features.fill import apply_definitions, definitions_path
-        from lorefuse.features.retrieve import retrieve_training_set
+        from lorefuse.feature_store import online
+        from lorefuse.feature_store.materialize import apply_definitions, definitions_path
+        from lorefuse.feature_store.retrieve import retrieve_training_set
 
         store_path, rows_path = out_path / "store", out_path / "rows"
         store_path.mkdir()

@@ -33,7 +33,7 @@ from public_tables import SHARED_SIZES, Result, Task, is_public, leave_one_out, 
 from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.recommender import Side, recommend
 from lorefuse.retrieval.sasrec import SASRec

@@ -87,20 +87,20 @@ def build(path: Path, num_items: int, num_users: int, num_rows: int, index: bool
     """Take a made-up catalogue through the product's steps; what is there already is used again."""
     from generate import generate
 
-    from lorefuse.atomic import atomic_folder
     from lorefuse.config import PipelineConfig, parse_config
+    from lorefuse.core.atomic import atomic_folder
     from lorefuse.data.dataset import Dataset
     from lorefuse.data.ingest import ingest
     from lorefuse.data.split import split
     from lorefuse.export.write_bundle import write_bundle
+    from lorefuse.feature_store.retrieve import retrieve_training_set
+    from lorefuse.feature_store.store import apply_and_materialize
     from lorefuse.features.build import build_feature_data
-    from lorefuse.features.retrieve import retrieve_training_set
-    from lorefuse.features.store import apply_and_materialize
-    from lorefuse.features.training_set import TrainingSet
-    from lorefuse.knowledge.item_vectors import ItemVectors
     from lorefuse.lists.run import run_lists
     from lorefuse.models.build import build_ranker, save_ranker
     from lorefuse.retrieval import two_tower
+    from lorefuse.training_set.arrays import TrainingSet
+    from lorefuse.training_set.vectors import ItemVectors
 
     source = {"kind": "files", "timestamp_unit": "us", "item_categories": ["genre"], "item_title": "title"}
     source |= {f"{name}_path": str(path / "raw" / f"{name}.parquet") for name in ("interactions", "items")}
@@ -155,10 +155,10 @@ def write_vectors(dataset: Any, split_path: Path, out_path: Path) -> None:
     """Write item vectors in clusters, a cluster a genre and more, as an encoder's are."""
     from safetensors.numpy import save_file
 
-    from lorefuse.atomic import write_json
+    from lorefuse.core.atomic import write_json
     from lorefuse.data.split import load_split
     from lorefuse.embedding.reduce import Reducer
-    from lorefuse.knowledge.item_vectors import ARRAYS_FILE, FACTS_FILE
+    from lorefuse.training_set.vectors import ARRAYS_FILE, FACTS_FILE
 
     items = dataset.items()
     rng, num_items = np.random.default_rng(SEED), len(items)

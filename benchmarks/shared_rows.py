@@ -55,9 +55,9 @@ def learn(rows_path: Path, rank: int, found: Any) -> None:
     """Train one epoch's share; leave what was read in `found`."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     from lorefuse.config import DeepFMConfig, TrainingConfig
-    from lorefuse.features.training_set import TrainingSet
-    from lorefuse.training.shared import process_group
+    from lorefuse.training.ddp import process_group
     from lorefuse.training.train import train
+    from lorefuse.training_set.arrays import TrainingSet
 
     with process_group("cpu"):
         training_set = TrainingSet.load(rows_path)

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lorefuse.features.training_set import TrainingSet
     from lorefuse.models.ranker import Ranker
     from lorefuse.training.batches import Batches
     from lorefuse.training.optimizer import Optimizer
+    from lorefuse.training_set.arrays import TrainingSet
 
 BATCH_SIZE, NUM_ROWS = 2048, 500_000
 USERS = 0.7
@@ -80,7 +80,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
     import torch
 
-    from lorefuse.allocator import keep_freed_memory
+    from lorefuse.cpu.allocator import keep_freed_memory
 
     keep_freed_memory()  # as `fit` does
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS, NUM_TRAIN = 943, 1682, 80_000, 70_000
 CASES = {"ids and side features": (0, 0), "with text": (32, 0), "with text and graph": (32, 64)}
@@ -72,8 +72,8 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
     """Return made-up rows of the shape that MovieLens-100K's have; labels are a coin's."""
     from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
     from lorefuse.features.rows import interest_facets
-    from lorefuse.features.spec import CategoricalField, FeatureSpec, MultiField
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
+    from lorefuse.training_set.spec import CategoricalField, FeatureSpec, MultiField
 
     sizes = {
         "user": {"user_id": NUM_USERS + 1, "gender": 3, "occupation": 22, "age_bucket": 8},

@@ -27,7 +27,7 @@ from peers.protocol import TRAIN, Job, Rows, Timed, Work
 from peers.worker import OURS, Worker
 from verdict import give, spread
 
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
 
 PEERS = {"deepfm": ("fuxictr", "deepctr_torch", "widedeep"), "dcn_v2": ("fuxictr", "deepctr_torch")}
 GOALS = {"fuxictr": 2.0, "deepctr_torch": 3.0, "widedeep": 4.0}

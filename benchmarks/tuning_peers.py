@@ -26,7 +26,7 @@ from peers.protocol import VALIDATION, Job, Rows, Timed
 from peers.worker import OURS, Worker
 from verdict import give, spread
 
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
 from lorefuse.training.row_metrics import auc, logloss
 from lorefuse.tuning.space import RANGES
 

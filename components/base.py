@@ -6,7 +6,7 @@ import functools
 
 from kfp import dsl
 
-from lorefuse.settings import settings
+from lorefuse.core.settings import settings
 
 step = functools.partial(dsl.component, base_image=settings().image, packages_to_install=[], install_kfp_package=False)
 """Decorator of every component. The image is read at import: compile with LOREFUSE_IMAGE set for a cluster."""

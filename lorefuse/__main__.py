@@ -1,5 +1,5 @@
 """``python -m lorefuse``: the command line."""
 
-from lorefuse.cli import main
+from lorefuse.cli.main import main
 
 main()

@@ -14,7 +14,7 @@ import kfp_server_api  # type: ignore[import-untyped]
 import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from pipelines.client_errors import Retry, call
 
 TOKEN_VARIABLE = "LOREFUSE_KFP_TOKEN"  # noqa: S105  (the name of a variable)

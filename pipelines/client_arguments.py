@@ -13,8 +13,8 @@ import yaml
 
 from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.config.cluster import ClusterConfig
-from lorefuse.errors import UsageError
-from lorefuse.profiles import PROFILE_VARIABLE
+from lorefuse.core.errors import UsageError
+from lorefuse.core.profiles import PROFILE_VARIABLE
 from lorefuse.steps import dump_config
 
 Inputs = dict[str, dict[str, Any]]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import kfp_server_api  # type: ignore[import-untyped]
 import urllib3
 
-from lorefuse.errors import LorefuseError, UnreachableError, UsageError
+from lorefuse.core.errors import LorefuseError, UnreachableError, UsageError
 
 T = TypeVar("T")
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
 from pipelines.client_errors import state_of
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})

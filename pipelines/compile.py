@@ -13,9 +13,9 @@ from pathlib import Path
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from lorefuse.atomic import atomic_file
 from lorefuse.config.cluster import ClusterConfig, load_cluster
-from lorefuse.errors import LorefuseError, UsageError
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import LorefuseError, UsageError
 from pipelines.platform import on_cluster
 
 FOLDER_PATH = Path(__file__).parent

@@ -16,11 +16,11 @@ from kfp.dsl import pipeline_context
 from kfp.dsl.graph_component import GraphComponent
 
 from components.report_failure import report_failure
-from lorefuse.atomic import sha256_json
-from lorefuse.closure import code_of_file
 from lorefuse.config.cluster import ClusterConfig, secrets_of
-from lorefuse.errors import UsageError
-from lorefuse.settings import settings
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.closure import code_of_file
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 
 CODE_VARIABLE = "LOREFUSE_CODE_DIGEST"
 """kfp's cache key holds a task's image, command and inputs, and not the library's code: this stands for the code."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lorefuse.config.cluster import ClusterConfig, secrets_of
-from lorefuse.settings import settings
+from lorefuse.core.settings import settings
 from pipelines.platform import HOME_VARIABLE
 
 VOLUME = "lorefuse-home"

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from lorefuse.atomic import atomic_file
 from lorefuse.auto.pinned import load_chosen
 from lorefuse.config import PipelineConfig
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from lorefuse.config.resources import ResourceRequest
-from lorefuse.errors import LorefuseError, UnreachableError, UsageError
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import LorefuseError, UnreachableError, UsageError
 from lorefuse.tuning.flat import METRIC, Choice, Range, flat_space
 from pipelines.pods import env_of, image_of, mounts_of, pod_of, resources_of
 

@@ -18,18 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import sha256_json
 from lorefuse.auto.pinned import as_chosen
-from lorefuse.closure import PACKAGE_PATH
 from lorefuse.config import PipelineConfig, load_config
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.closure import PACKAGE_PATH
+from lorefuse.core.errors import LorefuseError
+from lorefuse.core.home import require_writable
+from lorefuse.core.log import parse, step_line
+from lorefuse.core.progress import TERMINAL_VARIABLE
+from lorefuse.core.settings import settings
 from lorefuse.data.intake import Intake
-from lorefuse.errors import LorefuseError
 from lorefuse.features.days import day_ranges
-from lorefuse.home import require_writable
-from lorefuse.log import parse, step_line
-from lorefuse.progress import TERMINAL_VARIABLE
 from lorefuse.registry.tracking import probe
-from lorefuse.settings import settings
 from lorefuse.steps import dump_config
 from lorefuse.steps.refresh import new_files
 from pipelines.warm import warm_tasks

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.auto.pinned import as_chosen
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from lorefuse.config.submission import Access, Query, Submission
-from lorefuse.errors import LorefuseError, UsageError
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import LorefuseError, UsageError
 
 YES = ("y", "yes")
 

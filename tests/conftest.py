@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.helpers.encoders"]
+
 settings.register_profile("no deadline", deadline=None)  # no test asserts a time: the first call of torch takes its own
 settings.load_profile("no deadline")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from lorefuse.features.store import open_store
+from lorefuse.feature_store.store import open_store
 from lorefuse.retrieval.vectors import TowerArrays, recency
 
 USER_KEY = "user_id"

@@ -26,7 +26,7 @@ class FeastFeatures:
     """Features of users through Feast's SDK, `get_online_features` per request."""
 
     def __init__(self, store_path: Path, views: dict[str, list[str]]) -> None:
-        from lorefuse.features.store import open_store
+        from lorefuse.feature_store.store import open_store
 
         self.store = open_store(store_path)
         self.wanted = [f"{view}:{name}" for view, names in views.items() for name in names]
@@ -47,7 +47,7 @@ class TorchModel(SameModel):
     def __init__(self, folder_path: Path, bundle_path: Path) -> None:
         import torch
 
-        from lorefuse.contract import ITEM_TENSORS
+        from lorefuse.core.schema import ITEM_TENSORS
         from lorefuse.export.bundle import TABLES_FILE, Bundle
         from lorefuse.models.build import load_ranker
 

@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from peers.protocol import TEST
 
-from lorefuse import contract as c
 from lorefuse.config import DataConfig, MovieLensSource, SplitConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.split import load_split, split

@@ -16,11 +16,9 @@ import torch
 from numpy.typing import NDArray
 from protocol import TEST, VALIDATION, Job, Rows, Timed, Work, serve, timed
 
-from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import DCNV2Config, DeepFMConfig, DINConfig, ModelConfig, PipelineConfig, TrainingConfig
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.spec import CategoricalField, FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.cpu.allocator import keep_freed_memory
 from lorefuse.models.build import build_ranker
 from lorefuse.training import loop
 from lorefuse.training.batches import Batches
@@ -29,6 +27,8 @@ from lorefuse.training.order import Drawn
 from lorefuse.training.params import apply
 from lorefuse.training.row_metrics import auc, logloss
 from lorefuse.training.train import score_rows, train
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import CategoricalField, FeatureSpec
 from lorefuse.tuning import space as space_module
 from lorefuse.tuning import study
 

@@ -20,7 +20,7 @@ from peers.environment import FOLDER, PeerUnavailableError, peer_python
 from peers.load import Call
 
 from lorefuse.client import Client
-from lorefuse.contract import Tensor
+from lorefuse.core.schema import Tensor
 from lorefuse.deploy.deploy import DEPLOYED_FILE
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor

@@ -23,8 +23,8 @@ sys.path[:0] = [str(PROJECT_PATH), str(Path(__file__).parent)]
 from container_runner import IMAGE_UID, ContainerOptions, trustworthy_containers  # noqa: E402
 
 from lorefuse.config import PipelineConfig, load_config  # noqa: E402
-from lorefuse.errors import LorefuseError, UnreachableError  # noqa: E402
-from lorefuse.settings import settings  # noqa: E402
+from lorefuse.core.errors import LorefuseError, UnreachableError  # noqa: E402
+from lorefuse.core.settings import settings  # noqa: E402
 
 PASSED_PREFIXES = ("LOREFUSE_", "MLFLOW_", "AWS_", "HF_", "OMP_", "PG")
 KEPT_HERE = ("LOREFUSE_HOME", "LOREFUSE_PROJECT", "LOREFUSE_IMAGE", "LOREFUSE_SERVE_PYTHON", "LOREFUSE_TERMINAL")

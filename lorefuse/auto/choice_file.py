@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import PipelineConfig
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import ArtifactError
 
 CHOICE_FILE = "choice.json"
 _KEYS = {"asked", "auto", "chosen", "why", "score", "elapsed_s", "configurations", "sequence", "config"}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import sha256_json, write_json
 from lorefuse.auto.choice_file import CHOICE_FILE, asked_digest
 from lorefuse.auto.portfolio import TABLES, Configuration, entries
 from lorefuse.auto.profile import Profile, profile
@@ -16,10 +15,11 @@ from lorefuse.auto.race import FAILED, LEFT_OUT, NOT_TRIED, Budget, Outcome, Run
 from lorefuse.auto.sequence import VIEW
 from lorefuse.auto.trial import SPENT, TrialTask, run_trial
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Split
+from lorefuse.core.atomic import sha256_json, write_json
+from lorefuse.core.errors import DataError, LorefuseError
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
-from lorefuse.errors import DataError, LorefuseError
-from lorefuse.progress import track
 
 MAX_ROWS = 600_000
 """Train and validation rows in the race, negatives counted; of more data, users are sampled."""
@@ -31,13 +31,29 @@ SMALL_ROWS = 30_000
 """Train rows up to which a training takes less time than starting a process."""
 
 
-def choose(dataset_path: Path, split_path: Path, config: PipelineConfig, out_path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Vectors:
+    """How a race gets the vectors of a configuration: by the pipeline's own steps, which later find them finished.
+
+    Attributes:
+        texts: Folder of full text vectors of a configuration.
+        items: Folder of its item vectors.
+    """
+
+    texts: Callable[[PipelineConfig], Path]
+    items: Callable[[PipelineConfig], Path]
+
+
+def choose(
+    dataset_path: Path, split_path: Path, config: PipelineConfig, vectors: Vectors, out_path: Path
+) -> dict[str, Any]:
     """Run the race and write `choice.json`; validation rows choose, test rows are not read.
 
     Args:
         dataset_path: The dataset.
         split_path: Parts of its rows.
         config: The preset; `auto` is its budget, and what is not raced.
+        vectors: Where the vectors of a configuration come from.
         out_path: Empty folder to fill.
 
     Returns:
@@ -51,7 +67,7 @@ def choose(dataset_path: Path, split_path: Path, config: PipelineConfig, out_pat
     facts = profile(Dataset.open(dataset_path), split_path, config.embedding.prompt)
     raced = entries(config, facts)
     with tempfile.TemporaryDirectory() as folder:
-        trainings = _Trainings(dataset_path, split_path, raced, budget, Path(folder), config.auto.seed)
+        trainings = _Trainings(dataset_path, split_path, raced, budget, vectors, Path(folder), config.auto.seed)
         rungs = trainings.run()
         found = winner(rungs)
         name = _untried(raced, rungs) if found is None else found[0].name
@@ -87,11 +103,12 @@ class _Trainings:
         split_path: Path,
         raced: Sequence[tuple[Configuration, PipelineConfig]],
         budget: Budget,
+        vectors: Vectors,
         folder_path: Path,
         seed: int,
     ) -> None:
         self.dataset_path, self.split_path, self.folder_path = dataset_path, split_path, folder_path
-        self.budget, self.seed = budget, seed
+        self.budget, self.vectors, self.seed = budget, vectors, seed
         self.configs = {one.name: made for one, made in raced}
         self.made: dict[str, Path | str] = {}
 
@@ -154,32 +171,13 @@ class _Trainings:
 
     def _make(self, config: PipelineConfig, rows_path: Path) -> Path:
         from lorefuse.auto.rows import race_rows
-        from lorefuse.knowledge.item_vectors import ItemVectors
+        from lorefuse.training_set.vectors import ItemVectors
 
-        vectors = ItemVectors.load(self._vectors(config))
+        vectors = ItemVectors.load(self.vectors.items(config))
         dataset = Dataset.open(self.dataset_path)
         rows_path.mkdir()
         race_rows(dataset, self.split_path, vectors, config, MAX_ROWS, self.seed).save(rows_path)
         return rows_path
-
-    def _texts(self, config: PipelineConfig) -> Path:
-        """Return the text vectors by the pipeline's own step, which the steps after the race find again."""
-        from inspect import unwrap
-
-        from lorefuse import steps
-
-        path: Path = unwrap(steps.embed)(steps.dump_config(config), self.dataset_path).path
-        return path
-
-    def _vectors(self, config: PipelineConfig) -> Path:
-        """Return the item vectors, likewise."""
-        from inspect import unwrap
-
-        from lorefuse import steps
-
-        content, texts = steps.dump_config(config), self._texts(config)
-        path: Path = unwrap(steps.item_vectors)(content, self.dataset_path, self.split_path, texts).path
-        return path
 
     def sequence(self, name: str) -> dict[str, Any] | None:
         """Say whether a view of the order of likes pays; None where the preset says so itself."""
@@ -192,7 +190,7 @@ class _Trainings:
         if not isinstance(rows, Path):
             return {"taken": False, "why": "not tried: the configuration has no rows"}
         try:
-            task = SequenceTask(str(rows), str(self._texts(config)), config, self.seed)
+            task = SequenceTask(str(rows), str(self.vectors.texts(config)), config, self.seed)
             return next(iter(track(run_parallel(try_sequence, [task], 1), "Trying the order of likes", total=1)))
         except (LorefuseError, ValueError, RuntimeError, MemoryError) as error:
             return {"taken": False, "why": f"failed: {type(error).__name__}: {error}"[:300]}

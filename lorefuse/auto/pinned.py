@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from lorefuse.atomic import atomic_file, write_json
 from lorefuse.auto.choice_file import asked_digest, read_choice
 from lorefuse.config import PipelineConfig, load_config, parse_config
-from lorefuse.errors import ConfigError
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_file, write_json
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.settings import settings
 
 _log = logging.getLogger(__name__)
 

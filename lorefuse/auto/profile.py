@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorefuse import contract as c
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.schema import Split
 
 if TYPE_CHECKING:
     from lorefuse.data.dataset import Dataset

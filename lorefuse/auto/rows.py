@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
 from lorefuse.features.build import history_of, make_spec
 from lorefuse.features.context import context_facets, context_rows
-from lorefuse.features.frame import Rows, encode_tables
+from lorefuse.features.interactions import Rows, encode_tables
 from lorefuse.features.rows import (
     History,
     interest_facets,
@@ -30,8 +30,8 @@ from lorefuse.features.rows import (
     user_interest_rows,
     user_numeric_rows,
 )
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.vectors import ItemVectors
 
 Mask = NDArray[np.bool_]
 

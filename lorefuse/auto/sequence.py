@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
 from lorefuse.config.candidates import ViewName
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.lists.moments import Moments
+from lorefuse.training_set.arrays import TrainingSet
 
 MIN_USERS = 100
 """Users to judge by; with fewer no interval would leave out zero."""

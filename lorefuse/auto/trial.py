@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from lorefuse.auto.race import DONE, FAILED, NOT_TRIED, Outcome
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.errors import LorefuseError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import LorefuseError
+from lorefuse.core.schema import Split
+from lorefuse.training_set.arrays import TrainingSet
 
 MIN_COLD = 30
 """Cold validation rows of each label without which their AUC is left out of the score: it would be noise."""

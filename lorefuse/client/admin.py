@@ -11,8 +11,8 @@ import re
 import secrets
 from pathlib import Path
 
-from lorefuse.errors import ConfigError
-from lorefuse.settings import settings
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.settings import settings
 
 VARIABLE = "LOREFUSE_TRITON_ADMIN_KEY"
 KEY_FILE = "triton.key"

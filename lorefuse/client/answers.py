@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.client.connection import outputs_of
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.export.wire import Content, content_of, content_of_texts, split_texts
 from lorefuse.privacy.pseudonyms import Pseudonymizer, from_environment
 

@@ -28,8 +28,8 @@ from lorefuse.client.connection import (
 )
 from lorefuse.client.shared import SharedBatch
 from lorefuse.client.tracing import trace_metadata
+from lorefuse.core.settings import settings
 from lorefuse.export.wire import Content, content_of, text_array
-from lorefuse.settings import settings
 
 
 class Client:

@@ -12,9 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lorefuse.errors import UnreachableError, UsageError
+from lorefuse.core.errors import UnreachableError, UsageError
+from lorefuse.core.settings import settings
 from lorefuse.export.wire import Content, from_bytes
-from lorefuse.settings import settings
 
 RANKER, FEATURES, RECOMMEND, EMBED = "ranker", "features", "recommend", "embed"
 _FIRST_PAUSE_S, _GROWTH, _LONGEST_PAUSE_S = 0.05, 2.0, 2.0

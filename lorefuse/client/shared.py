@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lorefuse.client.admin import admin_headers
 from lorefuse.client.connection import RANKER, Target, explained
 from lorefuse.client.tracing import trace_metadata
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.export.wire import triton_dtype
 
 _ALIGNMENT = 64

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lorefuse.config.base import Section
 from lorefuse.config.load import _explain
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 
 Cpu = Annotated[str, Field(pattern=r"^\d+(\.\d+)?$|^\d+m$")]
 Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?([KMGT]i?)?$")]

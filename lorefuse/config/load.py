@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from lorefuse.config.auto import OPEN_SECTIONS
 from lorefuse.config.deployment import DeploymentConfig
 from lorefuse.config.pipeline import PipelineConfig
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 
 
 def parse_config(content: dict[str, Any], *, origin: str = "the configuration") -> PipelineConfig:

@@ -20,7 +20,7 @@ from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
-from lorefuse.contract import SECOND_STRATEGY
+from lorefuse.core.schema import SECOND_STRATEGY
 
 
 class PipelineConfig(Section):

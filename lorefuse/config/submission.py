@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from lorefuse.config.base import Section
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 
 _CRON_FIELD = re.compile(r"^[0-9A-Za-z*/,?#LW-]+$")
 _CRON_MACRO = re.compile(r"^@(yearly|annually|monthly|weekly|daily|midnight|hourly|every \d+[smh].*)$")

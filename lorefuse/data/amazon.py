@@ -16,14 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config.sources import AmazonSource
+from lorefuse.core import schema as c
+from lorefuse.core.errors import DataError
+from lorefuse.core.progress import track
 from lorefuse.data.download import fetch_url
 from lorefuse.data.json_lines import read_json_lines
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.errors import DataError
-from lorefuse.progress import track
 
 ADDRESS = "https://mcauleylab.ucsd.edu/public_datasets/data"
 SEPARATOR = "\x1f"

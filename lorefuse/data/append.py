@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorefuse import contract as c
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import DataError
+from lorefuse.core.settings import settings
 from lorefuse.data.cells import refuse_structures
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, written_as
@@ -24,12 +26,11 @@ from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import finish_items, ingest, valid_entities
 from lorefuse.data.intake import SCRUBBED, Intake, add_counts
 from lorefuse.data.names import shown_name
-from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
+from lorefuse.data.quarantine import LINE, Quarantine
+from lorefuse.data.raw import read_table, require_columns
 from lorefuse.data.tables import RawTables
 from lorefuse.data.validate import KEY
-from lorefuse.errors import DataError
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE
-from lorefuse.settings import settings
 
 
 def append(

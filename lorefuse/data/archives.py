@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lorefuse.errors import DataError
+from lorefuse.core.errors import DataError
 
 
 @contextmanager

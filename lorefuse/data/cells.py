@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lorefuse.errors import DataError
+from lorefuse.core.errors import DataError
 
 _YES_NO = {"true": "1", "false": "0"}
 _MONEY = re.compile(r"^[$€£¥₽₹₩]\s*|\s*[$€£¥₽₹₩%]$")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from lorefuse.atomic import sha256_file
-from lorefuse.contract import ITEM_ID, ROW_TEXTS, USER_ID, DatasetFile
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import ITEM_ID, ROW_TEXTS, USER_ID, DatasetFile
 from lorefuse.data.tables import Roles
-from lorefuse.errors import ArtifactError
 
 
 @dataclass(frozen=True)

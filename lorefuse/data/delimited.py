@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import DataError
-from lorefuse.progress import track
+from lorefuse.core.errors import DataError
+from lorefuse.core.progress import track
 
 _BROKEN = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as Python's `surrogateescape` keeps them."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lorefuse.atomic import atomic_file, sha256_file
+from lorefuse.core.atomic import atomic_file, sha256_file
+from lorefuse.core.errors import ChecksumError, UnreachableError
+from lorefuse.core.settings import settings
 from lorefuse.data.transfer import transfer
-from lorefuse.errors import ChecksumError, UnreachableError
-from lorefuse.settings import settings
 
 _log = logging.getLogger(__name__)
 

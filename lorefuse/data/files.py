@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config import FileSource
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ConfigError
 from lorefuse.data.cells import refuse_structures
 from lorefuse.data.ids import as_ids
 from lorefuse.data.names import item_names, report_renamed, user_names
-from lorefuse.data.raw import LINE, Quarantine, read_table, require_columns
+from lorefuse.data.quarantine import LINE, Quarantine
+from lorefuse.data.raw import read_table, require_columns
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.errors import ConfigError
 
 ORDER_START_S = 946_684_800
 """2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorefuse.core.errors import DataError
 from lorefuse.data.cells import refuse_structures
-from lorefuse.errors import DataError
 
 NO_ID = ("", "nan", "none", "null", "<na>")
 _ROUNDED_TEXT = r"\d(\.\d+)?[eE]\+\d+"

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from lorefuse import contract as c
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import DataConfig, FileSource, LabelConfig, MovieLensSource
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import DataError
+from lorefuse.core.settings import settings
 from lorefuse.data import validate as v
 from lorefuse.data.categories import one_each, several
 from lorefuse.data.cells import as_text, parse_numbers
@@ -22,12 +24,10 @@ from lorefuse.data.intake import Intake
 from lorefuse.data.large import is_large, label_of, write_interactions
 from lorefuse.data.markup import has_tags
 from lorefuse.data.names import shown_name
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.data.times import parse_timestamps
-from lorefuse.errors import DataError
-from lorefuse.settings import settings
 
 _log = logging.getLogger(__name__)
 

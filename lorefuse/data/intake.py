@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from lorefuse.config import FileSource
 from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.sources import AmazonSource
-from lorefuse.contract import EVENT_TIMESTAMP, ITEM_ID, ROW_TEXTS, USER_ID
-from lorefuse.errors import DataError, UsageError
+from lorefuse.core.errors import DataError, UsageError
+from lorefuse.core.progress import track
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_TEXTS, USER_ID
+from lorefuse.core.settings import settings
 from lorefuse.privacy.forgotten import Forgotten
 from lorefuse.privacy.pseudonyms import Pseudonymizer, required
 from lorefuse.privacy.scrub import Scrubber
-from lorefuse.progress import track
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from lorefuse.data.raw import Quarantine
+    from lorefuse.data.quarantine import Quarantine
     from lorefuse.data.tables import Roles
 
 FORGOTTEN = "forgotten"
@@ -85,7 +85,7 @@ class Intake:
 
     def quarantine(self) -> Quarantine:
         """Return an empty quarantine; it keeps no raw text, which may hold anybody's id, where that must not stay."""
-        from lorefuse.data.raw import Quarantine
+        from lorefuse.data.quarantine import Quarantine
 
         touched = self.names or self.scrubber or self.forgotten.hashes
         return Quarantine(keeps_text=not touched)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lorefuse.core.errors import DataError
 from lorefuse.data.delimited import UNREADABLE, open_bytes
-from lorefuse.data.raw import Quarantine
-from lorefuse.errors import DataError
+from lorefuse.data.quarantine import Quarantine
 
 
 def read_json_lines(

@@ -14,16 +14,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import DataConfig, FileSource, LabelConfig
+from lorefuse.core import schema as c
+from lorefuse.core.progress import track
 from lorefuse.data import validate as v
 from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
 from lorefuse.data.intake import Intake
-from lorefuse.data.raw import LINE, Quarantine, to_frame
+from lorefuse.data.quarantine import LINE, Quarantine
+from lorefuse.data.raw import to_frame
 from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
-from lorefuse.progress import track
 
 if TYPE_CHECKING:
     import pyarrow as pa

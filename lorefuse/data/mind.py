@@ -13,14 +13,14 @@ from typing import IO, Any
 
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config.sources import MINDSource
+from lorefuse.core import schema as c
+from lorefuse.core.errors import DataError
+from lorefuse.core.progress import track
 from lorefuse.data.archives import open_member
 from lorefuse.data.download import fetch_url
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.errors import DataError
-from lorefuse.progress import track
 
 ADDRESS = "https://recodatasets.z20.web.core.windows.net/newsrec"
 BEHAVIORS, NEWS = "behaviors.tsv", "news.tsv"

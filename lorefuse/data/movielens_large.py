@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config.sources import MovieLensLargeSource
+from lorefuse.core import schema as c
+from lorefuse.core.progress import track
 from lorefuse.data.archives import open_member
 from lorefuse.data.download import fetch_url
-from lorefuse.data.raw import LINE, Quarantine
+from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.progress import track
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 CHECKSUMS = {

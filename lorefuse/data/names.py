@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from lorefuse import contract as c
+from lorefuse.core import schema as c
 
 if TYPE_CHECKING:
     from lorefuse.data.tables import Roles

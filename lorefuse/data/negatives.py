@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import NegativesConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ArtifactError, DataError
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, DataError
+from lorefuse.core.schema import Split
 
 NEGATIVES_FILE = "negatives.parquet"
 MAX_ROUNDS = 100

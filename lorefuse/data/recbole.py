@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from lorefuse import contract as c
 from lorefuse.config.sources import RecBoleSource
+from lorefuse.core import schema as c
+from lorefuse.core.errors import DataError
+from lorefuse.core.progress import track
 from lorefuse.data.names import item_names, report_renamed, user_names
-from lorefuse.data.raw import LINE, Quarantine, require_columns
+from lorefuse.data.quarantine import LINE, Quarantine
+from lorefuse.data.raw import require_columns
 from lorefuse.data.tables import RawTables, Roles
-from lorefuse.errors import DataError
-from lorefuse.progress import track
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorefuse.atomic import sha256_file, sha256_folder
 from lorefuse.config import DataConfig, FileSource, MovieLensSource
 from lorefuse.config.sources import AmazonSource, MINDSource, PublicSource, RecBoleSource
-from lorefuse.data.raw import Quarantine
+from lorefuse.core.atomic import sha256_file, sha256_folder
+from lorefuse.data.quarantine import Quarantine
 from lorefuse.data.tables import RawTables
 
 if TYPE_CHECKING:

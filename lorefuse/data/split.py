@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.atomic import write_json
 from lorefuse.config import NegativesConfig, SplitConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, DataError, LeakError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
-from lorefuse.errors import ArtifactError, DataError, LeakError
 
 SPLIT_FILE, FACTS_FILE = "split.parquet", "split.json"
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from lorefuse.errors import ArtifactError, UnreachableError
-from lorefuse.progress import track
+from lorefuse.core.errors import ArtifactError, UnreachableError
+from lorefuse.core.progress import track
 
 if TYPE_CHECKING:
     import requests

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lorefuse import contract as c
-from lorefuse.data.raw import Quarantine
+from lorefuse.core import schema as c
+from lorefuse.data.quarantine import Quarantine
 from lorefuse.data.times import MAX_CLOCK_SKEW
 
 if TYPE_CHECKING:

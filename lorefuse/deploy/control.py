@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.client.admin import VARIABLE, admin_headers
-from lorefuse.errors import DeployError, OverdueError, UsageError
+from lorefuse.core.errors import DeployError, OverdueError, UsageError
 from lorefuse.export.wire import to_infer_input
 
 LOAD_TIMEOUT_S, INFER_TIMEOUT_S = 120.0, 30.0

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
-from lorefuse.deploy.canary import verify_ready
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import DeployError, LorefuseError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.fronts import drop_trial, load_companions, restore_parts
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, LorefuseError, UsageError
+from lorefuse.deploy.verify import verify_ready
 from lorefuse.export import served as r
 from lorefuse.export.replaced import forget
 from lorefuse.export.repository import build_repository

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorefuse.atomic import atomic_folder, sha256_file
-from lorefuse.contract import Alias
-from lorefuse.errors import ArtifactError, LorefuseError
+from lorefuse.core.atomic import atomic_folder, sha256_file
+from lorefuse.core.errors import ArtifactError, LorefuseError
+from lorefuse.core.schema import Alias
 from lorefuse.registry import flavor
 from lorefuse.registry.deployment import DEPLOYMENT_TAG, REQUEST_TAG
 from lorefuse.registry.signing import check_signature, fetch_signed_part, fingerprint

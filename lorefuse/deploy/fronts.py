@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorefuse.deploy.canary import verify_ready
+from lorefuse.core.errors import DeployError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
-from lorefuse.errors import DeployError
+from lorefuse.deploy.verify import verify_ready
 from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
 from lorefuse.export.replaced import forget

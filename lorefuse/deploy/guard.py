@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from lorefuse.config import GuardConfig
-from lorefuse.errors import UnreachableError
+from lorefuse.core.errors import UnreachableError
 from lorefuse.export.router import CANARY, STABLE
 
 PREFIX, ANSWERED = "lorefuse_front_", "nv_inference_request_success"

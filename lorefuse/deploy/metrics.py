@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lorefuse.core.errors import UsageError
 from lorefuse.deploy.state import Stage
-from lorefuse.errors import UsageError
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.schema import Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.signature import RANKER_BATCH_SIZE
@@ -127,8 +127,8 @@ def _chunk(
 
 def _check_space(bundle: Bundle, vector: NDArray[np.float32]) -> None:
     """The same address is checked at training and here: vectors of two encoders must never be mixed."""
-    from lorefuse.atomic import sha256_json
-    from lorefuse.embedding.space import space_of
+    from lorefuse.core.atomic import sha256_json
+    from lorefuse.embedding.fingerprint import space_of
 
     facts = bundle.read_json(b.EMBEDDING_FILE)
     address = sha256_json(space_of(bundle.config().embedding))

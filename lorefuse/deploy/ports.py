@@ -6,7 +6,7 @@ import contextlib
 import socket
 from dataclasses import dataclass
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 
 HOST = "127.0.0.1"
 

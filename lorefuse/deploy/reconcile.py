@@ -16,14 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lorefuse.config import DeploymentConfig
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.desired import RegistryWatcher
-from lorefuse.deploy.follow import Follower
 from lorefuse.deploy.remote import RemoteServer, Server
+from lorefuse.deploy.replica import Follower
 from lorefuse.deploy.state import ServerState, Stage, now
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import UsageError
-from lorefuse.settings import settings
 
 LOCK_FILE, VERSIONS_FOLDER = "reconciler.lock", "versions"
 TAG_LENGTH = 4000

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from lorefuse.client.admin import VARIABLE
 from lorefuse.config import ReplicaConfig
+from lorefuse.core.errors import DeployError, UnreachableError
 from lorefuse.deploy.control import Control
-from lorefuse.errors import DeployError, UnreachableError
 from lorefuse.export.config_pbtxt import CONFIG_FILE
 from lorefuse.export.router import CANARY, STABLE
 from lorefuse.export.served import PART_MODELS

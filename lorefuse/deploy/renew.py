@@ -5,10 +5,10 @@ Only when somebody asks for the version again: an upgrade alone changes nothing 
 
 from __future__ import annotations
 
+from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.desired import Desired
 from lorefuse.deploy.rollout import Rollout
-from lorefuse.errors import ArtifactError, DeployError, UnreachableError
 from lorefuse.export.repository import build_repository, read_answer
 from lorefuse.export.templates import templates_digest
 

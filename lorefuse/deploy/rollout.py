@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_file
-from lorefuse.deploy.canary import median_latency_ms, verify_ready
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import DeployError, LorefuseError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.fronts import drop_trial, load_companions, load_parts, prune
 from lorefuse.deploy.remote import Server
-from lorefuse.errors import DeployError, LorefuseError
+from lorefuse.deploy.verify import median_latency_ms, verify_ready
 from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
 from lorefuse.export.replaced import bring_back

@@ -16,10 +16,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.atomic import atomic_file
-from lorefuse.errors import DeployError
-from lorefuse.profiles import VARIABLES
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import DeployError
+from lorefuse.core.profiles import VARIABLES
+from lorefuse.core.settings import settings
 
 _PROBE = """
 import json, sys, sysconfig, numpy, onnxruntime, pathlib

@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
-from lorefuse.processes import boot_clock_s, boot_id
+from lorefuse.core.atomic import write_json
+from lorefuse.core.processes import boot_clock_s, boot_id
 
 STATE_FILE = "deployment.json"
 

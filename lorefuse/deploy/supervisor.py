@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import atomic_file, write_json
 from lorefuse.client.admin import KEY_FILE, admin_key, key_for_a_start, restriction
+from lorefuse.core.atomic import atomic_file, write_json
+from lorefuse.core.errors import DeployError
+from lorefuse.core.home import make_home
+from lorefuse.core.processes import identity, run_ns
+from lorefuse.core.settings import settings
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
-from lorefuse.errors import DeployError
-from lorefuse.home import make_home
-from lorefuse.processes import identity, run_ns
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     import psutil

@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Mapping
 
-from lorefuse.deploy.canary import probe, verify_ready
+from lorefuse.core.errors import DeployError, OverdueError, UnreachableError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.guard import num_answered
 from lorefuse.deploy.remote import Server
-from lorefuse.errors import DeployError, OverdueError, UnreachableError
+from lorefuse.deploy.verify import probe, verify_ready
 from lorefuse.export import served as r
 from lorefuse.export.router import read_trial
 from lorefuse.export.signature import RECOMMEND

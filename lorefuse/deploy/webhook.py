@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.contract import Alias
-from lorefuse.errors import LorefuseError, UsageError
+from lorefuse.core.errors import LorefuseError, UsageError
+from lorefuse.core.schema import Alias
+from lorefuse.core.settings import settings
 from lorefuse.registry.access.hosts import check_target, listed_hosts
+from lorefuse.registry.local_store import is_server
 from lorefuse.registry.server import webhook_environment
-from lorefuse.registry.tracking import connect, explained, is_server
-from lorefuse.settings import settings
+from lorefuse.registry.tracking import connect, explained
 
 if TYPE_CHECKING:
     from mlflow.entities.webhook import Webhook

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_file
-from lorefuse.contract import Alias
-from lorefuse.errors import UsageError
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Alias
+from lorefuse.core.step_cache import read_digest
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.export.session import open_session
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.registry.run import DATASET_TAG
 from lorefuse.registry.version import BUNDLE_TAG, get_version
-from lorefuse.workspace import read_digest
+from lorefuse.training_set.arrays import TrainingSet
 
 ROWS_AT_A_TIME = 8192
 _FIX = "name the configuration that the champion was trained with, or train: lorefuse run"

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lorefuse.config.drift import DriftConfig
+from lorefuse.core.errors import DataError
 from lorefuse.drift.centroid import centroid_shift
 from lorefuse.drift.sample import Sample
 from lorefuse.drift.statistics import Array, Binned, bin_categories, bin_numeric, ks, psi, psi_by_chance
-from lorefuse.errors import DataError
 
 SCORE = "score"
 

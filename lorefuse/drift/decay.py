@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config.drift import DriftConfig
-from lorefuse.report.evaluation import is_number
+from lorefuse.training.evaluation import is_number
 from lorefuse.training.row_metrics import METRICS
 
 Metrics = dict[str, dict[str, float | None]]

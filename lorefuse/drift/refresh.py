@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from lorefuse.atomic import atomic_folder, write_json
 from lorefuse.config import PipelineConfig
+from lorefuse.core.atomic import atomic_folder, write_json
+from lorefuse.core.step_cache import read_digest
 from lorefuse.data.append import fresh_rows, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import paths_of
@@ -19,8 +20,7 @@ from lorefuse.drift.decay import decay, judge_rows
 from lorefuse.drift.report import write_drift_report
 from lorefuse.drift.sample import sample_of
 from lorefuse.export.bundle import Bundle
-from lorefuse.features.extend import extend, extended_set
-from lorefuse.workspace import read_digest
+from lorefuse.feature_store.new_entities import extend, extended_set
 
 REFRESH_FILE, PRESET_FILE, DATASET_FOLDER = "refresh.json", "preset.yaml", "dataset"
 

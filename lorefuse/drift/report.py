@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_file
+from lorefuse.core.atomic import atomic_file
 from lorefuse.drift.figures import drift_figures
 from lorefuse.report.build import render
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
+from lorefuse.core.schema import Tensor
 from lorefuse.features.aggregates import unit_rows
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.training_set.arrays import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lorefuse.config import PipelineConfig
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
-from lorefuse.report.evaluation import is_number
+from lorefuse.training.evaluation import is_number
 
 DIGEST_TAG = "lorefuse.refresh_sha256"
 

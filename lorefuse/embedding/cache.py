@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 T = TypeVar("T")
 _BATCH = 500

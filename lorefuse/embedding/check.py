@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 MIN_TEXTS = 8
 """Different texts that may have one vector: an encoder that reads small letters alone takes ``Tea`` for ``tea``."""

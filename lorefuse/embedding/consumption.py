@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import DataError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.embedding.fit import Target
-from lorefuse.errors import DataError
+from lorefuse.embedding.reducers import Target
 
 _MIN_TARGET_DIM = 64
 

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.atomic import sha256_json, write_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import sha256_json, write_json
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
 from lorefuse.embedding.check import check_finite, check_spread
+from lorefuse.embedding.dtype_choice import AUTO, FACTS_FILE, choose, pinned
 from lorefuse.embedding.encoder import load_encoder
 from lorefuse.embedding.facets import facets_of
-from lorefuse.embedding.modes import AUTO, FACTS_FILE, choose, pinned
+from lorefuse.embedding.fingerprint import encoded_space, kept_dim_of, leading, space_of
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import Provenance
 from lorefuse.embedding.source import resolve
-from lorefuse.embedding.space import encoded_space, kept_dim_of, leading, space_of
 from lorefuse.embedding.words import hashed_words
 from lorefuse.embedding.written import join_knowledge
-from lorefuse.errors import ConfigError
-from lorefuse.settings import settings
 
 ARRAYS_FILE = "item_embeddings.safetensors"
 CHUNK = 4096

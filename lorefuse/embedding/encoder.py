@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ArtifactError, ConfigError
+from lorefuse.core.progress import track
+from lorefuse.cpu.allocator import keep_freed_memory
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.embedding.load import load_model
 from lorefuse.embedding.source import EncoderSource, resolve
-from lorefuse.errors import ArtifactError, ConfigError
-from lorefuse.progress import track
-from lorefuse.threads import torch_threads
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Encoder:
     def _pack(self, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         import torch
 
-        from lorefuse.embedding.rows import pack_rows, takes_rows
+        from lorefuse.cpu.unpadded import pack_rows, takes_rows
 
         if takes_rows(self.model):
             return pack_rows(lengths, self.config.tokens_per_batch, self.config.num_threads or torch.get_num_threads())
@@ -143,12 +144,15 @@ class Encoder:
     def _forward(self, token_ids: list[list[int]]) -> NDArray[np.float32]:
         import torch
 
+        from lorefuse.cpu.unpadded import encode_rows, takes_rows
         from lorefuse.embedding.pooling import pool
-        from lorefuse.embedding.rows import encode_rows, takes_rows
+
+        def pool_texts(hidden_BTH: Tensor, mask_BT: Tensor) -> Tensor:
+            return pool(hidden_BTH, mask_BT, self.config.pooling, self.config.normalize)
 
         pooled: NDArray[np.float32]
         if takes_rows(self.model):
-            pooled = encode_rows(self.model, token_ids, self.config.pooling, self.config.normalize).numpy()
+            pooled = encode_rows(self.model, token_ids, pool_texts).numpy()
             return pooled
         tokens, mask = self.pad(token_ids)
         with torch.inference_mode():
@@ -157,8 +161,7 @@ class Encoder:
             # Without padding no mask is needed, and attention takes its faster path.
             attention_mask = None if mask.all() else mask_BT
             hidden_BTH = self.model(input_ids=tokens_BT, attention_mask=attention_mask).last_hidden_state
-            pooled_BH = pool(hidden_BTH, mask_BT, self.config.pooling, self.config.normalize)
-            pooled = pooled_BH.cpu().numpy()
+            pooled = pool_texts(hidden_BTH, mask_BT).cpu().numpy()
         return pooled
 
     def pad(self, token_ids: list[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -238,8 +241,8 @@ def _limits(encoder: Encoder) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=1)
 def _load_once(source: EncoderSource, dtype: str, device: str, plain: bool) -> tuple[Any, Any]:
-    from lorefuse.embedding.packed import pack_linear
-    from lorefuse.embedding.rows import lay_in_rows
+    from lorefuse.cpu.packed import pack_linear
+    from lorefuse.cpu.unpadded import lay_in_rows
 
     model, tokenizer = load_model(source, dtype, device)
     return model if plain else pack_linear(lay_in_rows(model)), tokenizer

@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import EmbeddingConfig, FineTuneConfig
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import ConfigError, DataError, DivergedError
+from lorefuse.core.progress import track
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import SPLIT_FILE
 from lorefuse.embedding.consumption import co_liked_pairs, liked_rows
@@ -30,9 +33,6 @@ from lorefuse.embedding.load import load_model
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.embedding.provenance import ITEMS_FILE, REPORT_FILE
 from lorefuse.embedding.source import resolve
-from lorefuse.errors import ConfigError, DataError, DivergedError
-from lorefuse.progress import track
-from lorefuse.threads import torch_threads
 
 _NUM_DRIFT_TEXTS = 512
 

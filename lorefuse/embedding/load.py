@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.embedding.source import EncoderSource
-from lorefuse.errors import ArtifactError, ConfigError
 
 
 def load_model(source: EncoderSource, dtype: str, device: str) -> tuple[Any, Any]:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lorefuse.core.errors import ConfigError
 from lorefuse.data.markup import without_markup
 from lorefuse.data.names import own_column, shown_name
-from lorefuse.errors import ConfigError
 
 _PIECE = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{[^{}\[\]]+\}|[\[\]{}]|[^\[\]{}]+")
 _LITERAL = {"{{": "{", "}}": "}", "[[": "[", "]]": "]"}

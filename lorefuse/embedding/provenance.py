@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.core.errors import ArtifactError, LeakError
 
 REPORT_FILE = "lorefuse_finetune.json"
 ITEMS_FILE = "lorefuse_finetune_items.json"

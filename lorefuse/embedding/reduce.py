@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ArtifactError
 from lorefuse.embedding.facets import facets_of
-from lorefuse.embedding.fit import Fit, Target, fit
-from lorefuse.errors import ArtifactError
+from lorefuse.embedding.reducers import Fit, Target, fit
 
 REDUCER_FILE = "reducer.safetensors"
 

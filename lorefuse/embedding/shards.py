@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
 from lorefuse.embedding.embed import CHUNK, encode_missing
 from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.fingerprint import encoded_space
 from lorefuse.embedding.prompt import item_texts
-from lorefuse.embedding.space import encoded_space
 from lorefuse.embedding.written import join_knowledge
-from lorefuse.errors import ArtifactError
-from lorefuse.settings import settings
 
 PART_FILE = "part.safetensors"
 _HASH_BITS = 32

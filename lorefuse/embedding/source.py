@@ -9,11 +9,11 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.atomic import sha256_file, sha256_json
+from lorefuse.core.errors import ArtifactError, ConfigError, UnreachableError
+from lorefuse.core.settings import settings
 from lorefuse.embedding.provenance import OWN_FILES
-from lorefuse.errors import ArtifactError, ConfigError, UnreachableError
-from lorefuse.settings import settings
 
 BUNDLED = "minilm"
 _KINDS = "`minilm`, a local folder, or a hub name such as sentence-transformers/all-MiniLM-L6-v2"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.core.errors import ArtifactError, ConfigError
 
 KNOWLEDGE_FILE = "knowledge.parquet"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 T = TypeVar("T")
 _TIMEOUT_S = 60.0

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import EnrichConfig
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import ConfigError, UnreachableError
+from lorefuse.core.progress import track
+from lorefuse.core.settings import settings
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.prompts import Messages
-from lorefuse.errors import ConfigError, UnreachableError
-from lorefuse.progress import track
-from lorefuse.settings import settings
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
 _UNASKED = Answer("", fault="unasked: enrich.max_cost is spent")

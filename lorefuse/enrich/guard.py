@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lorefuse.config.privacy import ScrubConfig
+from lorefuse.core.errors import DataError
 from lorefuse.enrich.prompts import Messages
-from lorefuse.errors import DataError
 from lorefuse.privacy.scrub import Scrubber
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lorefuse import contract as c
-from lorefuse.atomic import sha256_json
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import LeakError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.consumption import liked_train
 from lorefuse.enrich.prompts import USER_QUESTIONS, Messages, question, title_list
-from lorefuse.errors import LeakError
 
 QUESTION = "question_sha256"
 """Column of the knowledge about users: digest of what was asked, so that anyone may ask again what it held."""

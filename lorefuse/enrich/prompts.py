@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 
 Messages = list[dict[str, str]]
 

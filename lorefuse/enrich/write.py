@@ -13,10 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from lorefuse import contract as c
-from lorefuse.atomic import atomic_file, write_json
 from lorefuse.config import EnrichConfig
 from lorefuse.config.privacy import ScrubConfig
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import atomic_file, write_json
+from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.prompt import item_texts
@@ -26,7 +27,6 @@ from lorefuse.enrich.ask import ask_all
 from lorefuse.enrich.guard import refuse_unscrubbed
 from lorefuse.enrich.histories import QUESTION, user_histories
 from lorefuse.enrich.prompts import ITEM_QUESTIONS, Messages, question
-from lorefuse.settings import settings
 
 FACTS_FILE, QUARANTINE_FILE = "knowledge.json", "quarantine.jsonl"
 DEFAULT_SCRUB = ScrubConfig()

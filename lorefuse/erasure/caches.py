@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import STEP_FILE, descendants, read_digest
 from lorefuse.deploy.deploy import DEPLOYED_FILE
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import Place, run_of, step_of
-from lorefuse.settings import settings
-from lorefuse.workspace import STEP_FILE, descendants, read_digest
 
 ANSWERS_FILE = "answers.sqlite"
 _BATCH = 500
@@ -106,7 +106,7 @@ def erase_redis(person: Person) -> int:
     Raises:
         UnreachableError: It does not answer.
     """
-    from lorefuse.stores import redis_client
+    from lorefuse.core.stores import redis_client
 
     url, removed = settings().online_store_url, 0
     if not url:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lorefuse.core.settings import settings
 from lorefuse.erasure.places import run_of
 from lorefuse.erasure.plan import plan
-from lorefuse.settings import settings
 
 
 def export_user(user_id: str, also: Sequence[Path] = ()) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import STEP_FILE
 from lorefuse.erasure import caches
 from lorefuse.erasure.note import Note
 from lorefuse.erasure.person import Person
@@ -29,8 +31,6 @@ from lorefuse.erasure.versions import erase_remote, registered, retag, retrain_d
 from lorefuse.privacy.forgotten import Forgotten
 from lorefuse.privacy.pseudonyms import from_environment
 from lorefuse.privacy.retrain import due, queue
-from lorefuse.settings import settings
-from lorefuse.workspace import STEP_FILE
 
 
 def forget(user_id: str, also: Sequence[Path] = ()) -> tuple[Path, dict[str, Any]]:

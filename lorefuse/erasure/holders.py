@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_file, write_json
-from lorefuse.contract import ROW_ID, ROW_TEXTS, USER_ID
+from lorefuse.core.atomic import atomic_file, write_json
+from lorefuse.core.schema import ROW_ID, ROW_TEXTS, USER_ID
 from lorefuse.erasure.person import Person
 
 SHADOW_FILE = "shadow.jsonl"

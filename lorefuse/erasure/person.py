@@ -11,7 +11,7 @@ import struct
 import urllib.parse
 from dataclasses import dataclass
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.privacy.pseudonyms import Pseudonymizer, fingerprint_of
 
 MIN_TOKEN = 6

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorefuse.core.errors import UsageError
+from lorefuse.core.progress import track
+from lorefuse.core.step_cache import steps_path
 from lorefuse.erasure.holders import RAW, Holder, holder_of
 from lorefuse.erasure.person import Person
-from lorefuse.errors import UsageError
 from lorefuse.export.bundle import BUNDLE_FILE
 from lorefuse.export.served import FEATURES_FILE
-from lorefuse.progress import track
-from lorefuse.workspace import steps_path
 
 PRIVACY_FOLDER = "privacy"
 _SEALS = (BUNDLE_FILE, FEATURES_FILE)

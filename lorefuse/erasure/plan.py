@@ -8,16 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.contract import DatasetFile
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import DatasetFile
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import read_digest
 from lorefuse.erasure import caches
 from lorefuse.erasure.holders import texts_of
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import Place, run_of, search, sources_of, step_of
 from lorefuse.erasure.versions import Version, holds, registered
-from lorefuse.errors import UsageError
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer, fingerprint_of, from_environment
-from lorefuse.settings import settings
-from lorefuse.workspace import read_digest
 
 
 @dataclass(frozen=True)

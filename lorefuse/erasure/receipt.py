@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.privacy.pseudonyms import Pseudonymizer
 
 HMAC, SHA256 = "HMAC-SHA256", "SHA-256"

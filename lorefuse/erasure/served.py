@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
+from lorefuse.core.settings import settings
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.rollout import deploying
 from lorefuse.deploy.supervisor import Supervisor
@@ -16,7 +17,6 @@ from lorefuse.erasure.units import by_unit, erase_unit
 from lorefuse.export import served as r
 from lorefuse.export import signature as s
 from lorefuse.export.repository import ANSWER_FILE
-from lorefuse.settings import settings
 
 
 def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list[Path]:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_folder, sha256_file, write_json
-from lorefuse.contract import EVENT_TIMESTAMP, LABEL, DatasetFile
+from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
+from lorefuse.core.schema import EVENT_TIMESTAMP, LABEL, DatasetFile
+from lorefuse.core.step_cache import STEP_FILE
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import Place, is_dataset
 from lorefuse.export.bundle import BUNDLE_FILE
-from lorefuse.workspace import STEP_FILE
 
 NAMES_FILES = ("vocabularies.json", "serving.json")
 

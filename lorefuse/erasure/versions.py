@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from lorefuse.atomic import sha256_file, sha256_json
+from lorefuse.core.atomic import sha256_file, sha256_json
+from lorefuse.core.settings import settings
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import Place, search
 from lorefuse.erasure.units import NAMES_FILES, by_unit, erase_unit, reseal
 from lorefuse.export.bundle import BUNDLE_FILE, CONFIG_FILE
 from lorefuse.privacy.retrain import DEFAULT_DAYS
 from lorefuse.registry import flavor
+from lorefuse.registry.local_store import is_server
 from lorefuse.registry.models import known_models
 from lorefuse.registry.run import DATASET_TAG
-from lorefuse.registry.tracking import connect, explained, is_server
+from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, versions
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -32,13 +32,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.config import PipelineConfig, parse_config
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import sha256_file, sha256_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.export.catalogue import CATALOGUE_FILE, read_filters, read_items
 from lorefuse.export.signature import ServingSignature
-from lorefuse.features.spec import SPEC_FILE, FeatureSpec
 from lorefuse.lists.stage_files import CANDIDATES_FILE, CANDIDATES_FILES, LIST_FILES, LISTS_FILE
+from lorefuse.training_set.spec import SPEC_FILE, FeatureSpec
 
 BUNDLE_FILE, CONFIG_FILE, METRICS_FILE, SERVING_FILE = "bundle.json", "config.json", "metrics.json", "serving.json"
 TABLES_FILE = "item_tables.safetensors"

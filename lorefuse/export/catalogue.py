@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorefuse import contract as c
-from lorefuse.contract import Tensor
+from lorefuse.core import schema as c
+from lorefuse.core.schema import Tensor
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_file
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import ArtifactError
 from lorefuse.export import signature as s
 from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSignature
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lorefuse.atomic import write_json
-from lorefuse.contract import Tensor
+from lorefuse.core.atomic import write_json
+from lorefuse.core.schema import Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export import encoder as e
 from lorefuse.export import signature as s

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorefuse.atomic import atomic_folder, sha256_json, write_json
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.core.atomic import atomic_folder, sha256_json, write_json
+from lorefuse.core.errors import ArtifactError, ConfigError
+from lorefuse.core.settings import settings
 from lorefuse.export.templates import link_or_copy
-from lorefuse.settings import settings
 
 if TYPE_CHECKING:
     from lorefuse.config import EmbeddingConfig
@@ -36,7 +36,7 @@ def export_encoder(config: EmbeddingConfig, out_path: Path) -> None:
         ConfigError: There is no such encoder, or its tokenizer has no `tokenizer.json`.
         ArtifactError: The graph gives other vectors than torch.
     """
-    from lorefuse.embedding.space import encoded_space
+    from lorefuse.embedding.fingerprint import encoded_space
 
     space = encoded_space(config)
     address = sha256_json([_FORMAT, space])

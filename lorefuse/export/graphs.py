@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import USER_TENSORS, Split, Tensor
+from lorefuse.core.progress import track
+from lorefuse.core.schema import USER_TENSORS, Split, Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export.candidates import export_candidates
+from lorefuse.export.item_tables import item_tables
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
 from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker
 from lorefuse.export.signature import num_excluded
 from lorefuse.export.stages import export_stages
-from lorefuse.export.write_bundle import item_tables
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.stage_files import CANDIDATES_FILE
 from lorefuse.models.build import load_ranker
 from lorefuse.models.ranker import Ranker
-from lorefuse.progress import track
+from lorefuse.training_set.arrays import TrainingSet
 
 NUM_REFERENCE_USERS = 16
 

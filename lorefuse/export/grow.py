@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.atomic import sha256_file, sha256_json, write_json
-from lorefuse.contract import Tensor
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import sha256_file, sha256_json, write_json
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.schema import Tensor
 from lorefuse.data.dataset import Dataset
-from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export import bundle as b
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
-from lorefuse.features.spec import FeatureSpec
 from lorefuse.lists.stage_files import CANDIDATES_FILES
+from lorefuse.training_set.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,9 +125,9 @@ def _text_vectors(
 ) -> NDArray[np.float32]:
     from lorefuse.embedding.embed import embed_texts
     from lorefuse.embedding.facets import facets_of
+    from lorefuse.embedding.fingerprint import space_of
     from lorefuse.embedding.prompt import item_texts
     from lorefuse.embedding.reduce import Reducer
-    from lorefuse.embedding.space import space_of
 
     if not spec.text_dim:
         return np.zeros((len(items), 0), dtype=np.float32)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorefuse.contract import Tensor as TensorName
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
+from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.ranker import Ranker
 
 RANKER_FILE, CATALOGUE_RANKER_FILE = "ranker.onnx", "catalogue_ranker.onnx"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Tensor
 from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.export.session import open_session
 from lorefuse.models.ranker import Ranker

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lorefuse.atomic import atomic_folder
+from lorefuse.core.atomic import atomic_folder
 from lorefuse.export import signature as s
 from lorefuse.export.served import ALL_MODELS
 from lorefuse.export.templates import link_or_copy

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from lorefuse import contract as c
-from lorefuse.atomic import atomic_folder, sha256_file, write_json
-from lorefuse.contract import Alias, Tensor, View
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.schema import Alias, Tensor, View
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle
@@ -39,7 +39,7 @@ from lorefuse.export.retrieve import copy_stage_code, write_retrieve
 from lorefuse.export.served import FEATURES_FILE, PART_MODELS
 from lorefuse.export.signature import num_excluded
 from lorefuse.export.templates import copy_template, link_or_copy, templates_digest
-from lorefuse.features import online
+from lorefuse.feature_store import online
 
 MODEL_FILE, REFERENCE_FILE, ANSWER_FILE = "model.onnx", "reference.safetensors", "answer.json"
 CONTEXT_FILE = "context.npz"

@@ -19,21 +19,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig, ServingConfig
 from lorefuse.config.serving import ServedRetrievalConfig
-from lorefuse.contract import Split, Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.export import bundle as b
 from lorefuse.features.history import interactions_of, recent_liked
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
-from lorefuse.progress import track
 from lorefuse.retrieval.data import from_training_set
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.index import build_index, enough_probes, measure_recall, save_index, search
 from lorefuse.retrieval.two_tower import TwoTower
 from lorefuse.retrieval.vectors import TowerArrays, recency
+from lorefuse.training_set.arrays import TrainingSet
 
 TOP = 10
 _PAIRS_PER_CHUNK, _SCORES_PER_VALIDATION = 32_768, 400_000_000

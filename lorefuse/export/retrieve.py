@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
 from lorefuse.export import bundle as b
 from lorefuse.export import signature as s
 from lorefuse.export.bundle import Bundle

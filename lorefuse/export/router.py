@@ -13,11 +13,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 from lorefuse.export import signature as s
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, model_config, read_config, write_config
 from lorefuse.export.served import signatures_of
-from lorefuse.settings import settings
 
 STABLE, CANARY = f"{s.RECOMMEND}_stable", f"{s.RECOMMEND}_canary"
 NUM_INSTANCES = 4

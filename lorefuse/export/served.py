@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.export import signature as s
 from lorefuse.export.config_pbtxt import (
     CONFIG_FILE,
@@ -24,7 +24,7 @@ from lorefuse.export.config_pbtxt import (
     write_config,
 )
 from lorefuse.export.signature import ServingSignature
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.training_set.spec import FeatureSpec
 
 FEATURES_FILE = "features.json"
 PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)

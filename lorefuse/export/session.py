@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 
 def open_session(path: Path) -> Any:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import ServingConfig
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Tensor
-from lorefuse.errors import UsageError
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.core import schema as c
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Tensor
+from lorefuse.training_set.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER, RETRIEVE = "ranker", "catalogue_ranker", "retrieve"
 FEATURES, ANSWER, DIRECT, RECOMMEND, EMBED = "features", "answer", "direct", "recommend", "embed"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Tensor
 from lorefuse.export import bundle as b
 from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.export.session import open_session
@@ -21,8 +21,8 @@ from lorefuse.lists.two_stage import encode, encoder_names
 
 if TYPE_CHECKING:
     from lorefuse.config import PipelineConfig
-    from lorefuse.features.training_set import TrainingSet
     from lorefuse.models.ranker import Ranker
+    from lorefuse.training_set.arrays import TrainingSet
 
 Arrays = dict[str, NDArray[Any]]
 NUM_REFERENCE_USERS, NUM_HELD_USERS = 16, 200

@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from lorefuse.atomic import sha256_file, sha256_json
-from lorefuse.errors import UsageError
+from lorefuse.core.atomic import sha256_file, sha256_json
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 from lorefuse.lists import two_stage
-from lorefuse.settings import settings
 
 
 def copy_template(name: str, path: Path, *parts: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 
 _DTYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL", "object": "BYTES"}
 _NUMPY_DTYPES = {triton: np.dtype(name) for name, triton in _DTYPES.items()}

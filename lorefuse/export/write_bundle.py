@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.config import PipelineConfig, ServingConfig
-from lorefuse.contract import ITEM_TENSORS, Tensor
-from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import ArtifactError, LeakError
 from lorefuse.export import bundle as b
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
+from lorefuse.export.item_tables import item_tables
 from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER
 
 if TYPE_CHECKING:
     from lorefuse.data.dataset import Dataset
-    from lorefuse.features.spec import FeatureSpec
-    from lorefuse.features.training_set import TrainingSet
     from lorefuse.models.ranker import Ranker
+    from lorefuse.training_set.arrays import TrainingSet
+    from lorefuse.training_set.spec import FeatureSpec
 
 NUM_REFERENCE_USERS = 32
 
@@ -62,7 +61,7 @@ def write_bundle(
         LeakError: The knowledge was fitted on later data than the features.
     """
     from lorefuse.data.dataset import Dataset
-    from lorefuse.embedding.modes import pinned
+    from lorefuse.embedding.dtype_choice import pinned
     from lorefuse.export.encoder import export_encoder
     from lorefuse.export.graphs import export_graphs
     from lorefuse.export.stages import export_encoders
@@ -152,20 +151,8 @@ def _write_tables(training_set: TrainingSet, num_items: int, out_path: Path) -> 
     save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, str(out_path / b.TABLES_FILE))
 
 
-def item_tables(training_set: TrainingSet) -> dict[str, NDArray[Any]]:
-    """Return the item tensors of the whole catalogue as serving sees them, by name; those of width 0 are left out."""
-    arrays: dict[Tensor, NDArray[Any]] = {
-        Tensor.ITEM_FIELDS: training_set.item_fields,
-        Tensor.ITEM_MULTI: training_set.item_multi,
-        Tensor.ITEM_NUMERIC: training_set.item_numeric_now,
-        Tensor.ITEM_TEXT: training_set.item_text,
-        Tensor.ITEM_GRAPH: training_set.item_graph,
-    }
-    return {name.value: arrays[name] for name in ITEM_TENSORS if training_set.spec.width(name)}
-
-
 def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, dataset: Dataset, out_path: Path) -> None:
-    from lorefuse.contract import Split
+    from lorefuse.core.schema import Split
     from lorefuse.data.names import said_names
     from lorefuse.features import aggregates as a
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, FeatureConfig
-from lorefuse.contract import CONTEXT_TEXT, Split
+from lorefuse.core.schema import CONTEXT_TEXT, Split
 from lorefuse.features import aggregates as a
 from lorefuse.features.history import every_row_of, interactions_of
-from lorefuse.features.interest import Interest, InterestStates
+from lorefuse.features.interest import InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
@@ -27,8 +27,9 @@ from lorefuse.features.rows import (
     multi_offsets,
     user_interest_rows,
 )
-from lorefuse.features.spec import InterestFacet
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.lazy_states import Interest
+from lorefuse.training_set.spec import InterestFacet
 
 Vectors = NDArray[np.float32]
 MAX_HELD_BYTES = 1 << 27

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.errors import ArtifactError
 from lorefuse.features import aggregates as a
 from lorefuse.features.context import context_facets
-from lorefuse.features.frame import Rows, Tables, encode_tables
+from lorefuse.features.interactions import Rows, Tables, encode_tables
 from lorefuse.features.profile import profile_facets
 from lorefuse.features.rows import History, interest_facets, item_prior
 from lorefuse.features.sources import item_sources, user_sources, write_sources
-from lorefuse.features.spec import FeatureSpec
 from lorefuse.features.vocabulary import save_vocabularies
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.spec import FeatureSpec
+from lorefuse.training_set.vectors import ItemVectors
 
 VIEWS_FILE, TABLES_FILE = "views.json", "tables.safetensors"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import CONTEXT_TEXT, Tensor
+from lorefuse.core.schema import CONTEXT_TEXT, Tensor
 from lorefuse.features.aggregates import unit_rows
-from lorefuse.features.spec import InterestFacet
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.spec import InterestFacet
+from lorefuse.training_set.vectors import ItemVectors
 
 
 def context_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 
 MAX_RANGES = 1000
 

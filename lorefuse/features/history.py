@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.features.rows import History
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.training_set.arrays import TrainingSet
 
 _PART_ROWS = 1 << 17
 

@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.features import aggregates as a
 from lorefuse.features.rows import History
+from lorefuse.training_set.lazy_states import LazyStates
 
 VALUES_AT_A_TIME, COLUMNS_AT_A_TIME = 1 << 22, 256
 """Sums that are made at once for some states, and columns of the vectors that are widened to float64 for them."""
@@ -29,8 +30,8 @@ ROWS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
-class InterestStates:
-    """`Tensor.USER_INTEREST` of all states, (S, V), as an array that holds no state: index it by rows.
+class InterestStates(LazyStates):
+    """`Tensor.USER_INTEREST` of all states, made of the history.
 
     Attributes:
         history: The S interactions.
@@ -200,7 +201,3 @@ class InterestStates:
         shape = (len(states), len(items))
         one, value, liked = (csr_array((w.astype(np.float64), column, indptr), shape=shape) for w in weights)
         return items, one, value, liked
-
-
-Interest = NDArray[np.float32] | InterestStates
-"""States that lie in a file, or that are made when they are asked for."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 PRIOR_FILE = "item_prior.safetensors"
 RIDGE_ALPHA = 2.0

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Tensor
 from lorefuse.features import aggregates as a
 from lorefuse.features.rows import History
-from lorefuse.features.spec import InterestFacet
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.spec import InterestFacet
+from lorefuse.training_set.vectors import ItemVectors
 
 PROFILE_FACET, WRITTEN_FACET = "profile_text", "written_text"
 USER_TEXT_FACETS = (PROFILE_FACET, WRITTEN_FACET)

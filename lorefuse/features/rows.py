@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
+from lorefuse.core.schema import Tensor
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import CausalOrder, CausalPart
 from lorefuse.features.prior import ItemColumns, ItemPrior, fit_prior
-from lorefuse.features.spec import FeatureSpec, InterestFacet
+from lorefuse.training_set.spec import FeatureSpec, InterestFacet
 
 FACETS = ("liked", "centred")
 

@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import View
+from lorefuse.core import schema as c
+from lorefuse.core.schema import View
 from lorefuse.data.dataset import Dataset
 from lorefuse.features import aggregates as a
 from lorefuse.features.causal import PART_ROWS, CausalPart
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.profile import profile_snapshots
 from lorefuse.features.rows import FACETS, History
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.vectors import ItemVectors
 
 EPOCH_US = 0
 _TYPES = {

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 
 VOCABULARIES_FILE = "vocabularies.json"
 USER_VALUES_FILE = "user_values.json"

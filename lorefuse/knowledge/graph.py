@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from lorefuse import contract as c
 from lorefuse.config import KnowledgeConfig
+from lorefuse.core import schema as c
 from lorefuse.data.dataset import Dataset
 from lorefuse.knowledge.plausibility import category_sets, link_z_score
 

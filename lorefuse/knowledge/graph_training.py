@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import KnowledgeConfig
+from lorefuse.core.progress import track
+from lorefuse.cpu.allocator import keep_freed_memory
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.knowledge.translation import RotatE, TransE, Translation, TransR
 from lorefuse.knowledge.triples import IndexedTriples, hold_out
-from lorefuse.progress import track
-from lorefuse.threads import torch_threads
 
 FAMILIES: dict[str, type[Translation]] = {"transe": TransE, "rotate": RotatE, "kgat": TransR}
 MAX_RANKED = 500

@@ -3,72 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.atomic import write_json
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.errors import ArtifactError
 from lorefuse.knowledge.graph import item_graph_vectors
-
-ARRAYS_FILE, FACTS_FILE = "item_vectors.safetensors", "item_vectors.json"
-
-
-@dataclass(frozen=True)
-class ItemVectors:
-    """Knowledge of every item of the catalogue, rows in the order of `items.parquet`.
-
-    Attributes:
-        text: float32 (N, E), zeros where an item has no text.
-        graph: float32 (N, G), zeros where an item has no entity; G may be 0.
-        has_text: bool (N,).
-        has_graph: bool (N,).
-        facts: Dimensions, the graph's report and the data cutoff.
-        profile: float32 (K, E), the users' profile texts in the space of `text`; None where none were asked for.
-        profile_row: int64 (K,), the interaction whose moment each profile includes.
-        written: float32 (W, E), what a language model wrote about users, as `profile`.
-        written_row: int64 (W,), as `profile_row`; some of the moments.
-        context: float32 (C, E), distinct texts that users asked with, in the space of `text`, the first all zeros; None
-            where interactions have no such text.
-        context_row: int64 (S,), the row of `context` of each interaction.
-    """
-
-    text: NDArray[np.float32]
-    graph: NDArray[np.float32]
-    has_text: NDArray[np.bool_]
-    has_graph: NDArray[np.bool_]
-    facts: dict[str, Any]
-    profile: NDArray[np.float32] | None = None
-    profile_row: NDArray[np.int64] | None = None
-    written: NDArray[np.float32] | None = None
-    written_row: NDArray[np.int64] | None = None
-    context: NDArray[np.float32] | None = None
-    context_row: NDArray[np.int64] | None = None
-
-    @classmethod
-    def load(cls, path: Path | str) -> ItemVectors:
-        """Read an item vectors folder.
-
-        Raises:
-            ArtifactError: A file is missing or cut short.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        path = Path(path)
-        try:
-            facts = json.loads((path / FACTS_FILE).read_text("utf-8"))
-            return cls(**load_file(str(path / ARRAYS_FILE)), facts=facts)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise ArtifactError(f"{path} holds no whole item vectors.", got=str(error)) from None
+from lorefuse.training_set.vectors import ARRAYS_FILE, FACTS_FILE
 
 
 def build_item_vectors(
@@ -100,7 +49,7 @@ def build_item_vectors(
     """
     from safetensors.numpy import save_file
 
-    from lorefuse.embedding.modes import pinned
+    from lorefuse.embedding.dtype_choice import pinned
 
     frame, split_facts = load_split(split_path)
     interactions = dataset.interactions()
@@ -166,7 +115,7 @@ def _text_vectors(
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from lorefuse.embedding import embed, modes
+    from lorefuse.embedding import dtype_choice, embed
     from lorefuse.embedding.consumption import co_consumption, liked_rows
     from lorefuse.embedding.provenance import check_no_leak
     from lorefuse.embedding.reduce import fit_text_reducer
@@ -174,7 +123,7 @@ def _text_vectors(
 
     try:
         arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
-        facts_path = embeddings_path / modes.FACTS_FILE
+        facts_path = embeddings_path / dtype_choice.FACTS_FILE
         seen_until = json.loads(facts_path.read_text("utf-8")).get("data_cutoff") if facts_path.exists() else None
         full, has_text = arrays["full"], arrays["has_text"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from lorefuse import contract as c
+from lorefuse.core import schema as c
 
 NUM_PERMUTATIONS = 100
 MAX_ENTITIES = 3000

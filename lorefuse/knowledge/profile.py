@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import EmbeddingConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.reduce import Reducer
-from lorefuse.errors import ConfigError
 from lorefuse.knowledge.reviews import train_reviews
 
 Liked = tuple[str, ...]

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
 from lorefuse.config import EmbeddingConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.facets import facets_of
-from lorefuse.errors import ConfigError
 
 MAX_REVIEW_CHARS = 300
 """Of one review in a text of several, so that none takes the place of all others."""

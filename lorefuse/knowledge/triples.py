@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
+from lorefuse.core import schema as c
 
 Ints = NDArray[np.int64]
 

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, LeakError
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.written import KNOWLEDGE_FILE
 from lorefuse.enrich.histories import QUESTION, user_histories
 from lorefuse.enrich.write import FACTS_FILE
-from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.knowledge.profile import moment_rows
 
 _COLUMNS = [c.USER_ID, c.ROW_ID, c.EVENT_TIMESTAMP, QUESTION, "text"]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 
 MEMBERSHIP_FILE, LEAKS_FILE, LEAKS_PAGE = "membership.json", "leaks.json", "leaks.html"
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.leaks.membership import confidence
 from lorefuse.training.row_metrics import Array
+from lorefuse.training_set.arrays import TrainingSet
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.models.field_ranker import FieldRanker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training.row_metrics import Array
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def id_exposure(

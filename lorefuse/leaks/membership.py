@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.training.compare import MIN_USERS, RESAMPLED
 from lorefuse.training.row_metrics import EPSILON, Array
 

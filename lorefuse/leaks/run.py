@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.atomic import write_json
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
 from lorefuse.leaks.files import MEMBERSHIP_FILE, read_content
 from lorefuse.leaks.halves import Half, HalfTask, looked_at, train_half
 from lorefuse.leaks.ids import id_exposure
 from lorefuse.leaks.membership import CURVE_POINTS, Attack, attack_figures, confidence, likelihood_ratios
-from lorefuse.progress import track
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.training.evaluate import RANKER_FOLDER
 from lorefuse.training.pool import load_training_set, num_learners, run_parallel
 from lorefuse.training.row_metrics import Array
 from lorefuse.training.summary import without_nan
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def measure_membership(

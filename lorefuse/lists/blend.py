@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lorefuse.core.progress import track
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.two_stage import Candidates, Views, short_past
-from lorefuse.progress import track
-from lorefuse.threads import torch_threads
 
 NUM_HARD, NUM_DRAWN = 300, 300
 """Items that a user's like is told apart from: those some view puts on top, and others drawn evenly."""

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from lorefuse.config import PipelineConfig, RetrievalConfig
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.errors import ArtifactError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ArtifactError
 from lorefuse.lists.likes import likes_of, with_directions
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.near import Vectors
@@ -24,6 +23,7 @@ from lorefuse.lists.two_stage import ENCODER, PAST
 from lorefuse.retrieval.sasrec import SASRec
 from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder
 from lorefuse.retrieval.tables import Knowledge
+from lorefuse.training_set.arrays import TrainingSet
 
 USER_VECTOR = "user_vector"
 SASREC, HALF_LIFE = "sasrec", 2.0

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.lists import tables as t
 from lorefuse.lists.blend import collect, fit_blend
 from lorefuse.lists.knowledge import ItemKnowledge
@@ -22,6 +21,7 @@ from lorefuse.lists.moments import Moments
 from lorefuse.lists.order import BLEND_ALONE
 from lorefuse.lists.stage_files import Fitted, ReaderParts
 from lorefuse.lists.two_stage import Candidates
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def taken_in_train(training_set: TrainingSet) -> csr_array:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.lists.moments import Moments
 from lorefuse.retrieval.metrics import NOTHING, Array, user_metrics
 from lorefuse.training.compare import MIN_USERS
+from lorefuse.training_set.arrays import TrainingSet
 
 POPULARITY = ("head", "torso", "tail", "new")
 """Groups of items, see `popularity_groups`."""

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lorefuse.core.progress import track
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.order import RankRows
 from lorefuse.lists.stage_files import SERVED
 from lorefuse.lists.two_stage import TwoStage
-from lorefuse.progress import track
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.retrieval.metrics import Array, coverage, novelty, self_information, user_metrics
 from lorefuse.training.compare import MIN_USERS

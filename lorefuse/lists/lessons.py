@@ -19,12 +19,11 @@ from scipy.sparse import csr_array, diags_array
 from torch import Tensor
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.features.aggregates import ITEM_NUMERIC
 from lorefuse.features.history import interactions_of
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.blend import collect, scored
 from lorefuse.lists.fit import make_tables, unfitted
 from lorefuse.lists.knowledge import ItemKnowledge
@@ -32,6 +31,7 @@ from lorefuse.lists.moments import Moments, once
 from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.two_stage import Candidates
+from lorefuse.training_set.arrays import TrainingSet
 
 NUM_FOLDS = 2
 """Parts of the users; the tables that look at one come from the others."""

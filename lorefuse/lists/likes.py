@@ -10,12 +10,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import EpochsConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.lists.near import Vectors
 from lorefuse.retrieval.data import from_training_set
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.recommender import Recommender, Side
+from lorefuse.training_set.arrays import TrainingSet
 
 MAX_VALIDATION_USERS, K = 2000, 10
 Config = TypeVar("Config", bound=EpochsConfig)

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lorefuse.config import TrainingConfig
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS
-from lorefuse.contract import Tensor as Name
+from lorefuse.core.progress import track
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS
+from lorefuse.core.schema import Tensor as Name
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.lessons import Lessons
 from lorefuse.models.ranker import Ranker
-from lorefuse.progress import track
-from lorefuse.threads import torch_threads
-from lorefuse.training.loop import copied_weights
+from lorefuse.training.ema import copied_weights
 from lorefuse.training.optimizer import Optimizer
+from lorefuse.training_set.arrays import TrainingSet
 
 LESSONS_PER_STEP, MAX_EPOCHS = 42, 3
 """Two thousand rows a step, as rows are trained; nearly all of the gain is there after one pass over the lessons."""

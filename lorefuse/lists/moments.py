@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.contract import CONTEXT_TEXT, SPLIT_CODES, Split
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import CONTEXT_TEXT, SPLIT_CODES, Split
 from lorefuse.retrieval.data import RetrievalData, from_training_set
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 Rows = NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.progress import track
+from lorefuse.core.progress import track
 from lorefuse.retrieval.index import build_index, enough_probes
 
 Vectors = NDArray[np.float32]

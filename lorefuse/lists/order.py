@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.core.progress import track
 from lorefuse.lists.moments import Moments, stack
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.two_stage import Candidates, best_rows, logits
-from lorefuse.progress import track
 from lorefuse.retrieval.evaluate import interval
 from lorefuse.retrieval.metrics import user_metrics
 

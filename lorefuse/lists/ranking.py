@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.contract import ITEM_TENSORS, Tensor
+from lorefuse.core.schema import ITEM_TENSORS, Tensor
 from lorefuse.features.history import interactions_of, recent_liked
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.moments import Moments
 from lorefuse.models.ranker import Ranker
+from lorefuse.training_set.arrays import TrainingSet
 
 ITEMS_PER_BATCH = PAIRS_PER_BATCH = 4096
 

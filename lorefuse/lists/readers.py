@@ -11,13 +11,13 @@ from dataclasses import replace
 from scipy.sparse import csr_array
 
 from lorefuse.config import PipelineConfig
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, asked_columns
 from lorefuse.lists.stage_files import ReaderParts
 from lorefuse.lists.sums import content_sums, light_gcn_sums, two_tower_sums, with_places
 from lorefuse.lists.users import near_users
 from lorefuse.retrieval.content import unit_rows
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def make_readers(

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import Split
-from lorefuse.errors import UsageError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Split
 from lorefuse.features.vocabulary import load_user_values
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.groups import group_figures
@@ -39,6 +38,7 @@ from lorefuse.lists.stage_files import (
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.training.pool import load_training_set, num_learners, run_parallel
 from lorefuse.training.summary import first_seed, without_nan
+from lorefuse.training_set.arrays import TrainingSet
 
 if TYPE_CHECKING:
     from lorefuse.models.ranker import Ranker

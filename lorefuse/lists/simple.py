@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
 from lorefuse.lists.judge import Lists
-from lorefuse.progress import track
 from lorefuse.retrieval.data import RetrievalData, from_training_set
 from lorefuse.retrieval.ease import Ease
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.neighbours import ItemKNN
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender, recommend
+from lorefuse.training_set.arrays import TrainingSet
 
 HALF_LIVES = (2.0, 10.0, 30.0, None)
 L2_FACTORS, MAX_TUNED_ITEMS = (0.5, 1.0, 2.0, 4.0), 4000

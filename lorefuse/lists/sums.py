@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config import RetrievalConfig
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.likes import likes_of, with_directions
 from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import ReaderParts
 from lorefuse.lists.tables import standing_in
+from lorefuse.training_set.arrays import TrainingSet
 
 NOBODY = np.zeros(1, np.int64)
 

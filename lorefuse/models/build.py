@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from lorefuse.atomic import write_json
 from lorefuse.config import ModelConfig
-from lorefuse.errors import ArtifactError
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.models.dcn_v2 import DCNV2
 from lorefuse.models.deepfm import DeepFM
 from lorefuse.models.din import DIN
@@ -21,6 +20,7 @@ from lorefuse.models.linear import FactorizationMachine, LogisticRegression
 from lorefuse.models.multi_task import MultiTask
 from lorefuse.models.ranker import Ranker
 from lorefuse.models.wide_deep import WideDeep
+from lorefuse.training_set.spec import FeatureSpec
 
 WEIGHTS_FILE, MODEL_FILE = "model.safetensors", "model.json"
 FAMILIES: dict[str, Callable[..., Ranker]] = {

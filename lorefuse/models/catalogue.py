@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.training_set.arrays import TrainingSet
 
 
 class Catalogue(nn.Module):

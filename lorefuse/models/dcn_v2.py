@@ -7,12 +7,12 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.cpu.kernels import crosses
+from lorefuse.cpu.matmul import Dense
 from lorefuse.models.field_ranker import FieldRanker, Front
-from lorefuse.models.kernels import crosses
 from lorefuse.models.layers import mlp
 from lorefuse.models.ranker import Side
-from lorefuse.products import Dense
+from lorefuse.training_set.spec import FeatureSpec
 
 
 class CrossLayer(nn.Module):

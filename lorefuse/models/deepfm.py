@@ -12,12 +12,12 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.cpu.kernels import plain_sum_and_pairs, sum_and_pairs
+from lorefuse.cpu.matmul import Dense
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
-from lorefuse.models.kernels import plain_sum_and_pairs, sum_and_pairs
 from lorefuse.models.layers import ReluDropout, weighted_sum
 from lorefuse.models.ranker import PAIR, Side
-from lorefuse.products import Dense
+from lorefuse.training_set.spec import FeatureSpec
 
 
 class DeepFM(FieldRanker):

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lorefuse.contract import Split
-from lorefuse.errors import UsageError
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Split
+from lorefuse.cpu.matmul import Dense, linear
 from lorefuse.models.catalogue import Catalogue
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
 from lorefuse.models.layers import NumericScaler, mlp, unit_length
 from lorefuse.models.pairs import history_matches
 from lorefuse.models.ranker import PAIR, Side
-from lorefuse.products import Dense, linear
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 _NUM_FITTED = 50_000
 """Train rows that the scaling of the match scalars is fitted on."""

@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lorefuse.contract import Split
-from lorefuse.contract import Tensor as TensorName
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
+from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.fusion import make_fusion
 from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length, weighted_sum
 from lorefuse.models.pairs import interest_scalars
 from lorefuse.models.ranker import PAIR, Ranker, Side
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 Parts = tuple[Tensor, Tensor, Tensor | None]
 """First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""

@@ -10,10 +10,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import mlp
 from lorefuse.models.ranker import Side
+from lorefuse.training_set.spec import FeatureSpec
 
 
 class FeatureGate(nn.Module):

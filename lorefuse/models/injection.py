@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.layers import NumericScaler
+from lorefuse.training_set.arrays import TrainingSet
 
 MAX_ALIGNED = 512
 """Distinct items of a batch that enter the alignment loss: its cost grows with their square."""

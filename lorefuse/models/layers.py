@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from lorefuse.features.spec import CategoricalField, MultiField
-from lorefuse.models.draws import whole_batch
-from lorefuse.models.kernels import lookup, relu_dropout, split_first
-from lorefuse.products import Dense
+from lorefuse.core.distributed_rng import whole_batch
+from lorefuse.cpu.kernels import lookup, relu_dropout, split_first
+from lorefuse.cpu.matmul import Dense
+from lorefuse.training_set.spec import CategoricalField, MultiField
 
 MAX_SIGMAS = 5.0
 """Standardised values beyond this are cut, so that no odd row can dominate a batch."""

@@ -10,12 +10,12 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.contract import Tensor as TensorName
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.field_ranker import FieldRanker, Front, knowledge_tables
 from lorefuse.models.layers import NumericScaler, weighted_sum
 from lorefuse.models.ranker import Side
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 
 class LogisticRegression(FieldRanker):

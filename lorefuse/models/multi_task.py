@@ -10,13 +10,13 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.errors import ConfigError
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ConfigError
 from lorefuse.models.experts import TRUNKS
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import NumericScaler, mlp, weighted_sum
 from lorefuse.models.ranker import Side
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 MAIN = "label"
 
@@ -75,7 +75,7 @@ class MultiTask(FieldRanker):
 
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit all constants on train rows, the value's scale too."""
-        from lorefuse.contract import Split
+        from lorefuse.core.schema import Split
 
         super().prepare(training_set)
         value = training_set.value[training_set.rows_of(Split.TRAIN)]

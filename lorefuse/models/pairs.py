@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorefuse.features.interest import InterestStates
-from lorefuse.features.spec import InterestFacet
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.lazy_states import LazyStates
+from lorefuse.training_set.spec import InterestFacet
 
 VALUES_AT_A_TIME = 1 << 22
 """Numbers of a block of vectors: 16 MB."""
@@ -35,7 +35,7 @@ def interest_scalars(training_set: TrainingSet, rows: Rows) -> Tensor:
         rows: Positions of the B rows.
     """
     interest = training_set.user_interest
-    if not isinstance(interest, InterestStates):
+    if not isinstance(interest, LazyStates):
         return _scalars_of_array(training_set, interest, rows, training_set.spec.interest)
     made = interest.kept.get("scalars")
     if made is None or made[0] is not training_set.item_row:  # asked for of several parts of the rows
@@ -88,7 +88,7 @@ def _scalars_of_array(
     return result
 
 
-def _scalars_of_states(training_set: TrainingSet, interest: InterestStates) -> Tensor:
+def _scalars_of_states(training_set: TrainingSet, interest: LazyStates) -> Tensor:
     """Return the scalars of every row, (R, V), without the states."""
     facets, every = training_set.spec.interest, np.arange(training_set.num_rows)
     made = [

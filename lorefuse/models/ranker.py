@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS
-from lorefuse.contract import Tensor as TensorName
-from lorefuse.errors import UsageError
-from lorefuse.features.spec import FeatureSpec
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS
+from lorefuse.core.schema import Tensor as TensorName
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import FeatureSpec
 
 Side = dict[str, Tensor]
 """An encoded half: named tensors whose first dimension is the row (or the catalogue item)."""

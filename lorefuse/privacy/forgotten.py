@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.atomic import atomic_file
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import atomic_file
+from lorefuse.core.errors import ArtifactError
 
 FORGOTTEN_FILE = "forgotten.jsonl"
 

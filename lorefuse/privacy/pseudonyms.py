@@ -16,8 +16,8 @@ import hmac
 import re
 from collections.abc import Iterable
 
-from lorefuse.errors import ConfigError, UsageError
-from lorefuse.settings import settings
+from lorefuse.core.errors import ConfigError, UsageError
+from lorefuse.core.settings import settings
 
 KEY_VARIABLE = "LOREFUSE_PRIVACY_KEY"
 MIN_KEY = 32

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lorefuse.atomic import write_json
-from lorefuse.errors import ArtifactError, UsageError
-from lorefuse.settings import settings
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.settings import settings
 
 RETRAIN_FILE = "retrain.json"
 DEFAULT_DAYS = 30

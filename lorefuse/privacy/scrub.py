@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from lorefuse.config.privacy import ScrubConfig, ScrubKind
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from presidio_analyzer import EntityRecognizer
@@ -231,6 +231,6 @@ def _require_model(name: str) -> None:
 
 
 def _release_of(model: str) -> str:
-    from lorefuse.atomic import sha256_folder
+    from lorefuse.core.atomic import sha256_folder
 
     return sha256_folder(Path(model)) if Path(model).is_dir() else importlib.metadata.version(model)

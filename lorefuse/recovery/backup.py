@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from lorefuse.atomic import atomic_file, atomic_folder, sha256_json
 from lorefuse.client.admin import KEY_FILE
+from lorefuse.core.atomic import atomic_file, atomic_folder, sha256_json
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.progress import track
+from lorefuse.core.settings import settings
 from lorefuse.deploy.deploy import DEPLOYED_FILE
 from lorefuse.deploy.rollout import deploying
 from lorefuse.deploy.supervisor import REPOSITORY
-from lorefuse.errors import ArtifactError, UsageError
-from lorefuse.progress import track
-from lorefuse.settings import settings
 
 FORMAT = 1
 MANIFEST, ROOT = "manifest.json", "lorefuse-home"

@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lorefuse.contract import Alias
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Alias
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, promote, versions
 

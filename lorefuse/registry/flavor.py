@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.registry.signature import input_example, signature
 from lorefuse.training.summary import ARM_RANKERS_FOLDER

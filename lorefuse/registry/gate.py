@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.leaks.files import MEMBERSHIP_FILE
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE
@@ -23,9 +23,9 @@ from lorefuse.registry.lineage import LIST_TAG
 from lorefuse.registry.run import DATASET_TAG, SPLIT_TAG
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import TAG, aliases, fetch, get_version, promote
-from lorefuse.report.evaluation import is_number, main_split, read_json
 from lorefuse.retrieval.evaluate import interval as list_interval
 from lorefuse.training.compare import MIN_USERS, Comparison, compare
+from lorefuse.training.evaluation import is_number, main_split, read_json
 from lorefuse.training.row_metrics import METRICS, parse_metric, subset_mask
 from lorefuse.training.summary import verdict
 
@@ -336,7 +336,7 @@ def _rescore(champion: Bundle, training_set_path: Path, scores: pd.DataFrame) ->
     import onnxruntime
 
     from lorefuse.features.history import with_history
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
 
     training_set = with_history(TrainingSet.load(training_set_path), champion.spec().history_length)
     rows = scores[ROW_ID].to_numpy(np.int64)

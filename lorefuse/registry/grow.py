@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TypedDict
 
-from lorefuse.atomic import atomic_folder
-from lorefuse.contract import Alias
+from lorefuse.core.atomic import atomic_folder
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Alias
 from lorefuse.data.dataset import Dataset
-from lorefuse.errors import UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.registry import flavor

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import DatasetFile, Split
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.schema import DatasetFile, Split
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import code_digest, read_digest
 from lorefuse.lists.stage_files import SERVED, SIMPLE
-from lorefuse.report.evaluation import by_arm, is_number, read_json
-from lorefuse.settings import settings
-from lorefuse.workspace import code_digest, read_digest
+from lorefuse.training.evaluation import by_arm, is_number, read_json
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorefuse.contract import Alias
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Alias
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import aliases
 

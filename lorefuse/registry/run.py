@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from lorefuse.atomic import sha256_file
 from lorefuse.auto.choice_file import read_choice
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import Alias
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.schema import Alias
+from lorefuse.core.step_cache import read_digest
 from lorefuse.export.bundle import BUNDLE_FILE, EMBEDDING_FILE, Bundle
-from lorefuse.features.online import store_file as find_store_file
+from lorefuse.feature_store.online import store_file as find_store_file
 from lorefuse.registry import lineage
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, TAG, create_version, find_version, log_model, promote
-from lorefuse.report.evaluation import main_split, read_json, verdict_text
+from lorefuse.training.evaluation import main_split, read_json, verdict_text
 from lorefuse.training.summary import ARM_RANKERS_FOLDER
-from lorefuse.workspace import read_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,10 +5,7 @@ A machine may have other users, so it wants a login: its password is a file of t
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-import secrets
 import socket
 import subprocess
 import sys
@@ -18,17 +15,25 @@ import urllib.request
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lorefuse.atomic import atomic_file, write_json
-from lorefuse.errors import UnreachableError, UsageError
-from lorefuse.processes import identity
-from lorefuse.profiles import mask
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import UnreachableError, UsageError
+from lorefuse.core.processes import identity
+from lorefuse.core.profiles import mask
+from lorefuse.core.settings import settings
 from lorefuse.registry.access.hosts import HOSTS_VARIABLE, LOCAL_HOSTS, listed_hosts
-from lorefuse.registry.tracking import artifacts_path, create_store, is_server
-from lorefuse.settings import settings
+from lorefuse.registry.local_store import SQLITE, artifacts_path, create_store, is_server
+from lorefuse.registry.own_server import (
+    DEFAULT_PORT,
+    HOST,
+    USER,
+    kept_secret,
+    own_login,
+    password_path,
+    pid_path,
+    read_pid,
+)
 
-HOST, DEFAULT_PORT, USER = "127.0.0.1", 5500, "lorefuse"
 _APP, PASSWORD_VARIABLE = "lorefuse.registry.access.local:app", "_LOREFUSE_MLFLOW_PASSWORD"
 _KEPT = frozenset(
     {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "PYTHONPATH", "VIRTUAL_ENV"}
@@ -38,7 +43,6 @@ _KEPT = frozenset(
 _KEPT_PREFIXES = ("LC_", "MLFLOW_", "AWS_", "PG", "GOOGLE_", "AZURE_")
 """Variables that MLflow, its database or its artifact store read."""
 START_TIMEOUT_S, STOP_TIMEOUT_S = 90, 15
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def start(port: int = DEFAULT_PORT, *, open_browser: bool = False) -> ServerStat
     """
     uri, found = settings().tracking_uri, where()
     # One that an earlier version of Lorefuse started lets anybody in: it is started anew.
-    if not is_server(uri) and not (found.running and (_read_pid() or {}).get("login")):
+    if not is_server(uri) and not (found.running and (read_pid() or {}).get("login")):
         stop()
         found = _launch(uri, port)
     if open_browser:
@@ -95,7 +99,7 @@ def where() -> ServerStatus:
 
 def status() -> ServerStatus:
     """Return whether this home's server runs, and where."""
-    known = _read_pid()
+    known = read_pid()
     if known is None:
         return ServerStatus(False, f"http://{HOST}:{DEFAULT_PORT}", 0, _log_path())
     url = f"http://{HOST}:{known['port']}"
@@ -106,8 +110,8 @@ def stop() -> bool:
     """Stop this home's server; returns whether one was running. Any other process is left alone."""
     import psutil
 
-    known = _read_pid()
-    _pid_path().unlink(missing_ok=True)
+    known = read_pid()
+    pid_path().unlink(missing_ok=True)
     if known is None:
         return False
     process = psutil.Process(int(known["pid"]))
@@ -129,8 +133,8 @@ def _launch(uri: str, port: int) -> ServerStatus:
             raise UsageError(
                 f"The MLflow server cannot use port {port}.", got=str(error), fix="use another: lorefuse ui --port 5501"
             ) from None
-    if uri.startswith(_SQLITE):
-        create_store(Path(uri.removeprefix(_SQLITE)), artifacts_path())
+    if uri.startswith(SQLITE):
+        create_store(Path(uri.removeprefix(SQLITE)), artifacts_path())
     _log_path().parent.mkdir(parents=True, exist_ok=True)
     environment = _environment(uri)
     # uvicorn on MLflow's app: one worker, where `mlflow server` would start four, and so several times faster.
@@ -139,7 +143,7 @@ def _launch(uri: str, port: int) -> ServerStatus:
         process = subprocess.Popen(  # noqa: S603  (our own interpreter and fixed arguments)
             command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    write_json(_pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port, "login": USER})
+    write_json(pid_path(), {"pid": process.pid, "identity": identity(process.pid), "port": port, "login": USER})
     url, deadline_s = f"http://{HOST}:{port}", time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if _answers(url):
@@ -169,7 +173,7 @@ def _environment(uri: str) -> dict[str, str]:
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": settings().artifacts_uri or str(artifacts_path()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        PASSWORD_VARIABLE: _kept_secret(password_path()),
+        PASSWORD_VARIABLE: kept_secret(password_path()),
         **webhook_environment(),
     }
 
@@ -181,7 +185,7 @@ def webhook_environment() -> dict[str, str]:
     deliveries would end with a line in its log. Plain http to this machine is what both of them, bound to it, speak.
     """
     defaults = {
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _kept_secret(settings().home_path / "mlflow" / "webhook.key"),
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": kept_secret(settings().home_path / "mlflow" / "webhook.key"),
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_CACHE_TTL": "5",  # seconds until a webhook that was just registered is heard; 60 by default
@@ -189,30 +193,6 @@ def webhook_environment() -> dict[str, str]:
     }
     listed_hosts()  # a list that cannot be read is said here, and not in the server's log
     return {name: os.environ.get(name, text) for name, text in defaults.items()}
-
-
-def password_path() -> Path:
-    """Return the file with the password of this home's server."""
-    return settings().home_path / "mlflow" / "password"
-
-
-def own_login(uri: str) -> tuple[str, str] | None:
-    """Return user and password of a server, where it is this home's own and runs; None of any other.
-
-    Nobody else gets the password: a foreign program on the port of a server that has ended would not be its process.
-    """
-    known = _read_pid()
-    own = known is not None and uri.rstrip("/") in {f"http://{name}:{known['port']}" for name in (HOST, "localhost")}
-    return (USER, _kept_secret(password_path())) if own else None
-
-
-def _kept_secret(path: Path) -> str:
-    """Return a random secret of this home, made on first use: 32 bytes, for the owner of the home alone."""
-    if not path.is_file():
-        with atomic_file(path) as draft_path:
-            draft_path.touch(mode=0o600)
-            draft_path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
-    return path.read_text("ascii").strip()
 
 
 def _answers(url: str) -> bool:
@@ -223,27 +203,6 @@ def _answers(url: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def _read_pid() -> dict[str, Any] | None:
-    """Return the pid file's content, but only while that very process still runs (pids are used again)."""
-    import psutil
-
-    try:
-        known = dict(json.loads(_pid_path().read_text("utf-8")))
-        process = psutil.Process(int(known["pid"]))
-        if "identity" in known:
-            same = identity(process.pid) == known["identity"]
-        else:  # started by version 0.1.0
-            same = abs(process.create_time() - float(known["created"])) < 1
-        same = same and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-        return None
-    return known if same else None
-
-
-def _pid_path() -> Path:
-    return settings().home_path / "mlflow" / "server.json"
 
 
 def _log_path() -> Path:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Tensor
 from lorefuse.export.bundle import REFERENCE_FILE, Bundle
 
 if TYPE_CHECKING:

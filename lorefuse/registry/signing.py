@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.registry import flavor
 from lorefuse.registry.deployment import request
 from lorefuse.registry.tracking import connect, explained

@@ -5,8 +5,6 @@ With a database, this process writes artifacts itself: to `settings().artifacts_
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 import re
 import urllib.error
@@ -16,18 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import atomic_file
-from lorefuse.errors import ArtifactError, LorefuseError, UnreachableError, UsageError
-from lorefuse.home import make_home
-from lorefuse.profiles import mask
-from lorefuse.settings import settings
-from lorefuse.stores import check_postgres, check_stores, is_postgres, s3_errors
+from lorefuse.core.errors import LorefuseError, UnreachableError, UsageError
+from lorefuse.core.profiles import mask
+from lorefuse.core.settings import settings
+from lorefuse.core.stores import check_postgres, check_stores, is_postgres, s3_errors
+from lorefuse.registry.local_store import SQLITE, artifacts_path, artifacts_root, create_store, is_server, unusable
+from lorefuse.registry.own_server import DEFAULT_PORT, own_login
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_TIMEOUT_S = 5
-_SQLITE = "sqlite:///"
 _OUR_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -35,22 +32,6 @@ _OUR_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
-_log = logging.getLogger(__name__)
-
-
-def artifacts_path() -> Path:
-    """Return the folder that holds the artifacts of a local tracking store."""
-    return settings().home_path / "mlflow" / "artifacts"
-
-
-def artifacts_root() -> str:
-    """Return where artifacts of a store without a server of its own go: S3 where the settings say so, else the home."""
-    return settings().artifacts_uri or artifacts_path().as_uri()
-
-
-def is_server(uri: str) -> bool:
-    """Return whether a tracking URI names a server (and not a file)."""
-    return uri.startswith(("http://", "https://"))
 
 
 def connect() -> MlflowClient:
@@ -75,8 +56,8 @@ def connect() -> MlflowClient:
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts_root())
     import mlflow
 
-    if uri.startswith(_SQLITE):
-        create_store(Path(uri.removeprefix(_SQLITE)), artifacts_path())
+    if uri.startswith(SQLITE):
+        create_store(Path(uri.removeprefix(SQLITE)), artifacts_path())
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     with explained("open its store"):
@@ -85,52 +66,9 @@ def connect() -> MlflowClient:
 
 def _log_in(uri: str) -> None:
     """Give MLflow's client the login of this home's own server; others' are given by the environment."""
-    from lorefuse.registry.server import own_login
-
     login = own_login(uri)
     if login is not None:
         os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = login
-
-
-def create_store(database_path: Path, artifact_root: Path) -> None:
-    """Create an MLflow database, whole or not at all; an existing one is left alone.
-
-    Args:
-        database_path: The SQLite file.
-        artifact_root: Where experiments without a place of their own keep artifacts.
-
-    Raises:
-        ArtifactError: The disk is full or not writable.
-    """
-    if database_path.exists():
-        return
-    try:
-        make_home(settings().home_path)
-        database_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (database_path.parent / ".creating").open("w")
-    except OSError as error:
-        raise _unusable(f"create {database_path}", error) from error
-    with lock:
-        # Two first runs in one home: the second waits, and finds what the first has made.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not database_path.exists():
-            _create(database_path, artifact_root)
-
-
-def _create(database_path: Path, artifact_root: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy.exc import SQLAlchemyError
-
-    _log.info("Creating the MLflow store %s: a few seconds, once", database_path)
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        artifact_root.mkdir(parents=True, exist_ok=True)
-        with atomic_file(database_path) as draft_path:
-            # A process killed in the middle of the migrations would leave a database that MLflow cannot mend.
-            SqlAlchemyStore(f"{_SQLITE}{draft_path}", artifact_root.as_uri())._dispose_engine()
-    except (OSError, SQLAlchemyError) as error:
-        raise _unusable(f"create {database_path}", error) from error
 
 
 def ensure_experiment(client: MlflowClient, name: str) -> str:
@@ -178,13 +116,11 @@ def explained(action: str) -> Iterator[None]:
     except (OSError, SQLAlchemyError) as error:
         if is_postgres(settings().tracking_uri) and isinstance(error, SQLAlchemyError):
             raise _unreachable(mask(settings().tracking_uri), mask(str(error))) from error
-        raise _unusable(action, error) from error
+        raise unusable(action, error) from error
 
 
 def run_url(client: MlflowClient, experiment_id: str, run_id: str) -> str:
     """Return the address of a run in the MLflow UI; for a local store the one that `lorefuse ui` will serve."""
-    from lorefuse.registry.server import DEFAULT_PORT
-
     base = client.tracking_uri if is_server(client.tracking_uri) else f"http://127.0.0.1:{DEFAULT_PORT}"
     return f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
@@ -210,15 +146,6 @@ def _probe(uri: str) -> None:
         return  # it answers: a gateway that wants a login, say; MLflow's own call will tell more
     except (OSError, ValueError) as error:
         raise _unreachable(uri, str(error)) from None
-
-
-def _unusable(action: str, error: Exception) -> ArtifactError:
-    return ArtifactError(
-        f"MLflow could not {action}.",
-        expected=f"room and permission below {settings().home_path}, and a whole database",
-        got=str(error)[:300],
-        fix="free space, set LOREFUSE_HOME to another disk, or move a damaged mlflow.db away",
-    )
 
 
 def _bucket_lost(action: str, error: BaseException) -> UnreachableError:

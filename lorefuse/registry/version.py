@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import atomic_folder
-from lorefuse.contract import Alias
-from lorefuse.errors import ArtifactError, UnreachableError, UsageError
+from lorefuse.core.atomic import atomic_folder
+from lorefuse.core.errors import ArtifactError, UnreachableError, UsageError
+from lorefuse.core.schema import Alias
 from lorefuse.export.bundle import Bundle
 from lorefuse.privacy.retrain import refuse_overdue
 from lorefuse.registry import flavor

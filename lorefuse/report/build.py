@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
 from lorefuse.auto.choice_file import read_choice
 from lorefuse.config import PipelineConfig
-from lorefuse.contract import DatasetFile
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import DatasetFile
 from lorefuse.lists.stage_files import LISTS_FILE
 from lorefuse.report import tables
-from lorefuse.report.evaluation import main_split, read_json, verdict_lines
 from lorefuse.report.figures import arm_order, build_figures
 from lorefuse.report.groups import exposure_figure, user_figure
 from lorefuse.report.lists import list_figure, list_section
 from lorefuse.report.race import race_section
+from lorefuse.training.evaluation import main_split, read_json, verdict_lines
 
 REPORT_FILE, FIGURES_FILE = "report.html", "figures.json"
 _CAPTIONS = {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lorefuse.report.curves import calibration, calibration_error, roc
-from lorefuse.report.evaluation import TEMPERATURES, by_arm, is_number
 from lorefuse.report.style import COLOURS, GREY, blank_figure, style
 from lorefuse.report.trials import tuning
+from lorefuse.training.evaluation import TEMPERATURES, by_arm, is_number
 
 if TYPE_CHECKING:
     import pandas as pd

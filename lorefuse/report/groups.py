@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lorefuse.lists.stage_files import SERVED
-from lorefuse.report.evaluation import is_number
+from lorefuse.report.list_names import list_order, list_title
 from lorefuse.report.style import GREY, blank_figure
 from lorefuse.report.tables import interval_chip
+from lorefuse.training.evaluation import is_number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -64,8 +65,6 @@ def group_sentences(content: Mapping[str, Any]) -> list[str]:
 
 def item_rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one row per list: exposure of each group of items, and that of the list minus what users had liked."""
-    from lorefuse.report.lists import list_order, list_title
-
     groups = content["groups"]["items"]
     served = groups[SERVED]
     rows: list[dict[str, Any]] = [
@@ -112,8 +111,6 @@ def _share(entry: Mapping[str, Any]) -> dict[str, str]:
 def exposure_figure(content: Mapping[str, Any]) -> Figure:
     """Plot what users had liked, and what each list shows, as bars of head, torso, tail and new items."""
     import plotly.graph_objects as go
-
-    from lorefuse.report.lists import list_order, list_title
 
     groups = content["groups"]["items"]
     names = [name for name in list_order(content) if name in groups]

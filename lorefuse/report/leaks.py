@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import atomic_file, write_json
+from lorefuse.core.atomic import atomic_file, write_json
 from lorefuse.leaks.files import LEAKS_FILE, LEAKS_PAGE
-from lorefuse.report.evaluation import is_number
 from lorefuse.report.style import GREY, blank_figure
+from lorefuse.training.evaluation import is_number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -7,39 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorefuse.lists.stage_files import SERVED, WITH_RANKER, WITHOUT_RANKER
-from lorefuse.report.evaluation import TEMPERATURES, is_number
+from lorefuse.lists.stage_files import SERVED
 from lorefuse.report.groups import group_section
-from lorefuse.report.style import COLOURS, GREY, blank_figure
+from lorefuse.report.list_names import list_order, list_title
+from lorefuse.report.style import GREY, blank_figure
 from lorefuse.report.tables import interval_chip
+from lorefuse.training.evaluation import TEMPERATURES, is_number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-TITLES = {
-    SERVED: "served",
-    WITHOUT_RANKER: WITHOUT_RANKER,
-    WITH_RANKER: WITH_RANKER,
-    "popularity": "popularity",
-    "item_knn": "ItemKNN",
-    "ease": "EASE",
-}
-"""Lists by name; any other is the served list of an arm, which has other knowledge."""
-
-
-def list_title(name: str) -> str:
-    """Return what a list is called: ``shuffled`` → ``knowledge: shuffled``."""
-    return TITLES.get(name, f"knowledge: {name}")
-
-
-def list_order(content: Mapping[str, Any]) -> list[str]:
-    """Return the lists of `lists.json` in reading order: served, simple ones, then other knowledge."""
-    known = [name for name in TITLES if name in content["lists"]]
-    return [*known, *(name for name in COLOURS if name in content["lists"]), *_others(content)]
-
-
-def _others(content: Mapping[str, Any]) -> list[str]:
-    return [name for name in content["lists"] if name not in TITLES and name not in COLOURS]
 
 
 def metric_names(content: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

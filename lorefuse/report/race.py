@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lorefuse.report.evaluation import is_number
+from lorefuse.training.evaluation import is_number
 
 _FIGURES = {"auc_warm": "AUC warm", "auc_cold": "AUC cold", "rmse_warm": "RMSE warm", "rmse_cold": "RMSE cold"}
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from lorefuse.report.evaluation import by_arm, is_number
 from lorefuse.report.figures import arm_order, lower_is_better, metric_order, metric_title
+from lorefuse.training.evaluation import by_arm, is_number
 
 SUBSETS = ("all", "warm", "cold")
 _PACKAGES = (

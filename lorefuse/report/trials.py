@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lorefuse.report.evaluation import by_arm, is_number
 from lorefuse.report.style import COLOURS, GREY, blank_figure
+from lorefuse.training.evaluation import by_arm, is_number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

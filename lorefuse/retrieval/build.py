@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lorefuse.config.retrieval import MemberName, RecommenderName, RetrievalConfig
+from lorefuse.retrieval.cold_start import TextInherited
 from lorefuse.retrieval.content import ContentCosine
 from lorefuse.retrieval.ease import Ease
 from lorefuse.retrieval.hybrid import Hybrid
-from lorefuse.retrieval.inherit import TextInherited
 from lorefuse.retrieval.neighbours import ItemKNN, UserKNN
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.errors import DataError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import DataError
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.retrieval.recommender import Side
+from lorefuse.training_set.arrays import TrainingSet
 
 Codes = NDArray[np.integer]
 

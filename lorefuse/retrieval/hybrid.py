@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.errors import UsageError
-from lorefuse.progress import track
+from lorefuse.core.errors import UsageError
+from lorefuse.core.progress import track
 from lorefuse.retrieval.recommender import Recommender, Rows, Scores, Side, top_k
 
 RRF_CONSTANT, RRF_DEPTH = 60, 1000

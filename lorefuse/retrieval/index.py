@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.retrieval.vectors import Floats, unit
 
 INDEX_FILE = "items.faiss"
@@ -55,7 +55,7 @@ def build_index(item_vectors_ND: Floats, num_lists: int | None, seed: int = 0, *
 
 def add_items(index: Any, item_vectors_ND: Floats) -> None:
     """Add items at the end of an index."""
-    from lorefuse.progress import track
+    from lorefuse.core.progress import track
 
     starts = range(0, len(item_vectors_ND), ITEMS_PER_ADD)
     for start in track(starts, "Indexing items"):

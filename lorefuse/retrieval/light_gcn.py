@@ -17,9 +17,9 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from lorefuse.config.retrieval import LightGCNConfig
-from lorefuse.retrieval.draws import draw_unliked
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.losses import bpr
+from lorefuse.retrieval.negatives import draw_unliked
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
 from lorefuse.retrieval.tables import Knowledge, knowledge_of, load_weights, save_weights
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lorefuse.config.retrieval import EpochsConfig
-from lorefuse.errors import DivergedError
-from lorefuse.progress import track
+from lorefuse.core.errors import DivergedError
+from lorefuse.core.progress import track
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.retrieval.tables import FieldSum
-from lorefuse.threads import torch_threads
 
 
 def train_epochs(

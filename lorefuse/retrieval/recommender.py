@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.errors import UsageError
-from lorefuse.progress import track
+from lorefuse.core.errors import UsageError
+from lorefuse.core.progress import track
 from lorefuse.retrieval.metrics import NOTHING
 
 Scores = NDArray[np.float32]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
 from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder, by_length

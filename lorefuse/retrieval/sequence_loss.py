@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.retrieval.draws import draw_unliked
 from lorefuse.retrieval.losses import calibrated_bce, full_softmax, log_draw_chance, sampled_softmax
+from lorefuse.retrieval.negatives import draw_unliked
 from lorefuse.retrieval.past_likes import PastLikes
 from lorefuse.retrieval.sequence_encoder import SequenceEncoder, by_length
 

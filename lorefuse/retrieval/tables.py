@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.embedding.reduce import fit_reducer
-from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.retrieval.recommender import Side
 
 WEIGHTS_FILE = "recommender.safetensors"

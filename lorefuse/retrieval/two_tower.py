@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from lorefuse.config.retrieval import TwoTowerConfig
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.models.layers import unit_length
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.losses import log_draw_chance, sampled_softmax

@@ -14,10 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Tensor
-from lorefuse.errors import ArtifactError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Tensor
 from lorefuse.retrieval.two_tower import TwoTower
+from lorefuse.training_set.arrays import TrainingSet
 
 TOWERS_FILE = "two_tower.safetensors"
 Floats = NDArray[np.float32]

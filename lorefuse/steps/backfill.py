@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.config import parse_config
-from lorefuse.log import reported
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
+from lorefuse.core.log import reported
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, origin, reuse_or_build
 from lorefuse.steps.common import Config, Folder, origins
-from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 MANIFEST_FILE = "manifest.json"
 
@@ -37,7 +37,7 @@ def backfill_days(
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
-        from lorefuse.features.backfill import backfill_days as run
+        from lorefuse.feature_store.backfill import backfill_days as run
 
         data = Dataset.open(paths["dataset"])
         return run(data, paths["feature_data"], paths["store"], days["first"], days["last"], out_path)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from inspect import unwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorefuse.config import PipelineConfig, parse_config
-from lorefuse.log import reported
+from lorefuse.core.log import reported
+from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.steps.common import Config, Folder, dump_config, origins
-from lorefuse.workspace import StepResult, reuse_or_build
+from lorefuse.steps.knowledge import embed, item_vectors
+
+if TYPE_CHECKING:
+    from lorefuse.auto.choose import Vectors
 
 
 @reported
@@ -27,10 +32,27 @@ def choose(config: Config, dataset: Folder, parts: Folder, embeddings: Folder) -
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.auto.choose import choose as run
 
-        return run(paths["dataset"], paths["parts"], pipeline, out_path)
+        return run(
+            paths["dataset"], paths["parts"], pipeline, raced_vectors(paths["dataset"], paths["parts"]), out_path
+        )
 
     key = pipeline.model_dump(mode="json")
     return _pinned(pipeline, reuse_or_build("choose", config=key, inputs=paths, build=build))
+
+
+def raced_vectors(dataset_path: Path, split_path: Path) -> Vectors:
+    """Return how a race gets vectors: by this pipeline's own steps, which find them finished after the race."""
+    from lorefuse.auto.choose import Vectors
+
+    def texts_of(config: PipelineConfig) -> Path:
+        path: Path = unwrap(embed)(dump_config(config), dataset_path).path
+        return path
+
+    def items_of(config: PipelineConfig) -> Path:
+        path: Path = unwrap(item_vectors)(dump_config(config), dataset_path, split_path, texts_of(config)).path
+        return path
+
+    return Vectors(texts_of, items_of)
 
 
 def _as_asked(config: Config) -> StepResult:

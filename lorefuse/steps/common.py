@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.config import FileSource, PipelineConfig
-from lorefuse.workspace import origin
+from lorefuse.core.step_cache import origin
 
 Config = dict[str, Any]
 Folder = str | Path

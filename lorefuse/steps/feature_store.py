@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import sha256_file
 from lorefuse.config import parse_config
-from lorefuse.log import reported
-from lorefuse.settings import settings
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.log import reported
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.steps.common import Config, Folder, origins
-from lorefuse.workspace import StepResult, reuse_or_build
 
 
 @reported
@@ -23,7 +23,7 @@ def features(config: Config, dataset: Folder, parts: Folder, vectors: Folder) ->
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
         from lorefuse.features.build import build_feature_data
-        from lorefuse.knowledge.item_vectors import ItemVectors
+        from lorefuse.training_set.vectors import ItemVectors
 
         loaded = ItemVectors.load(paths["vectors"])
         return build_feature_data(Dataset.open(paths["dataset"]), paths["parts"], loaded, pipeline, out_path)
@@ -43,14 +43,14 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
     definitions = {file.name: sha256_file(file) for file in sorted(files)}
 
     def build(out_path: Path) -> dict[str, Any]:
-        from lorefuse.features.store import apply_and_materialize
+        from lorefuse.feature_store.store import apply_and_materialize
 
         return apply_and_materialize(paths["feature_data"], out_path)
 
     key = [definitions, servers]
     result = reuse_or_build("materialize", config=key, inputs=paths, build=build)
     if servers and result.reused:
-        from lorefuse.features.store import ensure_filled
+        from lorefuse.feature_store.store import ensure_filled
 
         refilled = ensure_filled(paths["feature_data"], result.path)  # servers forget what files do not
         return replace(result, reused=not refilled, summary={**result.summary, "refilled": refilled})
@@ -67,8 +67,8 @@ def training_set(
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
-        from lorefuse.features.retrieve import retrieve_training_set
-        from lorefuse.knowledge.item_vectors import ItemVectors
+        from lorefuse.feature_store.retrieve import retrieve_training_set
+        from lorefuse.training_set.vectors import ItemVectors
 
         return retrieve_training_set(
             Dataset.open(paths["dataset"]),

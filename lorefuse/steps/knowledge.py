@@ -7,11 +7,11 @@ from typing import Any
 
 from lorefuse.config import parse_config
 from lorefuse.config.knowledge import REDUCTION_FIELDS
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.log import reported
+from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.embedding.source import resolve
-from lorefuse.errors import ConfigError
-from lorefuse.log import reported
 from lorefuse.steps.common import Config, Folder, origins
-from lorefuse.workspace import StepResult, reuse_or_build
 
 
 @reported

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.config import parse_config
-from lorefuse.log import reported
+from lorefuse.core.log import reported
+from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.steps.common import Config, Folder, origins
-from lorefuse.workspace import StepResult, reuse_or_build
 
 _ROOMS = ("features", "models", "training", "tuning", "leaks")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from lorefuse.atomic import atomic_file, sha256_file, sha256_json
 from lorefuse.config import Arm, parse_config
-from lorefuse.contract import SECOND_STRATEGY
-from lorefuse.log import reported
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_file, sha256_file, sha256_json
+from lorefuse.core.log import reported
+from lorefuse.core.schema import SECOND_STRATEGY
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, code_digest, origin, read_digest, reuse_or_build
 from lorefuse.steps.common import Config, Folder, origins
-from lorefuse.workspace import StepResult, code_digest, origin, read_digest, reuse_or_build
 
 _LEARNING = ("features", "models", "training", "tuning")
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import atomic_file, sha256_file, write_json
 from lorefuse.config import parse_config
-from lorefuse.errors import DataError
-from lorefuse.log import reported
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_file, sha256_file, write_json
+from lorefuse.core.errors import DataError
+from lorefuse.core.log import reported
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, origin, reuse_or_build
 from lorefuse.steps.common import Config, Folder, dump_config, origins
-from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 APPENDED_FILE = "appended.json"
 READABLE = (".csv", ".tsv", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zip", ".txt", ".data", ".jsonl", ".json")
@@ -103,9 +103,9 @@ def update_features(
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
+        from lorefuse.feature_store.new_entities import extend
+        from lorefuse.feature_store.update import build_update
         from lorefuse.features.build import read_views
-        from lorefuse.features.extend import extend
-        from lorefuse.features.update import build_update
 
         merged, known = Dataset.open(paths["dataset"]), Dataset.open(paths["base"])
         extended = extend(merged, paths["embeddings"], paths["vectors"], paths["feature_data"])
@@ -124,8 +124,8 @@ def update_store(config: Config, update: Folder, feature_data: Folder, store: Fo
     paths = origins(update=update, feature_data=feature_data, store=store)
 
     def build(out_path: Path) -> dict[str, Any]:
+        from lorefuse.feature_store.update import update_store as run
         from lorefuse.features.build import read_views
-        from lorefuse.features.update import update_store as run
 
         since = read_views(paths["feature_data"])["data_cutoff"]
         return run(paths["update"], paths["store"], since, out_path)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.config import parse_config
-from lorefuse.log import reported, say
-from lorefuse.settings import settings
+from lorefuse.core.log import reported, say
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.steps.common import Config, Folder, origins
 from lorefuse.steps.leaks import membership
-from lorefuse.workspace import StepResult, reuse_or_build
 
 
 @reported
@@ -40,10 +40,10 @@ def bundle(
         import json
 
         from lorefuse.export.write_bundle import write_bundle
-        from lorefuse.features.training_set import TrainingSet
         from lorefuse.models.build import load_ranker
         from lorefuse.training.evaluate import RANKER_FOLDER
         from lorefuse.training.params import apply
+        from lorefuse.training_set.arrays import TrainingSet
 
         metrics = json.loads((paths["evaluation"] / "metrics.json").read_text("utf-8"))
         model, training = apply(pipeline, metrics["best_params"]["real"])
@@ -146,7 +146,7 @@ def deploy(config: Config, version: str, promoted: bool, bundle: Folder, store: 
 @reported
 def report_failure(pipeline: str, run_name: str, run_id: str, state: str, message: str = "") -> dict[str, Any]:
     """End of a run on a cluster → word of its failure, in the log and to a webhook."""
-    from lorefuse.failure import report_failure as run
+    from lorefuse.core.failure import report_failure as run
 
     facts = run(pipeline, run_name, run_id, state, message)
     say("step", step="report_failure", reused=False, elapsed_s=0.0, summary=facts)

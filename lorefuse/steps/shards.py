@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lorefuse.config import parse_config
-from lorefuse.log import reported
+from lorefuse.core.log import reported
+from lorefuse.core.step_cache import StepResult, origin, read_digest, reuse_or_build
 from lorefuse.steps.common import Config, Folder
 from lorefuse.steps.knowledge import embed
-from lorefuse.workspace import StepResult, origin, read_digest, reuse_or_build
 
 
 @reported

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lorefuse.atomic import atomic_folder
 from lorefuse.config import Arm, parse_config
-from lorefuse.log import reported, say
-from lorefuse.settings import settings
+from lorefuse.core.atomic import atomic_folder
+from lorefuse.core.log import reported, say
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import StepResult, origin, reuse_or_build
 from lorefuse.steps.common import Config, Folder
-from lorefuse.workspace import StepResult, origin, reuse_or_build
 
 if TYPE_CHECKING:
     from lorefuse.tuning.study import TrialTask

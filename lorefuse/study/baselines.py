@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, BaselineName, PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.progress import track
+from lorefuse.core.atomic import write_json
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
+from lorefuse.core.step_cache import reuse_or_build
 from lorefuse.study.cell import RESULT_FILE, judge_buckets
 from lorefuse.training.linear_baselines import fit_baseline
 from lorefuse.training.pool import load_training_set
 from lorefuse.training.train import arm_set
-from lorefuse.workspace import reuse_or_build
 
 ARMS: tuple[Arm, ...] = ("real", "none")
 

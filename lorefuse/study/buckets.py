@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import StudyConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
+from lorefuse.training_set.arrays import TrainingSet
 
 BUCKETS = ("all", "warm", "head", "torso", "tail", "cold_item", "cold_user", "new_user")
 NEW_USER = 5

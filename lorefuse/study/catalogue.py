@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split, Tensor
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split, Tensor
 from lorefuse.models.ranker import Ranker, Side, as_inputs
+from lorefuse.training_set.arrays import TrainingSet
 
 USERS_AT_A_TIME, ITEMS_AT_A_TIME = 8, 2048
 

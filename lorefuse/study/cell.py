@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig, StudyConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.atomic import write_json
+from lorefuse.core.schema import Split
+from lorefuse.core.step_cache import reuse_or_build
 from lorefuse.study.buckets import bucket_masks
 from lorefuse.training.metrics import ranking
 from lorefuse.training.row_metrics import auc, gauc, logloss, rmse
-from lorefuse.workspace import reuse_or_build
+from lorefuse.training_set.arrays import TrainingSet
 
 RESULT_FILE, SCORES_FILE = "result.json", "scores.safetensors"
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.study.verdict import holm, p_value
 from lorefuse.training.compare import compare
 from lorefuse.training.row_metrics import METRICS
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def differences(

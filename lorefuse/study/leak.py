@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse import contract as c
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.data.split import load_split
-from lorefuse.errors import ArtifactError, LeakError
 from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, unit_rows
 from lorefuse.features.profile import user_texts
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.vectors import ItemVectors
 
 CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows": "feature_spec.json"}
 """Artifact → its file that records what its numbers were fitted on, as ``data_cutoff``."""

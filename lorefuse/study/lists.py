@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
+from lorefuse.core.atomic import write_json
+from lorefuse.core.progress import track
+from lorefuse.core.step_cache import reuse_or_build
 from lorefuse.lists.judge import compare
 from lorefuse.lists.run import (
     ORDERS,
@@ -30,11 +32,9 @@ from lorefuse.lists.run import (
     wants_candidates,
 )
 from lorefuse.lists.stage_files import SERVED, SIMPLE, WITH_RANKER, WITHOUT_RANKER
-from lorefuse.progress import track
 from lorefuse.study.cell import Cell
 from lorefuse.training.pool import load_training_set, run_parallel
 from lorefuse.training.summary import without_nan
-from lorefuse.workspace import reuse_or_build
 
 SHOWN_FILE, SETTINGS_FILE = "shown.safetensors", "settings.json"
 Shown = dict[str, NDArray[np.int64]]

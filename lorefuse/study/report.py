@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lorefuse.atomic import atomic_file
+from lorefuse.core.atomic import atomic_file
 from lorefuse.report.build import render
 from lorefuse.report.figures import metric_title
 from lorefuse.report.lists import list_figure, list_section

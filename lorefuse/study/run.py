@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.log import running
-from lorefuse.progress import track
+from lorefuse.core.atomic import write_json
+from lorefuse.core.log import running
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
 from lorefuse.study.baselines import run_baselines
 from lorefuse.study.buckets import BUCKETS, bucket_masks
 from lorefuse.study.cell import Cell, read_cell, run_cell
@@ -28,6 +27,7 @@ from lorefuse.study.lists import Finished, run_list_cells
 from lorefuse.study.variants import Variant
 from lorefuse.study.verdict import bucket_verdict
 from lorefuse.training.pool import kept_workers, load_training_set, num_learners, run_parallel
+from lorefuse.training_set.arrays import TrainingSet
 
 STUDY_FILE = "study.json"
 

@@ -12,7 +12,7 @@ from lorefuse.lists.stage_files import SERVED
 from lorefuse.registry.lineage import list_figures, list_metrics
 from lorefuse.registry.run import METRICS_PER_BATCH
 from lorefuse.registry.tracking import connect, ensure_experiment, explained, run_url
-from lorefuse.report.evaluation import is_number
+from lorefuse.training.evaluation import is_number
 
 
 def track_study(content: Mapping[str, Any], config: PipelineConfig, out_path: Path) -> str:

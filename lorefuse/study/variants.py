@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lorefuse.config import PipelineConfig, parse_config
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 
 BASE = "as configured"
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import PAIR, Ranker
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:

@@ -17,12 +17,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lorefuse.atomic import atomic_folder, write_json
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import atomic_folder, write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.models.ranker import Ranker
-from lorefuse.training.average import History
+from lorefuse.training.ddp import in_group
+from lorefuse.training.ema import History
 from lorefuse.training.optimizer import Optimizer
-from lorefuse.training.shared import in_group
 
 TENSORS_FILE, FACTS_FILE = "state.safetensors", "state.json"
 

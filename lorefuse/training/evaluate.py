@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig, TrainingConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError, DataError
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.progress import track
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.progress import track
+from lorefuse.core.schema import Split
 from lorefuse.training.pool import load_training_set, num_learners, run_parallel
 from lorefuse.training.summary import ARM_RANKERS_FOLDER, first_seed, headline, seeds_of, summarise, without_nan
+from lorefuse.training_set.arrays import TrainingSet
 
 if TYPE_CHECKING:
     from lorefuse.training.job import Job

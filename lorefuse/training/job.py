@@ -18,13 +18,13 @@ from typing import Any
 
 from pydantic import Field
 
-from lorefuse.atomic import atomic_folder, sha256_json, write_json
 from lorefuse.config import Arm, PipelineConfig, Section
-from lorefuse.errors import ArtifactError, LorefuseError, UsageError
-from lorefuse.settings import settings
-from lorefuse.training.average import History
+from lorefuse.core.atomic import atomic_folder, sha256_json, write_json
+from lorefuse.core.errors import ArtifactError, LorefuseError, UsageError
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import code_digest, read_digest
+from lorefuse.training.ema import History
 from lorefuse.training.train import Trained, arm_set, train
-from lorefuse.workspace import code_digest, read_digest
 
 TRAINED_FILE = "trained.json"
 MARK = "lorefuse: "
@@ -74,7 +74,7 @@ def run_job(job: Job) -> Trained:
 
 def run_share(job: Job) -> None:
     """Train this process's share of a job that torchrun has started; the first process writes the folder."""
-    from lorefuse.training.shared import process_group
+    from lorefuse.training.ddp import process_group
 
     with process_group(job.config.training.device) as rank:
         trained = _train(job)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import BaselineName
-from lorefuse.contract import Split, Tensor
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.features.aggregates import unit_rows
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.training.row_metrics import logloss, rmse
+from lorefuse.training_set.arrays import TrainingSet
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

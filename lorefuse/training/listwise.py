@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorefuse.errors import DataError
+from lorefuse.core.errors import DataError
 
 
 class Opponents:

@@ -15,20 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lorefuse.allocator import keep_freed_memory
 from lorefuse.config import TrainingConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError, DataError, DivergedError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
+from lorefuse.cpu.allocator import keep_freed_memory
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.models.ranker import Ranker
-from lorefuse.threads import torch_threads
-from lorefuse.training.average import History
 from lorefuse.training.batches import Batches
 from lorefuse.training.checkpoint import Checkpoints, Progress
+from lorefuse.training.checks import check_finite, check_rows
+from lorefuse.training.ddp import Shared
+from lorefuse.training.device import device_of
+from lorefuse.training.ema import History, copied_weights
 from lorefuse.training.optimizer import Optimizer
 from lorefuse.training.order import Drawn, order_of
-from lorefuse.training.shared import Shared, local_device
-from lorefuse.training.step import step_loss
+from lorefuse.training.step import predict, step_loss
+from lorefuse.training_set.arrays import TrainingSet
 
 _log = logging.getLogger(__name__)
 EpochCallback = Callable[[int, float], bool]
@@ -50,7 +51,7 @@ def fit(
 ) -> History:
     """Train a ranker in place and leave it with the averaged weights of its best epoch, in evaluation mode.
 
-    In a process group (started by torchrun, joined by `shared.process_group`) each process takes its share of every
+    In a process group (started by torchrun, joined by `ddp.process_group`) each process takes its share of every
     batch, and all end with the weights that one process alone would have, but for the order of sums.
 
     Args:
@@ -134,13 +135,6 @@ def fit(
     return history
 
 
-def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
-    """Return the logits of some rows, (B,), without gradients; dropout off."""
-    ranker.eval()
-    with torch.no_grad():
-        return torch.cat([ranker(**batches.inputs(part)) for part in torch.split(rows, batch_size)])
-
-
 @torch.no_grad()
 def _watched(ranker: Ranker, batches: Batches, rows: Tensor) -> dict[str, float]:
     return ranker.diagnostics(batches.inputs(rows))
@@ -167,54 +161,3 @@ def _epoch(
         optimizer.step(loss)
     optimizer.settle()
     return float(total if shared is None else shared.mean(total)) / num_drawn, num_rows
-
-
-def device_of(name: str) -> torch.device:
-    """Return a device by its name.
-
-    Raises:
-        ConfigError: It cannot be used.
-    """
-    try:
-        device = local_device(name)
-        torch.zeros((), device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
-        raise ConfigError(
-            f"training.device {name!r} cannot be used.", got=str(error).splitlines()[0], fix="set it to cpu"
-        ) from None
-    return device
-
-
-def copied_weights(ranker: Ranker) -> dict[str, Tensor]:
-    """Return a ranker's state with its weights copied; constants, such as a catalogue's vectors, do not change."""
-    learned = {name for name, _ in ranker.named_parameters()}
-    return {name: value.clone() if name in learned else value for name, value in ranker.state_dict().items()}
-
-
-def check_finite(train_loss: float, validation_loss: float) -> None:
-    """Raise DivergedError where a loss is not finite.
-
-    The validation loss too: a batch's loss is taken before its step, so the last step shows there alone.
-    """
-    if not np.isfinite(train_loss + validation_loss):
-        raise DivergedError(
-            "The training loss is not finite.",
-            expected="a finite number",
-            got=f"{train_loss} (train), {validation_loss} (validation)",
-            fix="lower training.learning_rate",
-        )
-
-
-def check_rows(training_set: TrainingSet, train: Tensor, validation: Tensor) -> None:
-    """Raise DataError where there is nothing to train on or to judge by, or all train labels are the same."""
-    for name, rows in (("train", train), ("validation", validation)):
-        if not len(rows):
-            raise DataError(f"There are no {name} rows.", expected="at least one", got="none", fix="bring more data")
-    label = training_set.label[train.cpu().numpy()]
-    if training_set.spec.label_kind == "binary" and label.min() == label.max():
-        raise DataError(
-            "All train labels are the same.",
-            expected="likes and dislikes",
-            got=f"only {label.min():.0f}",
-            fix="change data.label.threshold",
-        )

@@ -15,8 +15,8 @@ from torch import Tensor
 from lorefuse.config import TrainingConfig
 from lorefuse.models.layers import FusedEmbedding
 from lorefuse.models.ranker import Ranker
-from lorefuse.training.average import WeightAverage
 from lorefuse.training.elapsed import BETA_1, BETA_2, EPSILON, Elapsed
+from lorefuse.training.ema import WeightAverage
 from lorefuse.training.row_table import Exchange, RowTable
 
 BY_ROWS_ABOVE = 30_000

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lorefuse.config import TrainingConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.models.draws import Share
+from lorefuse.core.distributed_rng import Share
+from lorefuse.core.schema import Split
 from lorefuse.training.batches import moved
 from lorefuse.training.listwise import Opponents
+from lorefuse.training_set.arrays import TrainingSet
 
 RUNS_ABOVE = 1_000_000
 """Train rows above which they are read by runs; below, a process holds all of them in some hundred megabytes."""

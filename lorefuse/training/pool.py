@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from lorefuse.features.training_set import ARRAYS_FILE, TrainingSet
-from lorefuse.log import running_step
-from lorefuse.settings import settings
-from lorefuse.threads import torch_threads
+from lorefuse.core.log import running_step
+from lorefuse.core.settings import settings
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.training.watch import Watch
+from lorefuse.training_set.arrays import ARRAYS_FILE, TrainingSet
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

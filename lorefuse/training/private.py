@@ -30,15 +30,18 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from lorefuse.config import TrainingConfig
 from lorefuse.config.learning import PrivateTrainingConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import Split
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.models.field_ranker import FieldRanker
 from lorefuse.models.ranker import Ranker
-from lorefuse.threads import torch_threads
-from lorefuse.training.average import History, WeightAverage
 from lorefuse.training.batches import Batches
+from lorefuse.training.checks import check_finite, check_rows
+from lorefuse.training.device import device_of
+from lorefuse.training.ema import History, WeightAverage, copied_weights
 from lorefuse.training.optimizer import dense_optimizer
+from lorefuse.training.step import predict
+from lorefuse.training_set.arrays import TrainingSet
 
 if TYPE_CHECKING:
     from opacus.accountants import RDPAccountant
@@ -77,8 +80,6 @@ def fit_private(
         DataError: No train or validation rows, or labels of one class only.
         DivergedError: The loss is not finite.
     """
-    from lorefuse.training.loop import check_finite, check_rows, copied_weights, device_of, predict
-
     assert config.privacy is not None
     device = device_of(config.device)
     parts = [training_set.rows_of(part) for part in (Split.TRAIN, Split.VALIDATION)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 
 Array = NDArray[np.float64]
 EPSILON = 1e-7

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lorefuse.models.kernels import lookup
+from lorefuse.cpu.kernels import lookup
 from lorefuse.training.elapsed import BETA_1, BETA_2, EPSILON, Elapsed
 
 _ROWS_PER_BLOCK = 1 << 16

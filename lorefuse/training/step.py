@@ -1,7 +1,11 @@
-"""The loss of one training step. Suffixes: ``B`` rows, ``P`` liked rows, ``C`` candidates of each."""
+"""The loss of one training step, and scores without gradients.
+
+Suffixes: ``B`` rows, ``P`` liked rows, ``C`` candidates of each.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lorefuse.models.ranker import Ranker
@@ -34,3 +38,10 @@ def step_loss(
         return loss
     extra = ranker.auxiliary_loss(inputs if items is None else batches.of_items(items))
     return loss if extra is None else loss + extra
+
+
+def predict(ranker: Ranker, batches: Batches, rows: Tensor, batch_size: int = 8192) -> Tensor:
+    """Return the logits of some rows, (B,), without gradients; dropout off."""
+    ranker.eval()
+    with torch.no_grad():
+        return torch.cat([ranker(**batches.inputs(part)) for part in torch.split(rows, batch_size)])

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.contract import Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.training.compare import compare
 from lorefuse.training.row_metrics import METRICS, parse_metric
+from lorefuse.training_set.arrays import TrainingSet
 
 ARM_RANKERS_FOLDER = "rankers"
 """Folder of an evaluation with the rankers of the control arms: lists are judged with them, no version carries them."""

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, ModelConfig, PipelineConfig, TrainingConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
-from lorefuse.training.average import History
 from lorefuse.training.batches import Batches
+from lorefuse.training.ddp import prepare
+from lorefuse.training.ema import History
 from lorefuse.training.metrics import judge
 from lorefuse.training.row_metrics import gauc, logloss, rmse
-from lorefuse.training.shared import prepare
+from lorefuse.training.step import predict
+from lorefuse.training_set.arrays import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def score_rows(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64
     training_set = with_history(training_set, ranker.spec.history_length)
     device = next(ranker.parameters()).device
     batches = Batches(training_set, device, ranker, rows)
-    logits = loop.predict(ranker, batches, torch.from_numpy(rows).to(device))
+    logits = predict(ranker, batches, torch.from_numpy(rows).to(device))
     scores: NDArray[np.float32] = ranker.to_score(logits).cpu().numpy()
     return scores
 

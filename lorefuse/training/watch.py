@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lorefuse.errors import LorefuseError
+from lorefuse.core.errors import LorefuseError
 
 PERIOD_S, CODE_S = 0.2, 2.0
 _IN_PIPELINE = ("choose", "tune", "evaluate", "lists")

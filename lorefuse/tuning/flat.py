@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lorefuse.config import PipelineConfig
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.tuning.space import ALIGNMENT, CHOICES, RANGES, suggest
 
 METRIC = "validation_score"

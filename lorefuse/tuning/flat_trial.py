@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lorefuse.config import Arm, PipelineConfig, Section
-from lorefuse.errors import ConfigError, DivergedError, LorefuseError
+from lorefuse.core.errors import ConfigError, DivergedError, LorefuseError
 from lorefuse.tuning.flat import METRIC, from_flat
 
 

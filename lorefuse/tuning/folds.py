@@ -11,8 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.training_set.arrays import TrainingSet
 
 
 def rolling_folds(training_set: TrainingSet, num_folds: int, *, per_user: bool) -> list[TrainingSet]:

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.training.params import defaults
 from lorefuse.tuning.space import nearest, suggest
 from lorefuse.tuning.study import STUDY_FILE, first_point, make_sampler, tell

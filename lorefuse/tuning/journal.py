@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lorefuse.atomic import write_json
-from lorefuse.errors import ConfigError, UnreachableError
-from lorefuse.profiles import mask
-from lorefuse.stores import is_postgres
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ConfigError, UnreachableError
+from lorefuse.core.profiles import mask
+from lorefuse.core.stores import is_postgres
 
 if TYPE_CHECKING:
     import optuna

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig
-from lorefuse.errors import ArtifactError, ConfigError, DivergedError
-from lorefuse.progress import track
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, ConfigError, DivergedError
+from lorefuse.core.progress import track
 from lorefuse.training.params import apply, defaults
 from lorefuse.training.pool import kept_workers, load_training_set, num_learners, run_parallel
 from lorefuse.tuning.space import CHOICES, nearest, suggest
@@ -19,7 +19,7 @@ from lorefuse.tuning.space import CHOICES, nearest, suggest
 if TYPE_CHECKING:
     import optuna
 
-    from lorefuse.features.training_set import TrainingSet
+    from lorefuse.training_set.arrays import TrainingSet
     from lorefuse.tuning.journal import Journal
 
 STUDY_FILE = "study.json"

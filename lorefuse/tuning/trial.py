@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.tuning.space import CHOICES, RANGES
 from lorefuse.tuning.study import TrialTask, run_task
 

@@ -13,7 +13,7 @@ import pytest
 from lorefuse.config import load_config
 from lorefuse.data.dataset import Dataset
 from lorefuse.steps import dump_config
-from tests.pipelines.shop import NUM_INTERACTIONS, PROJECT_PATH, write_preset, write_shop
+from tests.helpers.shop import NUM_INTERACTIONS, PROJECT_PATH, write_preset, write_shop
 
 FILES = sorted(p for p in (PROJECT_PATH / "components").glob("*.py") if p.stem not in ("__init__", "base"))
 MOST_LINES = 45

@@ -14,8 +14,8 @@ import yaml
 
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from pipelines.platform import CODE_VARIABLE, HOME_VARIABLE, step_digest
-from tests.contracts.kfp_bodies import LOADER, kubernetes_executors, parse_documents
-from tests.pipelines.shop import PROJECT_PATH, lorefuse
+from tests.helpers.kfp_bodies import LOADER, kubernetes_executors, parse_documents
+from tests.helpers.shop import PROJECT_PATH, lorefuse
 
 IMAGE = "registry.example.org/team/lorefuse-python:1.2.3"
 CANARIES = {

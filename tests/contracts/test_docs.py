@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from lorefuse.cli import app
+from lorefuse.cli.main import app
 from lorefuse.config import parse_config
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
-from tests.contracts.kfp_api import KfpApi
-from tests.contracts.kfp_bodies import ContractError, check_arguments, check_filter, check_model, parse_documents
-from tests.pipelines.small import small
+from tests.helpers.kfp_api import KfpApi
+from tests.helpers.kfp_bodies import ContractError, check_arguments, check_filter, check_model, parse_documents
+from tests.helpers.small_pipeline import small
 
 RUN: dict[str, Any] = {
     "display_name": "films",

@@ -12,10 +12,10 @@ import pytest
 import typer
 from typer.main import get_command
 
-from lorefuse.cli import app
-from lorefuse.closure import module_of
+from lorefuse.cli.main import app
 from lorefuse.config import PipelineConfig
-from tests.pipelines.shop import PROJECT_PATH
+from lorefuse.core.closure import module_of
+from tests.helpers.shop import PROJECT_PATH
 
 TOP = ("lorefuse", "components", "pipelines", "feature_repo", "serving", "infra", "benchmarks", "docs", "tests")
 PROSE = [

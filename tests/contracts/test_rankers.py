@@ -22,7 +22,7 @@ from lorefuse.config import (
     TrainingConfig,
     WideDeepConfig,
 )
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split
 from lorefuse.export.candidates import export_candidates
 from lorefuse.export.onnx import (
     CatalogueGraph,
@@ -33,12 +33,12 @@ from lorefuse.export.parity import check_candidates
 from lorefuse.export.session import open_session
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import FAMILIES, build_ranker, load_ranker, save_ranker
 from lorefuse.models.fusion import FUSIONS
 from lorefuse.models.ranker import Ranker, as_inputs
 from lorefuse.training.train import train
-from tests.unit.training.samples import make_training_set, small_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set, small_config
 
 CONFIGS: dict[str, ModelConfig] = {
     "logistic_regression": LogisticRegressionConfig(),

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig, parse_config
 from lorefuse.config.candidates import ViewName
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.export.session import open_session
 from lorefuse.export.stages import export_encoders
 from lorefuse.features.arms import with_knowledge
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.encoders import save_encoder
 from lorefuse.lists.fit import make_tables, taken_in_train, unfitted
 from lorefuse.lists.grow import grown_stages
@@ -39,7 +38,8 @@ from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender, Side, recommend
 from lorefuse.retrieval.sasrec import SASRec
 from lorefuse.retrieval.two_tower import TwoTower
-from tests.unit.lists.samples import NUM_ITEMS, NUM_NEW, NUM_TASTES, make_taste_set, taste_of
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.taste_rows import NUM_ITEMS, NUM_NEW, NUM_TASTES, make_taste_set, taste_of
 
 # What is asked is no recommender of a past: it has tests of its own (test_asked.py, test_embed.py).
 WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(ViewName) if name != "asked"}

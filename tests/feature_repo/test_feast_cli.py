@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from lorefuse.contract import View
-from tests.unit.features.world import World, make_world
+from lorefuse.core.schema import View
+from tests.helpers.feature_world import World, make_world
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 VIEWS = sorted(View)

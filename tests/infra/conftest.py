@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.manifests import OVERLAYS, Manifests, render
-from tests.infra.mlflow_server import server as server
+from tests.helpers.manifests import OVERLAYS, Manifests, render
+from tests.helpers.mlflow_server import server as server
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 INFRA_PATH = PROJECT_PATH / "infra"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from lorefuse.cli import app
+from lorefuse.cli.main import app
 from lorefuse.config import load_deployment
+from tests.helpers.manifests import is_pinned
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
-from tests.infra.manifests import is_pinned
 
 COMPOSE_PATH = INFRA_PATH / "compose.yaml"
 ONE_SHOT = {"accounts", "bucket", "volumes"}

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.shop import environment, pipeline_command, without_clock, write_preset, write_shop
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
-from tests.pipelines.shop import environment, pipeline_command, without_clock, write_preset, write_shop
 
 IMAGE = os.environ.get("LOREFUSE_TEST_IMAGE", "")
 SCRIPT_PATH = INFRA_PATH / "docker" / "run_pipeline.py"

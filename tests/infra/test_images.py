@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.helpers.manifests import is_pinned
 from tests.infra.conftest import INFRA_PATH, PROJECT_PATH
-from tests.infra.manifests import is_pinned
 
 DOCKERFILES = ("Dockerfile", "serving.Dockerfile")
 IN_TRITON = {"triton_python_backend_utils", "c_python_backend_utils"}

@@ -14,8 +14,8 @@ import yaml
 
 from lorefuse.config import load_deployment
 from lorefuse.registry.access.hosts import check_target, listed_hosts
+from tests.helpers.manifests import OVERLAYS, WORKLOADS, Manifests, is_pinned, matches, port_names, render
 from tests.infra.conftest import INFRA_PATH
-from tests.infra.manifests import OVERLAYS, WORKLOADS, Manifests, is_pinned, matches, port_names, render
 
 KUBERNETES_VERSION = "1.33"
 ACCEPTED_FINDINGS = {

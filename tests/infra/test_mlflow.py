@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.infra.mlflow_server import ADMIN, PASSWORD, ask, compose_mlflow, kept, kubernetes_args
+from tests.helpers.mlflow_server import ADMIN, PASSWORD, ask, compose_mlflow, kept, kubernetes_args
 
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 

@@ -23,8 +23,8 @@ from lorefuse.deploy.metrics import ReconcilerMetrics
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.supervisor import Supervisor
+from tests.helpers.infra_triton import ADMIN_KEY, running, status_code
 from tests.infra.conftest import INFRA_PATH
-from tests.infra.triton import ADMIN_KEY, running, status_code
 
 MONITORING_PATH = INFRA_PATH / "monitoring"
 METRIC = re.compile(r"\b(?:nv_|lorefuse_front_)\w+")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.infra.manifests import Manifests, matches, port_names
+from tests.helpers.manifests import Manifests, matches, port_names
 
 
 def test_network_policies_deny_by_default_and_match_pods_and_ports(manifests: Manifests) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from lorefuse.core.errors import LorefuseError, UsageError
 from lorefuse.deploy import webhook
-from lorefuse.errors import LorefuseError, UsageError
 from lorefuse.registry.access.accounts import Account, accounts_of, make_accounts
 from lorefuse.registry.access.roles import CHANGES, Role
 from lorefuse.registry.deployment import request as ask_anew
 from lorefuse.registry.tracking import connect, explained
 from lorefuse.registry.version import aliases, promote
-from tests.infra.mlflow_server import ADMIN, PASSWORD, ask
-from tests.unit.registry import samples
+from tests.helpers import artifacts
+from tests.helpers.mlflow_server import ADMIN, PASSWORD, ask
 from tests.unit.registry.conftest import Workbench
 
 pytestmark = [
@@ -25,7 +25,7 @@ pytestmark = [
         importlib.util.find_spec("flask_wtf") is None, reason="no Flask-WTF: MLflow's basic-auth needs it"
     ),
 ]
-NAME = samples.CONFIG.registry.model_name
+NAME = artifacts.CONFIG.registry.model_name
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow", "/api/2.0/preview/mlflow")
 ALIAS = {"name": NAME, "alias": "champion", "version": "1"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.shop import write_shop
+from tests.helpers.shop import write_shop
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lorefuse.data.dataset import Dataset
-from tests.pipelines.shop import lorefuse, write_preset
+from tests.helpers.shop import lorefuse, write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shared-shop")]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.pipelines.shop import lorefuse, pipeline, write_preset, write_shop
+from tests.helpers.shop import lorefuse, pipeline, write_preset, write_shop
 
 Spoil = Callable[[Path], Any]
 

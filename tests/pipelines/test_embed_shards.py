@@ -18,8 +18,8 @@ from lorefuse import steps
 from lorefuse.config import load_config
 from lorefuse.embedding.embed import ARRAYS_FILE
 from lorefuse.steps import shards as steps_shards
-from tests.pipelines.shop import PROJECT_PATH, lorefuse
-from tests.unit.embedding.conftest import save_encoder
+from tests.helpers.encoders import save_encoder
+from tests.helpers.shop import PROJECT_PATH, lorefuse
 
 pytestmark = pytest.mark.slow
 NUM_ITEMS, FIRST = 2 * 4096 + 200, 4

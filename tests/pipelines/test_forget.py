@@ -22,16 +22,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lorefuse.atomic import sha256_folder
 from lorefuse.client import Client
+from lorefuse.core.atomic import sha256_folder
+from lorefuse.core.errors import LorefuseError
 from lorefuse.deploy.ports import HOST
 from lorefuse.erasure.receipt import check_receipt
-from lorefuse.errors import LorefuseError
 from lorefuse.export.bundle import Bundle
 from lorefuse.registry.version import fetch_bundle
-from tests.pipelines.new_rows import write_more_of_the_same
-from tests.pipelines.planted import MAIL, PHONE, places, plant
-from tests.pipelines.shop import PROJECT_PATH, environment, lorefuse, pipeline, write_preset, write_shop
+from tests.helpers.new_rows import write_more_of_the_same
+from tests.helpers.planted import MAIL, PHONE, places, plant
+from tests.helpers.shop import PROJECT_PATH, environment, lorefuse, pipeline, write_preset, write_shop
 from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags, _grpc_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("forget")]
@@ -214,7 +214,7 @@ def _num_rows(shop: Shop) -> int:
 
 def _killed_after(shop: Shop, num_lines: int) -> None:
     """Start an erasure and kill it once its note has so many lines, or earlier where it has ended."""
-    code = "from lorefuse.cli import main; main()"
+    code = "from lorefuse.cli.main import main; main()"
     command = [sys.executable, "-c", code, "forget", "--user", ANNA, "--also", str(shop.data_path / "enriched")]
     env = environment(shop.home_path, **shop.environment)
     process = subprocess.Popen(

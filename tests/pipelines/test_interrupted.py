@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.pipelines.shop import PROJECT_PATH, environment, write_shop
+from tests.helpers.shop import PROJECT_PATH, environment, write_shop
 from tests.reliability.conftest import eventually
 
 pytestmark = pytest.mark.slow

@@ -12,13 +12,13 @@ from kfp import dsl
 from components.ingest import ingest
 from components.split import split
 from lorefuse.config.cluster import ClusterConfig, Resources, load_cluster, secrets_of
-from lorefuse.errors import ConfigError, UsageError
-from lorefuse.failure import WEBHOOK_VARIABLE
+from lorefuse.core.errors import ConfigError, UsageError
+from lorefuse.core.failure import WEBHOOK_VARIABLE
 from pipelines.compile import find_pipeline, pipeline_names
 from pipelines.platform import CODE_VARIABLE, on_cluster
-from tests.contracts.kfp_bodies import kubernetes_executors, parse_documents
-from tests.pipelines.shop import PROJECT_PATH, environment
-from tests.unit.top.webhook import Webhook
+from tests.helpers.kfp_bodies import kubernetes_executors, parse_documents
+from tests.helpers.shop import PROJECT_PATH, environment
+from tests.helpers.webhook import Webhook
 
 
 @dsl.pipeline(name="inner")
@@ -137,7 +137,7 @@ from kfp import local
 from lorefuse.config.cluster import ClusterConfig, Resources, StorageConfig
 from pipelines.compile import find_pipeline, pipeline_names
 from pipelines.platform import on_cluster
-from tests.pipelines.small import small
+from tests.helpers.small_pipeline import small
 
 once = Resources(num_retries=0)
 storage = StorageConfig(mount_path=sys.argv[1] + "/mount")

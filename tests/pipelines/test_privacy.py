@@ -12,9 +12,9 @@ import pytest
 
 from lorefuse.deploy.ports import HOST
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE
-from tests.pipelines.new_rows import write_more_of_the_same
-from tests.pipelines.planted import MAIL, NEEDLES, PHONE, places, plant
-from tests.pipelines.shop import lorefuse, pipeline, write_preset, write_shop
+from tests.helpers.new_rows import write_more_of_the_same
+from tests.helpers.planted import MAIL, NEEDLES, PHONE, places, plant
+from tests.helpers.shop import lorefuse, pipeline, write_preset, write_shop
 from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags, _grpc_port, no_serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("privacy")]

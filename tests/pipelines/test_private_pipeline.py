@@ -12,7 +12,7 @@ import pytest
 
 from lorefuse.deploy.ports import HOST
 from lorefuse.registry.version import get_version
-from tests.pipelines.shop import lorefuse, pipeline, write_preset, write_shop
+from tests.helpers.shop import lorefuse, pipeline, write_preset, write_shop
 from tests.pipelines.test_training_pipeline import _finished, _flags, _grpc_port, no_serving
 
 pytest.importorskip("opacus", reason="Opacus is not installed (pip install 'lorefuse[privacy]')")

@@ -13,8 +13,8 @@ import yaml
 
 from lorefuse.config import load_config
 from lorefuse.data.dataset import Dataset
-from tests.pipelines.new_rows import write_another_shop, write_more_of_the_same, write_new_items
-from tests.pipelines.shop import NUM_INTERACTIONS, NUM_ITEMS, lorefuse, pipeline, write_preset
+from tests.helpers.new_rows import write_another_shop, write_more_of_the_same, write_new_items
+from tests.helpers.shop import NUM_INTERACTIONS, NUM_ITEMS, lorefuse, pipeline, write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shared-shop")]
 

@@ -21,14 +21,14 @@ import yaml
 from lorefuse.config import TrainingConfig, TuningConfig
 from lorefuse.config.cluster import ClusterConfig, load_cluster
 from lorefuse.config.resources import ResourceRequest
-from lorefuse.errors import ConfigError, LorefuseError, UsageError
+from lorefuse.core.errors import ConfigError, LorefuseError, UsageError
 from lorefuse.training import job as training_job
 from lorefuse.training.job import read_trained
 from lorefuse.tuning.flat import METRIC, from_flat
 from lorefuse.tuning.space import ALIGNMENT, CHOICES, RANGES
 from pipelines.resources import create, experiment, held_to, train_job
-from tests.pipelines.shop import PROJECT_PATH
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.shop import PROJECT_PATH
+from tests.helpers.training_rows import make_training_set, small_config
 
 KATIB_LINE = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")
 """Katib's default filter of the stdout collector (pkg/metricscollector/v1beta1/common/const.go)."""
@@ -186,7 +186,12 @@ def test_a_train_job_is_created_through_the_kubeconfig(rows_path: Path, api_serv
 def test_the_commands_write_yaml(rows_path: Path, tmp_path: Path) -> None:
     preset = PROJECT_PATH / "pipelines" / "configs" / "movielens_100k.yaml"
     env = {**os.environ, "PYTHONPATH": str(PROJECT_PATH), "LOREFUSE_PROJECT": str(PROJECT_PATH)}
-    command = [sys.executable, "-c", "import sys; from lorefuse.cli import main; sys.exit(main())", "submit-tuning"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from lorefuse.cli.main import main; sys.exit(main())",
+        "submit-tuning",
+    ]
     command += ["--config", str(preset), "--rows", "/var/lib/lorefuse/rows", "--yaml", str(tmp_path / "films.yaml")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

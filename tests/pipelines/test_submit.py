@@ -15,16 +15,16 @@ import pytest
 
 from lorefuse.config import load_config
 from lorefuse.config.submission import Query, Submission, ask
-from lorefuse.contract import SECOND_STRATEGY
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import SECOND_STRATEGY
 from lorefuse.steps import dump_config
 from pipelines import client, submit
 from pipelines import compile as compile_module
 from pipelines.client_errors import Retry
 from pipelines.training import training
-from tests.contracts.kfp_api import KfpApi
-from tests.pipelines.shop import PROJECT_PATH, environment
-from tests.pipelines.small import small
+from tests.helpers.kfp_api import KfpApi
+from tests.helpers.shop import PROJECT_PATH, environment
+from tests.helpers.small_pipeline import small
 
 PRESET = PROJECT_PATH / "pipelines" / "configs" / "movielens_100k.yaml"
 CPU, GPU = (PROJECT_PATH / "pipelines" / "clusters" / f"{name}.yaml" for name in ("cpu", "gpu"))
@@ -330,7 +330,7 @@ def test_token_from_a_file_is_read_anew(server: KfpApi, tmp_path: Path, monkeypa
 
 def test_command_line_end_to_end(server: KfpApi, tmp_path: Path) -> None:
     more = {"HOME": str(tmp_path), client.TOKEN_VARIABLE: TOKEN, "LOREFUSE_KFP_HOST": server.host}
-    command = [sys.executable, "-c", "from lorefuse.cli import main; main()", "submit", "--config", str(PRESET)]
+    command = [sys.executable, "-c", "from lorefuse.cli.main import main; main()", "submit", "--config", str(PRESET)]
     command += ["--experiment", "films", "--param", "serve=false", "--wait", "--poll", "0.05"]
     command += ["--cluster", str(CPU)]
     done = subprocess.run(

@@ -13,15 +13,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lorefuse.cli import app
+from lorefuse.cli.main import app
 from lorefuse.config import PipelineConfig
 from lorefuse.config.cluster import load_cluster
 from lorefuse.config.submission import Submission, ask
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from pipelines import client_watch
 from pipelines.client_arguments import check_arguments, make_arguments
 from pipelines.client_errors import server_message
-from tests.pipelines.shop import PROJECT_PATH
+from tests.helpers.shop import PROJECT_PATH
 
 GOOD: dict[str, Any] = {"host": "http://127.0.0.1:8888", "experiment": "films", "config_path": "films.yaml"}
 INPUTS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lorefuse.deploy.ports import HOST, free_ports
-from tests.pipelines.shop import PROJECT_PATH, lorefuse, pipeline, write_shop
+from tests.helpers.shop import PROJECT_PATH, lorefuse, pipeline, write_shop
 
 SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
 SERVES = SERVE_PYTHON_PATH.exists()

@@ -20,11 +20,11 @@ import yaml
 
 from lorefuse import steps
 from lorefuse.config import PipelineConfig, load_config
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.steps import dump_config
 from lorefuse.tuning import generations
 from lorefuse.tuning.study import TrialTask, read_study, run_task
-from tests.pipelines.shop import PROJECT_PATH, environment, lorefuse, pipeline_command, write_preset
+from tests.helpers.shop import PROJECT_PATH, environment, lorefuse, pipeline_command, write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shared-shop")]
 

@@ -11,15 +11,16 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lorefuse.atomic import sha256_file
 from lorefuse.config import DeploymentConfig
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.settings import settings
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.state import Stage
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.export.bundle import Bundle
-from lorefuse.registry.tracking import connect, create_store, ensure_experiment
+from lorefuse.registry.local_store import create_store
+from lorefuse.registry.tracking import connect, ensure_experiment
 from lorefuse.registry.version import BUNDLE_TAG, STORE_TAG, create_version, get_version, log_model, promote
-from lorefuse.settings import settings
 from tests.serving.conftest import bundles, din_bundle, new_supervisor, rankers, supervisor, world
 
 __all__ = ["bundles", "din_bundle", "new_supervisor", "rankers", "supervisor", "world"]

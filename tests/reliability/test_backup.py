@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from lorefuse.client import Client
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.settings import settings
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.served import active_version
 from lorefuse.recovery.backup import back_up, restore
-from lorefuse.settings import settings
 from tests.reliability.conftest import Harness, Registry, settled
 from tests.reliability.test_reconcile import Load
 

@@ -20,21 +20,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.client import Client
-from lorefuse.deploy.canary import verify_ready
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import DeployError, UnreachableError
+from lorefuse.core.settings import settings
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.follow import state_path
 from lorefuse.deploy.reconcile import Reconciler
+from lorefuse.deploy.replica import state_path
 from lorefuse.deploy.rollout import Rollout
 from lorefuse.deploy.state import Stage, load_state
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, UnreachableError
+from lorefuse.deploy.verify import verify_ready
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import write_active
-from lorefuse.settings import settings
+from tests.helpers.synthetic_bundle import World
 from tests.reliability.conftest import Harness, Registry, eventually, settled
-from tests.serving.synthetic import World
 
 Bundles = tuple[Path, Path]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lorefuse.atomic import sha256_file, sha256_folder
-from lorefuse.workspace import STEP_FILE
-from tests.pipelines.shop import PROJECT_PATH, environment, pipeline, pipeline_command, write_preset, write_shop
+from lorefuse.core.atomic import sha256_file, sha256_folder
+from lorefuse.core.step_cache import STEP_FILE
+from tests.helpers.shop import PROJECT_PATH, environment, pipeline, pipeline_command, write_preset, write_shop
 
 pytestmark = pytest.mark.slow
 

@@ -16,13 +16,13 @@ from benchmarks.peers.environment import PeerUnavailableError
 from benchmarks.peers.load import PerfAnalyzer
 from lorefuse.client import Client
 from lorefuse.client.admin import VARIABLE
-from lorefuse.deploy.canary import verify_ready
+from lorefuse.core.errors import LorefuseError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import LorefuseError
+from lorefuse.deploy.verify import verify_ready
 from lorefuse.export.router import STABLE, read_trial
 from lorefuse.registry.deployment import request, roll_back
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled

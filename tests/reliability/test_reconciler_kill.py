@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lorefuse.client import Client
-from lorefuse.errors import LorefuseError
-from lorefuse.settings import settings
-from tests.pipelines.shop import PROJECT_PATH
+from lorefuse.core.errors import LorefuseError
+from lorefuse.core.settings import settings
+from tests.helpers.shop import PROJECT_PATH
 from tests.reliability.conftest import Harness, Registry, eventually
 
 CONFIG = "poll_s: 0.3\nwatch_s: 0.3\nmax_latency_ratio: 50\nlatency_slack_ms: 500\n"
@@ -31,7 +31,7 @@ def reconciler(harness: Harness, path: Path) -> subprocess.Popen[bytes]:
         "LOREFUSE_SERVE_PYTHON": str(harness.supervisor.python_path),
         "PYTHONPATH": str(PROJECT_PATH),
     }
-    command = [sys.executable, "-c", "from lorefuse.cli import main; main()", "reconcile"]
+    command = [sys.executable, "-c", "from lorefuse.cli.main import main; main()", "reconcile"]
     command += ["--config", str(path / "deployment.yaml")]
     with (path / "reconcile.log").open("ab") as log:
         return subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=PROJECT_PATH)

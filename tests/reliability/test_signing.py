@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner
 
-from lorefuse.cli import app
+from lorefuse.cli.main import app
 from lorefuse.config import load_deployment
+from lorefuse.core.errors import ConfigError
 from lorefuse.deploy.desired import Desired, RegistryWatcher
-from lorefuse.errors import ConfigError
 from lorefuse.registry.signing import PASSWORD_VARIABLE, sign_version
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
 

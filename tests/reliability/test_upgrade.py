@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.settings import settings
 from lorefuse.deploy.state import Stage
 from lorefuse.registry.deployment import request
-from lorefuse.settings import settings
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
 from tests.reliability.test_reconcile import Load
 

@@ -16,7 +16,7 @@ from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.models.ranker import Ranker
-from tests.serving.synthetic import World, make_bundle, make_ranker, make_world
+from tests.helpers.synthetic_bundle import World, make_bundle, make_ranker, make_world
 
 PYTHON_PATH = Path(os.environ.get("LOREFUSE_SERVE_PYTHON", Path(__file__).parents[2] / ".venv-serve/bin/python"))
 

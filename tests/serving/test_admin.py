@@ -15,13 +15,13 @@ from tritonclient.utils import InferenceServerException
 
 from lorefuse.client import Client
 from lorefuse.client.admin import KEY_FILE, VARIABLE, admin_headers, key_for_a_start
+from lorefuse.core.errors import ConfigError, UnreachableError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ConfigError, UnreachableError, UsageError
+from tests.helpers.synthetic_bundle import World
 from tests.serving.conftest import PYTHON_PATH
-from tests.serving.synthetic import World
 
 CONFIG = {"backend": "python", "input": [], "output": [], "max_batch_size": 0}
 

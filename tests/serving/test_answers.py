@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from lorefuse.client import Client
-from lorefuse.contract import ITEM_TENSORS, View
+from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError, UsageError
+from lorefuse.core.schema import ITEM_TENSORS, View
 from lorefuse.deploy import new_item
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
+from lorefuse.export.item_tables import item_tables
 from lorefuse.export.wire import text_array
-from lorefuse.export.write_bundle import item_tables
-from lorefuse.features.store import online_features
+from lorefuse.feature_store.store import online_features
 from lorefuse.models.ranker import Ranker
-from tests.serving.rows import text_row
-from tests.serving.synthetic import NUM_ITEMS, NUM_USERS, World
+from tests.helpers.request_rows import text_row
+from tests.helpers.synthetic_bundle import NUM_ITEMS, NUM_USERS, World
 
 
 @torch.no_grad()

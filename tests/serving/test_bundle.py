@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from lorefuse.config import DeepFMConfig
-from lorefuse.errors import ArtifactError, LeakError, UsageError
+from lorefuse.core.errors import ArtifactError, LeakError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version
-from lorefuse.features.spec import FeatureSpec
 from lorefuse.models.build import build_ranker, load_ranker
-from tests.serving.synthetic import NUM_ITEMS, World, make_bundle
+from lorefuse.training_set.spec import FeatureSpec
+from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle
 
 
 @pytest.fixture
@@ -120,9 +120,9 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "direct/3/__pycache__",
         "direct/3/answer.json",
         "direct/3/answers.py",
-        "direct/3/asked.py",
         "direct/3/byte_texts.py",
         "direct/3/catalogue.py",
+        "direct/3/context_reducer.py",
         "direct/3/features.json",
         "direct/3/graph.py",
         "direct/3/model.onnx",
@@ -130,20 +130,22 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
         "direct/3/names.py",
         "direct/3/online_store.db",
         "direct/3/online_store.py",
+        "direct/3/recommend_request.py",
         "direct/3/redis_store.py",
+        "direct/3/stored_values.py",
         "direct/3/users.py",
-        "direct/3/wishes.py",
         "features/3/__pycache__",
-        "features/3/asked.py",
         "features/3/catalogue.py",
+        "features/3/context_reducer.py",
         "features/3/features.json",
         "features/3/model.py",
         "features/3/names.py",
         "features/3/online_store.db",
         "features/3/online_store.py",
+        "features/3/recommend_request.py",
         "features/3/redis_store.py",
+        "features/3/stored_values.py",
         "features/3/users.py",
-        "features/3/wishes.py",
         "ranker/3/feature_spec.json",
         "ranker/3/model.onnx",
         "ranker/3/reference.safetensors",

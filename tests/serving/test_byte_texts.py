@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import serialize_byte_tensor as tritons
 
-from tests.module_file import served_module
+from tests.helpers.module_file import served_module
 
 byte_texts = served_module("answer", "byte_texts")
 

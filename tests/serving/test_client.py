@@ -20,10 +20,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from lorefuse.client import AsyncClient, Client, Tls, is_up
 from lorefuse.client.admin import admin_headers
 from lorefuse.client.connection import Target
+from lorefuse.core.errors import UnreachableError, UsageError
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import UnreachableError, UsageError
-from tests.serving.synthetic import NUM_USERS, World
+from tests.helpers.synthetic_bundle import NUM_USERS, World
 
 USERS = [f"u{n}" for n in range(NUM_USERS)]
 

@@ -12,19 +12,19 @@ import psutil
 import pytest
 
 from lorefuse.client import Client
-from lorefuse.deploy.canary import verify_ready
+from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
 from lorefuse.deploy.fronts import KEPT_VERSIONS
 from lorefuse.deploy.ports import Ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, DeployError, UnreachableError, UsageError
+from lorefuse.deploy.verify import verify_ready
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
 from lorefuse.export.repository import build_repository
 from lorefuse.export.served import active_version, signatures_of
 from lorefuse.models.ranker import Ranker
-from tests.serving.caller import Caller, reseal
-from tests.serving.synthetic import World, grow, make_bundle
+from tests.helpers.caller import Caller, reseal
+from tests.helpers.synthetic_bundle import World, grow, make_bundle
 
 OTHERS = {"catalogue_ranker", "features", "ranker", "recommend"}
 

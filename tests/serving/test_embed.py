@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 import torch
 
-from lorefuse.atomic import sha256_json, write_json
 from lorefuse.client import Client, NewItemScore
 from lorefuse.config import EmbeddingConfig
-from lorefuse.contract import CONTEXT_TEXT, Tensor
+from lorefuse.core.atomic import sha256_json, write_json
+from lorefuse.core.errors import DeployError, UsageError
+from lorefuse.core.schema import CONTEXT_TEXT, Tensor
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.new_item import new_item_tensors
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.embedding.embed import embed_new_item
+from lorefuse.embedding.fingerprint import space_of
 from lorefuse.embedding.reduce import Reducer
-from lorefuse.embedding.space import space_of
-from lorefuse.errors import DeployError, UsageError
+from lorefuse.export.item_tables import item_tables
 from lorefuse.export.served import companions
-from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.aggregates import unit_rows
-from lorefuse.features.spec import InterestFacet
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.ranker import Ranker
-from tests.serving.rows import text_row
-from tests.serving.synthetic import FULL_DIM, TEXT_DIM, World, make_bundle, make_lists, make_ranker
-from tests.unit.embedding.conftest import save_encoder
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import InterestFacet
+from tests.helpers.encoders import save_encoder
+from tests.helpers.request_rows import text_row
+from tests.helpers.synthetic_bundle import FULL_DIM, TEXT_DIM, World, make_bundle, make_lists, make_ranker
 
 DIM = 16
 TEXTS = ["w1 w2 w3", "w7", "w59 w58 out of vocabulary w3 " * 12, "ünïcode w4 🎬"]

@@ -12,10 +12,10 @@ from lorefuse.client import Client
 from lorefuse.config import DINConfig
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.write_bundle import item_tables
+from lorefuse.export.item_tables import item_tables
 from lorefuse.features.history import recent_liked
 from lorefuse.features.rows import History
-from tests.serving.synthetic import NUM_ITEMS, World, make_bundle, make_ranker
+from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle, make_ranker
 
 MODEL = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention_dim=5)
 

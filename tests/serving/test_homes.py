@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from lorefuse.client import Client
+from lorefuse.core.errors import DeployError
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.runtime import plain_path
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError
+from tests.helpers.synthetic_bundle import World
 from tests.serving.conftest import PYTHON_PATH
-from tests.serving.synthetic import World
 
 
 @pytest.mark.triton

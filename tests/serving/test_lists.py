@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from lorefuse.client import Client
-from lorefuse.contract import View
+from lorefuse.core.errors import ArtifactError, DeployError
+from lorefuse.core.schema import View
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, DeployError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.export.stages import OnnxStages, hold_lists
 from lorefuse.export.wire import text_array
-from lorefuse.features.store import online_features
+from lorefuse.feature_store.store import online_features
 from lorefuse.models.ranker import Ranker
-from tests.serving.caller import reseal
-from tests.serving.synthetic import NUM_ITEMS, World, grow, make_bundle, make_lists
+from tests.helpers.caller import reseal
+from tests.helpers.synthetic_bundle import NUM_ITEMS, World, grow, make_bundle, make_lists
 
 SMALL = {
     "num_candidates": 15,

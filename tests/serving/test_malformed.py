@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lorefuse.client import Client
-from lorefuse.deploy.canary import verify_ready
 from lorefuse.deploy.supervisor import Supervisor
+from lorefuse.deploy.verify import verify_ready
 
 NUM_GRPC, NUM_HTTP, CHECK_EVERY = 800, 200, 50
 INPUTS = (

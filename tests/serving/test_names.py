@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import sha256_file
 from lorefuse.client import Client
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.errors import DeployError, UsageError
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, UsageError
 from lorefuse.export.bundle import Bundle
-from tests.serving.synthetic import World, make_bundle, make_ranker, make_world
+from tests.helpers.synthetic_bundle import World, make_bundle, make_ranker, make_world
 
 DECADES = ["1970s", "1980s", "1990s"]
 

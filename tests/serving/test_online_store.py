@@ -16,70 +16,71 @@ from feast.protos.feast.types.Value_pb2 import FloatList, StringList, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.module_file import served_module
+from tests.helpers.module_file import served_module
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 online_store = served_module("features", "online_store")
+stored_values = served_module("features", "stored_values")
 
 
 @given(texts)
 def test_keys_are_feasts(text: str) -> None:
     expected = serialize_entity_key(EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=text)]))
-    assert online_store.entity_key("user_id", text) == expected
+    assert stored_values.entity_key("user_id", text) == expected
 
 
 @given(texts)
 def test_texts_come_back(text: str) -> None:
-    assert online_store.parse_value(Value(string_val=text).SerializeToString()) == text
+    assert stored_values.parse_value(Value(string_val=text).SerializeToString()) == text
 
 
 @given(st.lists(texts))
 def test_lists_of_texts_come_back(values: list[str]) -> None:
-    assert online_store.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
+    assert stored_values.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
 
 
 @pytest.mark.parametrize("num_texts", [0, 1, 20, 200, 20_000, 300_000])  # sizes of one to four bytes
 def test_long_lists_come_back(num_texts: int) -> None:
     values = [f"item {number}" for number in range(num_texts)]
-    assert online_store.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
+    assert stored_values.parse_value(Value(string_list_val=StringList(val=values)).SerializeToString()) == values
     floats = np.arange(num_texts, dtype=np.float32)
-    found = online_store.parse_value(Value(float_list_val=FloatList(val=floats)).SerializeToString())
+    found = stored_values.parse_value(Value(float_list_val=FloatList(val=floats)).SerializeToString())
     np.testing.assert_array_equal(found, floats)
 
 
 @given(st.floats(width=32, allow_nan=False))
 def test_floats_come_back_exactly(value: float) -> None:
-    assert online_store.parse_value(Value(float_val=value).SerializeToString()) == value
-    assert online_store.parse_value(Value(double_val=value).SerializeToString()) == value
+    assert stored_values.parse_value(Value(float_val=value).SerializeToString()) == value
+    assert stored_values.parse_value(Value(double_val=value).SerializeToString()) == value
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
 def test_vectors_come_back_exactly(values: list[float]) -> None:
-    parsed = online_store.parse_value(Value(float_list_val=FloatList(val=values)).SerializeToString())
+    parsed = stored_values.parse_value(Value(float_list_val=FloatList(val=values)).SerializeToString())
     assert parsed.dtype == np.float32
     assert parsed.tolist() == values
 
 
 def test_null_and_nothing_are_none() -> None:
-    assert online_store.parse_value(Value(null_val=0).SerializeToString()) is None
-    assert online_store.parse_value(b"") is None
+    assert stored_values.parse_value(Value(null_val=0).SerializeToString()) is None
+    assert stored_values.parse_value(b"") is None
 
 
 @given(st.binary(max_size=60))
 def test_garbage_never_does_worse_than_a_clear_error(data: bytes) -> None:
-    with contextlib.suppress(online_store.OnlineStoreError):
-        online_store.parse_value(data)
+    with contextlib.suppress(stored_values.OnlineStoreError):
+        stored_values.parse_value(data)
 
 
 def test_other_types_are_named() -> None:
-    with pytest.raises(online_store.OnlineStoreError, match="type number 4"):
-        online_store.parse_value(Value(int64_val=3).SerializeToString())
-    with pytest.raises(online_store.OnlineStoreError, match="type number 18"):
-        online_store.parse_value(Value(unix_timestamp_list_val={"val": [1]}).SerializeToString())
-    with pytest.raises(online_store.OnlineStoreError, match="damaged"):
-        online_store.parse_value(Value(string_val="abcdef").SerializeToString()[:-2])
+    with pytest.raises(stored_values.OnlineStoreError, match="type number 4"):
+        stored_values.parse_value(Value(int64_val=3).SerializeToString())
+    with pytest.raises(stored_values.OnlineStoreError, match="type number 18"):
+        stored_values.parse_value(Value(unix_timestamp_list_val={"val": [1]}).SerializeToString())
+    with pytest.raises(stored_values.OnlineStoreError, match="damaged"):
+        stored_values.parse_value(Value(string_val="abcdef").SerializeToString()[:-2])
 
 
 def test_a_store_without_a_view_is_refused(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def written(path: Path, rows: list[tuple[bytes, str, object]], encoding: str = "
 
 
 def entities(number: int, features: dict[str, object]) -> list[tuple[bytes, str, object]]:
-    keys = online_store.entity_keys("id", [f"u{n}" for n in range(number)])
+    keys = stored_values.entity_keys("id", [f"u{n}" for n in range(number)])
     return [(key, name, cell(value)) for name, value in features.items() for key in keys]
 
 
@@ -177,9 +178,9 @@ def test_damage_in_one_value_is_an_error(tmp_path: Path, num_entities: int, dama
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 128, 129, 130, 131, 16_383, 16_384, 16_390, 2_097_152])
 def test_heads_are_what_protobuf_writes(size: int) -> None:
     text = Value(string_val="x" * size).SerializeToString()
-    assert text == online_store._heads(len(text))[2] + b"x" * size
+    assert text == stored_values._heads(len(text))[2] + b"x" * size
     vector = np.ones(1 + size // 4, np.float32)
     floats = Value(float_list_val=FloatList(val=vector)).SerializeToString()
-    assert floats == online_store._heads(len(floats))[1] + vector.tobytes()
+    assert floats == stored_values._heads(len(floats))[1] + vector.tobytes()
     texts = Value(string_list_val=StringList(val=["x" * size])).SerializeToString()
-    assert texts.startswith(online_store._heads(len(texts))[0])
+    assert texts.startswith(stored_values._heads(len(texts))[0])

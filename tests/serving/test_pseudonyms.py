@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from types import ModuleType
 
 import pytest
 
 from lorefuse.privacy.pseudonyms import Pseudonymizer
-from tests.module_file import SERVED_PATH, served_module
+from tests.helpers.module_file import served_module
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
 
 OURS, THEIRS = Pseudonymizer(KEY), Pseudonymizer(OTHER_KEY)
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The served code, which finds its neighbours in its own folder."""
-    monkeypatch.syspath_prepend(str(SERVED_PATH / "features" / "1"))
-    monkeypatch.delitem(sys.modules, "wishes", raising=False)
+def served() -> ModuleType:
     return served_module("features", "names")
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.atomic import sha256_folder
 from lorefuse.client import Client
+from lorefuse.core.atomic import sha256_folder
+from lorefuse.core.errors import DeployError
+from lorefuse.core.settings import settings
 from lorefuse.deploy.deploy import deploy, status
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError
 from lorefuse.export import repository
 from lorefuse.export.replaced import REPLACED_FOLDER, bring_back
 from lorefuse.export.repository import build_repository
-from lorefuse.settings import settings
-from tests.serving.caller import Caller, reseal
-from tests.serving.synthetic import World
+from tests.helpers.caller import Caller, reseal
+from tests.helpers.synthetic_bundle import World
 
 
 def test_other_serving_code_is_another_deployment(

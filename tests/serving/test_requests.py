@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from lorefuse.client import Client
-from lorefuse.contract import View
+from lorefuse.core.errors import DeployError, UsageError
+from lorefuse.core.schema import View
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import DeployError, UsageError
 from lorefuse.export.bundle import Bundle
-from lorefuse.features.store import online_features
-from tests.serving.rows import text_row
-from tests.serving.synthetic import NUM_ITEMS, World
+from lorefuse.feature_store.store import online_features
+from tests.helpers.request_rows import text_row
+from tests.helpers.synthetic_bundle import NUM_ITEMS, World
 
 
 def ids(answer: Any) -> list[str]:

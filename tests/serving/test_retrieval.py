@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lorefuse.atomic import sha256_file, write_json
 from lorefuse.client import Client
 from lorefuse.client.answers import Recommendation
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.data.dataset import Dataset
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
 from lorefuse.export.repository import build_repository
@@ -31,7 +31,7 @@ from lorefuse.export.wire import text_array
 from lorefuse.models.ranker import Ranker
 from lorefuse.retrieval.index import load_index, search
 from lorefuse.retrieval.vectors import TowerArrays, unit
-from tests.serving.synthetic import World, make_bundle
+from tests.helpers.synthetic_bundle import World, make_bundle
 
 NUM_ITEMS, NUM_RETRIEVED = 5000, 600
 TEMPLATE_PATH = Path(__file__).parents[2] / "serving" / "model_repository" / "retrieve" / "1"

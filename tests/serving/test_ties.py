@@ -7,7 +7,7 @@ import torch
 from lorefuse.client import Client
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from tests.serving.synthetic import World, make_bundle, make_ranker
+from tests.helpers.synthetic_bundle import World, make_bundle, make_ranker
 
 
 def test_equal_scores_come_in_the_catalogues_order(supervisor: Supervisor, world: World) -> None:

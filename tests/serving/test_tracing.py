@@ -16,8 +16,8 @@ from lorefuse.client import Client
 from lorefuse.client.tracing import trace_metadata
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
+from tests.helpers.synthetic_bundle import World
 from tests.reliability.conftest import eventually
-from tests.serving.synthetic import World
 
 Spans = dict[str, set[str]]
 """Names of spans by the trace they are in."""

@@ -15,26 +15,26 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from lorefuse.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.client import Client
 from lorefuse.config import PipelineConfig
 from lorefuse.config.candidates import CandidatesConfig, ViewName
+from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
+from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.stages import OnnxStages, export_encoders, export_stages
 from lorefuse.export.wire import text_array
 from lorefuse.export.write_bundle import write_bundle
-from lorefuse.features.store import apply_and_materialize
+from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.lists import run as lists_run
 from lorefuse.lists.run import run_lists
 from lorefuse.lists.stage_files import CANDIDATES_FILES, LIST_FILES
 from lorefuse.models.build import save_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training import pool
-from tests.serving.synthetic import FULL_DIM, NUM_ITEMS, World
+from tests.helpers.synthetic_bundle import FULL_DIM, NUM_ITEMS, World
 
 # What is asked is no recommender of a past: it has tests of its own (test_asked.py, test_embed.py).
 WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(ViewName) if name != "asked"}

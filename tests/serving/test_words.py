@@ -9,7 +9,7 @@ import pytest
 from sklearn.utils import murmurhash3_32
 
 from lorefuse.embedding.words import hashed_words
-from tests.module_file import served_module
+from tests.helpers.module_file import served_module
 
 TEXTS = ["OPI Nail Lacquer, 0.5 oz", "Crème brûlée ÉTÉ", "日本語のテキスト", "a a a b", "?!", ""]
 

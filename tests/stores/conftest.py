@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import servers
-from tests.stores.servers import Server
+from tests.helpers import store_servers
+from tests.helpers.store_servers import Server
 
 INSTALL = "tests/stores/install.sh (as root), or your own packages"
 
@@ -44,17 +44,17 @@ def _run(name: str, modules: tuple[str, ...], there: bool, start: Callable[[Path
 
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[Server]:
-    yield from _run("postgresql", ("psycopg",), servers.find_postgres() is not None, servers.postgres)
+    yield from _run("postgresql", ("psycopg",), store_servers.find_postgres() is not None, store_servers.postgres)
 
 
 @pytest.fixture(scope="session")
 def _redis_server() -> Iterator[Server]:
-    yield from _run("redis-server", ("redis",), shutil.which("redis-server") is not None, servers.redis_server)
+    yield from _run("redis-server", ("redis",), shutil.which("redis-server") is not None, store_servers.redis_server)
 
 
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[Server]:
-    yield from _run("moto", ("moto", "boto3"), True, servers.moto_server)
+    yield from _run("moto", ("moto", "boto3"), True, store_servers.moto_server)
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def _running(server: Server) -> Iterator[Server]:
 def environment(postgres: Server, redis_server: Server, moto: Server) -> dict[str, str]:
     """What a user of the profile production-local exports."""
     return {
-        "LOREFUSE_POSTGRES_URL": servers.postgres_url(postgres.port),
-        "LOREFUSE_REDIS_URL": servers.redis_url(redis_server.port),
-        "LOREFUSE_S3_BUCKET": servers.BUCKET,
-        "MLFLOW_S3_ENDPOINT_URL": f"http://{servers.HOST}:{moto.port}",
-        **servers.S3_KEYS,
+        "LOREFUSE_POSTGRES_URL": store_servers.postgres_url(postgres.port),
+        "LOREFUSE_REDIS_URL": store_servers.redis_url(redis_server.port),
+        "LOREFUSE_S3_BUCKET": store_servers.BUCKET,
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{store_servers.HOST}:{moto.port}",
+        **store_servers.S3_KEYS,
     }
 
 

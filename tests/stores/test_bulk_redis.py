@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from redis.exceptions import ResponseError
 
-from lorefuse.features.online import redis_connection_string
-from lorefuse.stores import redis_client
-from tests.stores.servers import Server, redis_url
-from tests.unit.features.bulk import BULK, IDS, MOMENTS_US, Repository, table
+from lorefuse.core.stores import redis_client
+from lorefuse.feature_store.online import redis_connection_string
+from tests.helpers.bulk_table import BULK, IDS, MOMENTS_US, Repository, table
+from tests.helpers.store_servers import Server, redis_url
 
 
 def _repositories(redis_server: Server, path: Path, **options: Any) -> tuple[Repository, Repository]:

@@ -12,12 +12,12 @@ import pytest
 
 from lorefuse import steps
 from lorefuse.config import load_config
+from lorefuse.core.step_cache import StepResult
 from lorefuse.registry.lineage import scalar_metrics
 from lorefuse.registry.tracking import connect
 from lorefuse.training import pool
 from lorefuse.training.summary import ARM_RANKERS_FOLDER
-from lorefuse.workspace import StepResult
-from tests.pipelines.shop import without_clock, write_preset, write_shop
+from tests.helpers.shop import without_clock, write_preset, write_shop
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lorefuse.atomic import sha256_file, write_json
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.stores import redis_client
 from lorefuse.erasure.caches import erase_redis
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.versions import Version, erase_remote, holds
-from lorefuse.features.cells import entity_keys
-from lorefuse.stores import redis_client
-from tests.stores.servers import BUCKET, HOST, S3_KEYS, Server, redis_url
+from lorefuse.feature_store.cells import entity_keys
+from tests.helpers.store_servers import BUCKET, HOST, S3_KEYS, Server, redis_url
 
 ANNA = Person(("anna*[1]@example.org",))
 OTHERS = ("anna*[1]@example.org.uk", "annaX1@example.org", "bob")

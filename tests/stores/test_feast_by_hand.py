@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.contract import View
-from lorefuse.features.online import redis_connection_string
-from lorefuse.stores import redis_client
-from tests.stores.servers import Server, postgres_url, redis_url
-from tests.unit.features.world import make_world
+from lorefuse.core.schema import View
+from lorefuse.core.stores import redis_client
+from lorefuse.feature_store.online import redis_connection_string
+from tests.helpers.feature_world import make_world
+from tests.helpers.store_servers import Server, postgres_url, redis_url
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 PROJECT = "lorefuse_by_hand"

@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 import yaml
 
-from lorefuse.contract import View
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import View
+from lorefuse.feature_store import online
+from lorefuse.feature_store import store as module
+from lorefuse.feature_store.materialize import apply_definitions, definitions_path, fill, open_config
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import ASOF, apply_and_materialize, online_features, point_in_time
 from lorefuse.features import aggregates as a
-from lorefuse.features import online
-from lorefuse.features import store as module
-from lorefuse.features.fill import apply_definitions, definitions_path, fill, open_config
-from lorefuse.features.retrieve import retrieve_training_set
-from lorefuse.features.store import ASOF, apply_and_materialize, online_features, point_in_time
-from lorefuse.features.training_set import ARRAYS_FILE
-from tests.unit.features.world import World, make_world
+from lorefuse.training_set.arrays import ARRAYS_FILE
+from tests.helpers.feature_world import World, make_world
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 LOCAL = {
@@ -56,7 +56,7 @@ def config_of(path: Path, offline_store: dict[str, Any]) -> feast.RepoConfig:
         registry=str(path / online.REGISTRY_FILE),
         online_store={"type": "sqlite", "path": str(path / online.ONLINE_FILE)},
         offline_store=offline_store,
-        batch_engine={"type": "lorefuse.features.bulk_engine.BulkComputeEngine"},
+        batch_engine={"type": "lorefuse.feature_store.bulk_engine.BulkComputeEngine"},
         entity_key_serialization_version=3,
         repo_path=str(definitions_path()),
     )

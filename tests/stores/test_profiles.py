@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.errors import ConfigError, UnreachableError
-from lorefuse.features.online import redis_connection_string
-from lorefuse.profiles import mask, profile_values
-from lorefuse.settings import settings
-from lorefuse.stores import check_stores
-from tests.stores.servers import HOST, PASSWORD, Server, postgres_url, spare_port
+from lorefuse.core.errors import ConfigError, UnreachableError
+from lorefuse.core.profiles import mask, profile_values
+from lorefuse.core.settings import settings
+from lorefuse.core.stores import check_stores
+from lorefuse.feature_store.online import redis_connection_string
+from tests.helpers.store_servers import HOST, PASSWORD, Server, postgres_url, spare_port
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -113,7 +113,7 @@ def test_all_stores_answer(production: dict[str, str]) -> None:
         "studies",
     ]
     assert PASSWORD not in "".join(lines)
-    assert check_stores.__module__ == "lorefuse.stores"
+    assert check_stores.__module__ == "lorefuse.core.stores"
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,31 +15,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorefuse.contract import View
-from lorefuse.errors import ArtifactError, UnreachableError, UsageError
-from lorefuse.features import online
-from lorefuse.features.retrieve import retrieve_training_set
-from lorefuse.features.store import apply_and_materialize, ensure_filled, online_features, open_store, point_in_time
-from lorefuse.settings import settings
-from lorefuse.stores import redis_client
-from tests.module_file import SERVED_PATH, module_of
-from tests.stores.servers import PASSWORD, Server
-from tests.unit.features.world import World, make_world
+from lorefuse.core.errors import ArtifactError, UnreachableError, UsageError
+from lorefuse.core.schema import View
+from lorefuse.core.settings import settings
+from lorefuse.core.stores import redis_client
+from lorefuse.feature_store import online
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import (
+    apply_and_materialize,
+    ensure_filled,
+    online_features,
+    open_store,
+    point_in_time,
+)
+from tests.helpers.feature_world import World, make_world
+from tests.helpers.module_file import served_module
+from tests.helpers.store_servers import PASSWORD, Server
 
-READER_PATH = SERVED_PATH / "features" / "1"
 USERS = ["u0", "u1", "u7", "nobody", "ünïcode 🎬"]
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[ModuleType]:
-    """redis_store.py, imported as Triton's stub does: beside online_store.py, with nothing of ours."""
-    sys.path.insert(0, str(READER_PATH))
-    try:
-        yield module_of(READER_PATH / "redis_store.py")
-    finally:
-        sys.path.remove(str(READER_PATH))
-        for name in ("online_store", "redis_store"):
-            sys.modules.pop(name, None)
+def reader() -> ModuleType:
+    """redis_store.py, imported as Triton's stub does."""
+    return served_module("features", "redis_store")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +117,9 @@ def test_the_reader_gives_the_bytes_of_the_sdk(
 def test_the_reader_gives_the_bits_of_the_sqlite_reader(
     reader: ModuleType, world: World, store_path: Path, local_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = sys.modules["online_store"].OnlineStore(str(local_path / online.ONLINE_FILE), "lorefuse", views_of(world))
+    files = served_module("features", "online_store").OnlineStore(
+        str(local_path / online.ONLINE_FILE), "lorefuse", views_of(world)
+    )
     served = make_reader(reader, store_path, world, monkeypatch)
     users = [*(f"u{n}" for n in range(20)), *USERS]
     for expected, got in zip(files.read("user_id", users), served.read("user_id", users), strict=True):
@@ -164,7 +163,7 @@ def test_lost_features_are_refused_and_filled_again(
     assert not ensure_filled(world.feature_data_path, store_path)
     redis_server.stop()
     redis_server.start()  # it keeps nothing on disk
-    with pytest.raises(sys.modules["online_store"].OnlineStoreUnavailableError, match="has no features of lorefuse_"):
+    with pytest.raises(reader.OnlineStoreUnavailableError, match="has no features of lorefuse_"):
         served.read("user_id", ["u1"])
     with pytest.raises(ArtifactError, match="lorefuse run"):
         online.store_file(store_path)
@@ -180,7 +179,7 @@ def test_redis_away_is_one_clear_error(
     served = make_reader(reader, store_path, world, monkeypatch)
     redis_server.stop()
     start_s = time.monotonic()
-    away = sys.modules["online_store"].OnlineStoreUnavailableError
+    away = reader.OnlineStoreUnavailableError
     with pytest.raises(away, match="does not answer") as caught:
         served.read("user_id", ["u1"])
     with pytest.raises(away, match="a moment ago"):
@@ -212,7 +211,7 @@ def test_postgres_away_is_one_clear_error(world: World, store_path: Path, postgr
 def test_a_killed_filling_leaves_no_mark(
     world: World, store_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from lorefuse.features import store as module
+    from lorefuse.feature_store import store as module
 
     def dies(*arguments: object) -> list[str]:
         raise KeyboardInterrupt
@@ -233,7 +232,7 @@ def test_without_the_settings_it_says_which_profile(store_path: Path, monkeypatc
 
 
 def test_what_triton_is_not_told_is_said(reader: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    error = sys.modules["online_store"].OnlineStoreError
+    error = reader.OnlineStoreError
     monkeypatch.delenv("LOREFUSE_ONLINE_STORE_URL", raising=False)
     with pytest.raises(error, match="LOREFUSE_ONLINE_STORE_URL is not set"):
         reader.RedisStore("lorefuse_x", {})

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 
 from lorefuse.client import Client
-from lorefuse.contract import View
+from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError
+from lorefuse.core.schema import View
+from lorefuse.core.settings import settings
+from lorefuse.core.stores import redis_client
 from lorefuse.deploy.deploy import deploy, status
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.errors import ArtifactError, DeployError, UnreachableError
 from lorefuse.export.bundle import Bundle
-from lorefuse.features import online
-from lorefuse.features.store import apply_and_materialize, ensure_filled, online_features
-from lorefuse.settings import settings
-from lorefuse.stores import redis_client
-from tests.pipelines.shop import PROJECT_PATH
-from tests.serving.synthetic import NUM_USERS, World, make_bundle, make_ranker, make_world
-from tests.stores.servers import Server
+from lorefuse.feature_store import online
+from lorefuse.feature_store.store import apply_and_materialize, ensure_filled, online_features
+from tests.helpers.shop import PROJECT_PATH
+from tests.helpers.store_servers import Server
+from tests.helpers.synthetic_bundle import NUM_USERS, World, make_bundle, make_ranker, make_world
 
 PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
 USERS = [f"u{n}" for n in range(NUM_USERS)]

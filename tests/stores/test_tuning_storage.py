@@ -10,12 +10,12 @@ import pytest
 
 from lorefuse import steps
 from lorefuse.config import PipelineConfig
-from lorefuse.errors import ConfigError, UnreachableError
-from lorefuse.settings import settings
+from lorefuse.core.errors import ConfigError, UnreachableError
+from lorefuse.core.settings import settings
 from lorefuse.tuning import study
 from lorefuse.tuning.journal import RECORD, DatabaseJournal
-from tests.stores.servers import HOST, PASSWORD, Server, postgres_url, spare_port
-from tests.unit.training.samples import make_training_set
+from tests.helpers.store_servers import HOST, PASSWORD, Server, postgres_url, spare_port
+from tests.helpers.training_rows import make_training_set
 
 NUM_TRIALS = 5
 CONFIG = steps.dump_config(

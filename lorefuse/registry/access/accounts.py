@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 from lorefuse.registry.access.roles import GRANTS, Role
-from lorefuse.registry.tracking import connect, explained, is_server
-from lorefuse.settings import settings
+from lorefuse.registry.local_store import is_server
+from lorefuse.registry.tracking import connect, explained
 
 MIN_PASSWORD = 12
 _WORKSPACE = "default"

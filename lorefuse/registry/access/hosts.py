@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lorefuse.errors import ConfigError, UsageError
+from lorefuse.core.errors import ConfigError, UsageError
 
 HOSTS_VARIABLE = "LOREFUSE_WEBHOOK_HOSTS"
 LOCAL_HOSTS = "127.0.0.1:8650"

@@ -15,7 +15,8 @@ from mlflow.server import app as _flask_app
 from mlflow.server.fastapi_app import app as _mlflow_app
 
 from lorefuse.registry.access.hosts import guard_deliveries, listed_hosts, refuse_webhook
-from lorefuse.registry.server import PASSWORD_VARIABLE, USER
+from lorefuse.registry.own_server import USER
+from lorefuse.registry.server import PASSWORD_VARIABLE
 
 _LOGIN = base64.b64encode(f"{USER}:{os.environ[PASSWORD_VARIABLE]}".encode())
 _HEADERS = [(b"content-type", b"text/plain"), (b"www-authenticate", b'Basic realm="MLflow of Lorefuse"')]

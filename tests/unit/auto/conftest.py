@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorefuse.config import NegativesConfig
-from tests.unit.features.world import World, make_world
+from tests.helpers.feature_world import World, make_world
 
 
 @pytest.fixture(scope="module")

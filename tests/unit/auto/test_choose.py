@@ -17,8 +17,9 @@ from lorefuse.auto import portfolio
 from lorefuse.auto.choose import choose
 from lorefuse.auto.pinned import load_chosen, pinned_path
 from lorefuse.config import PipelineConfig, load_config, parse_config
-from lorefuse.errors import DataError
-from tests.pipelines.shop import write_preset, write_shop
+from lorefuse.core.errors import DataError
+from lorefuse.steps.choice import raced_vectors
+from tests.helpers.shop import write_preset, write_shop
 
 RACED = ("deepfm", "din_words_small", "linear")
 
@@ -91,7 +92,7 @@ def test_one_that_fails_is_written_down_and_the_others_race_on(
     config = load_config(shop.preset)
     assert config.auto is not None
     config = config.model_copy(update={"auto": config.auto.model_copy(update={"fixed": ()})})
-    choose(shop.dataset, shop.parts, config, tmp_path)
+    choose(shop.dataset, shop.parts, config, raced_vectors(shop.dataset, shop.parts), tmp_path)
     race = json.loads((tmp_path / "choice.json").read_text("utf-8"))
     outcomes = {one["name"]: one["rungs"][0] for one in race["configurations"]}
     assert {name: entry["state"] for name, entry in outcomes.items()} == {
@@ -102,14 +103,14 @@ def test_one_that_fails_is_written_down_and_the_others_race_on(
     assert "nowhere" in outcomes["starved"]["error"]
     monkeypatch.setattr(portfolio, "PORTFOLIO", (broken, starved))
     with pytest.raises(DataError, match="No configuration of the portfolio could be trained"):
-        choose(shop.dataset, shop.parts, config, tmp_path)
+        choose(shop.dataset, shop.parts, config, raced_vectors(shop.dataset, shop.parts), tmp_path)
 
 
 def test_a_budget_too_small_takes_what_suits_the_data_and_says_so(shop: Any, tmp_path: Path) -> None:
     config = load_config(shop.preset)
     assert config.auto is not None
     config = config.model_copy(update={"auto": config.auto.model_copy(update={"budget_s": 1e-6})})
-    summary = choose(shop.dataset, shop.parts, config, tmp_path)
+    summary = choose(shop.dataset, shop.parts, config, raced_vectors(shop.dataset, shop.parts), tmp_path)
     race = json.loads((tmp_path / "choice.json").read_text("utf-8"))
     assert summary == {"chosen": RACED[0], "tried": "0 of 3", "sequence": "left out"}
     assert {entry["state"] for one in race["configurations"] for entry in one["rungs"]} == {"not tried"}
@@ -128,6 +129,6 @@ def test_a_preset_that_names_its_model_runs_as_it_is(shop: Any) -> None:
 def test_users_are_sampled_where_rows_are_many(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MAX_ROWS", 1000)
     monkeypatch.setattr(portfolio, "PORTFOLIO", portfolio.PORTFOLIO[-1:])
-    choose(shop.dataset, shop.parts, load_config(shop.preset), tmp_path)
+    choose(shop.dataset, shop.parts, load_config(shop.preset), raced_vectors(shop.dataset, shop.parts), tmp_path)
     (one,) = json.loads((tmp_path / "choice.json").read_text("utf-8"))["configurations"]
     assert one["rungs"][0]["figures"]["num_train"] < 1000

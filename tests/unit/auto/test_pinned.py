@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.auto.choice_file import CHOICE_FILE, asked_digest, read_choice
 from lorefuse.auto.pinned import as_chosen, load_chosen, pin, pinned_path
 from lorefuse.config import AutoConfig, PipelineConfig, load_config, parse_config
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, ConfigError
 
 
 def _written(path: Path, text: str) -> PipelineConfig:

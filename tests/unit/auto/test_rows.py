@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from lorefuse.auto.rows import thinned, users_in_order
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.retrieve import retrieve_training_set
-from lorefuse.features.store import apply_and_materialize
-from lorefuse.features.training_set import TrainingSet
-from tests.unit.auto.samples import rows_of
-from tests.unit.features.world import World
+from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import apply_and_materialize
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.feature_world import World
+from tests.helpers.race_rows import rows_of
 
 STATES = ("user_numeric", "user_interest")
 ROWS = ("user_row", "item_row", "label", "value", "split_code", "cold", "item_numeric", "timestamp_us")

@@ -10,10 +10,10 @@ import pytest
 
 from lorefuse.auto import sequence as room
 from lorefuse.auto.sequence import SequenceTask, halves, try_sequence
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.lists.moments import moments_of
-from tests.unit.lists.samples import NUM_USERS, make_taste_set, small_lists_config, write_embeddings
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.taste_rows import NUM_USERS, make_taste_set, small_lists_config, write_embeddings
 from tests.unit.lists.test_encoders import SASREC
 
 

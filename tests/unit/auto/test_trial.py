@@ -11,8 +11,8 @@ import pytest
 from lorefuse.auto.race import DONE, FAILED, NOT_TRIED
 from lorefuse.auto.trial import MIN_COLD, TrialTask, run_trial, score_of
 from lorefuse.config import PipelineConfig, parse_config
-from tests.unit.auto.samples import rows_of
-from tests.unit.features.world import World
+from tests.helpers.feature_world import World
+from tests.helpers.race_rows import rows_of
 
 SMALL = parse_config({"model": {"hidden_dims": [4], "embedding_dim": 2}, "training": {"max_epochs": 1}})
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lorefuse import contract as c
 from lorefuse.config import load_config
+from lorefuse.core import schema as c
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.negatives import read_negatives

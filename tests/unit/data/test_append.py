@@ -11,10 +11,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from lorefuse.config import DataConfig, MovieLensSource
+from lorefuse.core.errors import DataError
 from lorefuse.data.append import append, fresh_rows, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.errors import DataError
 from tests.unit.data.conftest import ITEMS, ROWS, Shop
 
 NEW = ["u1,i3,4,3000", "u3,i1,1,2500", "u2,i2,5,200"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import ArtifactError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.errors import ArtifactError
 from tests.unit.data.conftest import Shop
 
 

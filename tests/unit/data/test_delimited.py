@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lorefuse.core.errors import DataError
 from lorefuse.data.delimited import Delimited, read_delimited
-from lorefuse.errors import DataError
 
 HEADER = b"u,i,t\n"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import ArtifactError, ChecksumError, UnreachableError
 from lorefuse.data import transfer
 from lorefuse.data.download import downloads_path, fetch_url, fetch_wheel
-from lorefuse.errors import ArtifactError, ChecksumError, UnreachableError
 
 CONTENT = b"raw ratings" * 1000
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorefuse.config import DataConfig, FileSource
+from lorefuse.core.errors import DataError
 from lorefuse.data import large
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ids import as_ids
 from lorefuse.data.ingest import ingest
-from lorefuse.errors import DataError
 
 HUGE = [1_234_567_890_123_456_789 + n for n in range(40)]
 FILE = Path("file.parquet")

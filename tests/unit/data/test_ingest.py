@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import DataConfig, LabelConfig
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import reuse_or_build
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.errors import ConfigError, DataError
-from lorefuse.settings import settings
-from lorefuse.workspace import reuse_or_build
 from tests.unit.data.conftest import ROWS, Shop
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.atomic import sha256_folder
+from lorefuse.core.atomic import sha256_folder
 from tests.unit.data.conftest import Shop
 
 KILL = -1
@@ -19,9 +19,9 @@ import os, resource, signal, sys
 from pathlib import Path
 from lorefuse.config import DataConfig, FileSource
 from lorefuse.data.ingest import ingest
-from lorefuse.errors import ArtifactError
-from lorefuse.settings import settings
-from lorefuse.workspace import reuse_or_build
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.settings import settings
+from lorefuse.core.step_cache import reuse_or_build
 
 folder, max_bytes = Path(sys.argv[1]), int(sys.argv[2])
 source = FileSource(interactions_path=folder / "interactions.csv", items_path=folder / "items.csv", timestamp_unit="s")

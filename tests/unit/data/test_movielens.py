@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import DataConfig, MovieLensSource
+from lorefuse.core.errors import ArtifactError, UnreachableError
 from lorefuse.data import movielens
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.movielens import GENRES, from_archive, from_wheel, graph_from_wheel, read_movielens
-from lorefuse.data.raw import LINE
-from lorefuse.errors import ArtifactError, UnreachableError
+from lorefuse.data.quarantine import LINE
 
 ITEMS = [  # id, title with year as published, genres, title and year as RecBole gives them
     ("1", "Toy Land (1995)", ["Animation", "Children's", "Comedy"], "Toy Land", "1995"),

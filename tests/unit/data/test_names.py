@@ -9,29 +9,29 @@ import pandas as pd
 import pytest
 import yaml
 
-from lorefuse import contract as c
 from lorefuse import steps
 from lorefuse.config import FileSource, load_config
-from lorefuse.contract import Tensor, View
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.schema import Tensor, View
 from lorefuse.data import amazon, mind, movielens
 from lorefuse.data.append import append, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import names_of, roles_of
 from lorefuse.data.ingest import ingest
 from lorefuse.data.names import OURS, inner_name, item_names, said_names, shown_name, user_names
-from lorefuse.data.raw import LINE
+from lorefuse.data.quarantine import LINE
 from lorefuse.drift.sample import sample_of
 from lorefuse.embedding.prompt import item_texts
-from lorefuse.errors import ConfigError, DataError
+from lorefuse.feature_store.store import online_features
 from lorefuse.features import aggregates as a
 from lorefuse.features.build import read_views
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import interest_facets
-from lorefuse.features.store import online_features
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.features.vocabulary import load_vocabularies
 from lorefuse.training.train import train
-from tests.pipelines.shop import write_shop
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.shop import write_shop
 from tests.unit.data.conftest import Shop
 
 ODD = (

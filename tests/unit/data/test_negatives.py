@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorefuse import contract as c
 from lorefuse.config import NegativesConfig, SplitConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, DataError
+from lorefuse.core.schema import Split
 from lorefuse.data.negatives import read_negatives, sample_negatives
 from lorefuse.data.split import assert_no_leak, assign
-from lorefuse.errors import ArtifactError, DataError
 
 
 def interactions(pairs: list[tuple[int, int]]) -> pd.DataFrame:

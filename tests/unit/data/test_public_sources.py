@@ -13,13 +13,13 @@ import pytest
 
 from lorefuse.config import DataConfig, PipelineConfig, load_config, parse_config
 from lorefuse.config.sources import AmazonSource, MINDSource, MovieLensLargeSource
+from lorefuse.core.errors import ConfigError, DataError
 from lorefuse.data.amazon import addresses
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.movielens_large import read_movielens_large
-from lorefuse.data.raw import Quarantine
+from lorefuse.data.quarantine import Quarantine
 from lorefuse.data.sources import local_digests
-from lorefuse.errors import ConfigError, DataError
 from lorefuse.steps import dump_config
 
 ROOT = Path(__file__).parents[3]

@@ -10,11 +10,11 @@ import pytest
 
 from lorefuse.config import DataConfig, PipelineConfig, parse_config
 from lorefuse.config.sources import RecBoleSource
+from lorefuse.core.errors import DataError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.data.raw import Quarantine
+from lorefuse.data.quarantine import Quarantine
 from lorefuse.data.recbole import read_atomic
-from lorefuse.errors import DataError
 from lorefuse.steps import dump_config
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\ta\t5\t978300760\n2\tb\t2.5\t978302109\n2\tb\n"

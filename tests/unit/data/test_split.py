@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.config import SplitConfig
+from lorefuse.core.errors import ArtifactError, DataError, LeakError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.split import assert_no_leak, assign, few_shot_users, load_split, split
-from lorefuse.errors import ArtifactError, DataError, LeakError
 from tests.unit.data.conftest import Shop
 
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorefuse.config import DataConfig, FileSource, LabelConfig
+from lorefuse.core.errors import DataError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.embedding.prompt import item_texts
-from lorefuse.errors import DataError
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 ROWS = HEADER + "u1,i1,5,1600000000\nu2,i2,1,1600000001\n"

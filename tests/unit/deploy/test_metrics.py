@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lorefuse.config import DeploymentConfig
+from lorefuse.core.errors import UsageError
 from lorefuse.deploy import metrics
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
-from lorefuse.errors import UsageError
 
 Page = dict[tuple[str, tuple[str, ...]], float]
 

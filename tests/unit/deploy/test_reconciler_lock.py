@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import UsageError
 from lorefuse.deploy.reconcile import is_running, only_one
-from lorefuse.errors import UsageError
 
 
 def test_one_reconciler_at_a_time(tmp_path: Path) -> None:

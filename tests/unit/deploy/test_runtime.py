@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import DeployError, UsageError
 from lorefuse.deploy.deploy import status
 from lorefuse.deploy.ports import Ports, free_ports
 from lorefuse.deploy.runtime import find_runtime
 from lorefuse.deploy.supervisor import Supervisor, _keep_old
-from lorefuse.errors import DeployError, UsageError
 
 
 def test_no_environment(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from lorefuse.core.errors import DeployError, OverdueError, UnreachableError
 from lorefuse.deploy import watch
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
-from lorefuse.errors import DeployError, OverdueError, UnreachableError
 
 STEPS_NS = 1_000_000
 

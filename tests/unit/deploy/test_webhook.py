@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
+from lorefuse.core.errors import UsageError
 from lorefuse.deploy.webhook import MAX_AGE_S, MAX_AT_ONCE, PATH, RefusedDeliveryError, Verifier, serve
-from lorefuse.errors import UsageError
 
 SECRET = "a secret of some length"
 BODY = json.dumps({"data": {"name": "lorefuse-ranker", "alias": "champion", "version": "3"}})

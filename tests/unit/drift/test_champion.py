@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import sha256_file
 from lorefuse.config import DeepFMConfig
-from lorefuse.contract import Split
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.errors import UsageError
+from lorefuse.core.schema import Split
 from lorefuse.drift.champion import check_meaning, find_champion, score
-from lorefuse.errors import UsageError
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.onnx import RankerGraph, export_ranker
 from lorefuse.models.build import build_ranker
 from lorefuse.training.train import score_rows
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 def test_without_a_champion_there_is_nothing_to_judge(tmp_path: Path) -> None:

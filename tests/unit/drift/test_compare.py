@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.config.drift import DriftConfig
-from lorefuse.contract import Split
+from lorefuse.core.errors import DataError
+from lorefuse.core.schema import Split
 from lorefuse.drift.compare import compare
 from lorefuse.drift.decay import decay, judge_rows
 from lorefuse.drift.sample import Sample, sample_of
-from lorefuse.errors import DataError
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 CONFIG = DriftConfig(num_bootstraps=40)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.config import DataConfig, DriftConfig, FileSource, PipelineConfig, load_config
-from lorefuse.contract import Split
+from lorefuse.core.atomic import write_json
+from lorefuse.core.schema import Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.files import paths_of
 from lorefuse.data.ingest import ingest
@@ -22,7 +22,7 @@ from lorefuse.drift.report import write_drift_report
 from lorefuse.drift.sample import sample_of
 from lorefuse.drift.track import refresh_metrics, track_refresh
 from lorefuse.registry.tracking import connect
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 CONFIG = PipelineConfig(drift=DriftConfig(num_bootstraps=20))
 NEW = {"num_rows": 310, "num_new": 300, "num_duplicates": 10, "num_late": 2}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorefuse.core.errors import ArtifactError
 from lorefuse.embedding.cache import EmbeddingCache
-from lorefuse.errors import ArtifactError
 
 DIM = 4
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorefuse.atomic import sha256_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.atomic import sha256_json
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.settings import settings
 from lorefuse.embedding import check, embed
 from lorefuse.embedding.cache import EmbeddingCache
-from lorefuse.embedding.space import encoded_space
-from lorefuse.errors import ArtifactError
-from lorefuse.settings import settings
+from lorefuse.embedding.fingerprint import encoded_space
 
 TEXTS = [f"w{n} w{n + 1}" for n in range(20)]
 

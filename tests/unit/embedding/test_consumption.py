@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lorefuse.core.errors import DataError, LeakError
 from lorefuse.embedding.consumption import co_consumption, co_liked_pairs, liked_rows
 from lorefuse.embedding.provenance import check_no_leak
-from lorefuse.errors import DataError, LeakError
-from tests.unit.embedding.world import CUTOFF, make_world
+from tests.helpers.embedding_world import CUTOFF, make_world
 
 
 def test_only_liked_train_rows_in_the_order_of_time(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import transformers
 from tokenizers.processors import TemplateProcessing
 
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ConfigError
 from lorefuse.embedding.encoder import load_encoder
-from lorefuse.errors import ConfigError
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10", "w11 w12"]
 

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from lorefuse.atomic import sha256_file, sha256_json
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.atomic import sha256_file, sha256_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.data.dataset import Dataset
-from lorefuse.embedding import embed, modes
+from lorefuse.embedding import dtype_choice, embed
 from lorefuse.embedding.encoder import Encoder
-from lorefuse.errors import ArtifactError
 
 TITLES = ["w1 w2", "w3", None, "w1 w2", "w4 w5 w6"]
 
@@ -53,10 +53,12 @@ def test_what_is_written_and_reused(dataset: Dataset, config: EmbeddingConfig, t
     np.testing.assert_array_equal(arrays["full"], again["full"])
     np.testing.assert_array_equal(arrays["full"][0], arrays["full"][3])
     np.testing.assert_allclose(np.linalg.norm(arrays["full"], axis=1), [1, 1, 0, 1, 1], atol=1e-5)
-    facts = json.loads((tmp_path / "first" / modes.FACTS_FILE).read_text("utf-8"))
+    facts = json.loads((tmp_path / "first" / dtype_choice.FACTS_FILE).read_text("utf-8"))
     assert facts["address"] == sha256_json(facts["space"])
     assert (facts["dim"], facts["num_items"], facts["num_without_text"]) == (16, 5, 1)
-    assert sha256_file(tmp_path / "first" / modes.FACTS_FILE) == sha256_file(tmp_path / "second" / modes.FACTS_FILE)
+    assert sha256_file(tmp_path / "first" / dtype_choice.FACTS_FILE) == sha256_file(
+        tmp_path / "second" / dtype_choice.FACTS_FILE
+    )
 
 
 def test_known_texts_need_no_encoder(config: EmbeddingConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ArtifactError, ConfigError, UnreachableError
 from lorefuse.embedding.encoder import load_encoder, pack
 from lorefuse.embedding.pooling import pool
 from lorefuse.embedding.source import resolve
-from lorefuse.errors import ArtifactError, ConfigError, UnreachableError
 
 TEXTS = ["w1 w2 w3", "", "w4", "w5 " * 40, "w6 w7 unheard", "w1 w2 w3", "w9 w8 w7 w6 w5 w4"] + [
     f"w{n} w{n + 1}" for n in range(30)

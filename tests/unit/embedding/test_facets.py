@@ -11,14 +11,14 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from lorefuse.atomic import sha256_file
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.atomic import sha256_file
+from lorefuse.core.errors import ConfigError
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding import embed
 from lorefuse.embedding.facets import facets_of
+from lorefuse.embedding.fingerprint import space_of
 from lorefuse.embedding.reduce import Reducer, fit_text_reducer
-from lorefuse.embedding.space import space_of
-from lorefuse.errors import ConfigError
 
 NUM_ITEMS = 30
 

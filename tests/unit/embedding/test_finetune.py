@@ -11,11 +11,11 @@ import torch
 from safetensors.numpy import load_file
 
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ArtifactError, ConfigError, DataError, DivergedError
 from lorefuse.embedding import embed
 from lorefuse.embedding.contrast import Pairs, info_nce
 from lorefuse.embedding.provenance import ITEMS_FILE, REPORT_FILE, Provenance
-from lorefuse.errors import ArtifactError, ConfigError, DataError, DivergedError
-from tests.unit.embedding.world import CUTOFF, Row, make_world
+from tests.helpers.embedding_world import CUTOFF, Row, make_world
 
 peft = pytest.importorskip("peft", reason="the extra `finetune` is not installed")
 from lorefuse.embedding.finetune import fine_tune  # noqa: E402

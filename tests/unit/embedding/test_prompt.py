@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorefuse.core.errors import ConfigError
 from lorefuse.embedding.prompt import TEMPLATES, item_texts
-from lorefuse.errors import ConfigError
 
 ITEMS = pd.DataFrame(
     {

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.embedding.fit import Target
+from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.embedding.reduce import REDUCER_FILE, Reducer, fit_reducer
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.embedding.reducers import Target
 
 
 def low_rank(num_rows: int = 60, dim: int = 12, rank: int = 5, seed: int = 0) -> np.ndarray:

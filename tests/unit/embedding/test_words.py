@@ -9,7 +9,7 @@ import pytest
 
 from lorefuse.config import EmbeddingConfig
 from lorefuse.embedding.embed import embed_new_item, embed_texts
-from lorefuse.embedding.space import space_of
+from lorefuse.embedding.fingerprint import space_of
 from lorefuse.embedding.words import hashed_words
 
 

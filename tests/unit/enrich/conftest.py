@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.importorskip("openai", reason="the extra `enrich` is not installed")
-from tests.unit.enrich.endpoint import KEY, Endpoint, TinyModel, serve
+from tests.helpers.chat_endpoint import KEY, Endpoint, TinyModel, serve
 
 
 @pytest.fixture(scope="session")

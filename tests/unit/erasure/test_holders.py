@@ -14,10 +14,10 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
+from lorefuse.core.errors import UsageError
 from lorefuse.erasure.holders import holder_of, texts_of
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import search
-from lorefuse.errors import UsageError
 from lorefuse.privacy.pseudonyms import Pseudonymizer
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
 

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import UsageError
+from lorefuse.core.settings import settings
 from lorefuse.erasure.export import export_user
 from lorefuse.erasure.forget import forget
 from lorefuse.erasure.plan import plan
-from lorefuse.errors import UsageError
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer
 from lorefuse.privacy.retrain import load_queue
 from lorefuse.registry.tracking import connect
 from lorefuse.registry.version import BUNDLE_TAG, fetch_bundle, get_version, promote
-from lorefuse.settings import settings
+from tests.helpers import artifacts
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
-from tests.unit.registry import samples
 from tests.unit.registry.conftest import Workbench, migrated_database, workbench
 
 __all__ = ["migrated_database", "workbench"]
-NAME = samples.CONFIG.registry.model_name
+NAME = artifacts.CONFIG.registry.model_name
 
 
 def test_only_versions_that_knew_them_change(workbench: Workbench, tmp_path: Path) -> None:

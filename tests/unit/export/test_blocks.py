@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from lorefuse.config import DINConfig
-from lorefuse.contract import ITEM_TENSORS, USER_TENSORS, Split, Tensor
+from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split, Tensor
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker
 from lorefuse.export.parity import check_catalogue_ranker
 from lorefuse.features.history import with_history
 from lorefuse.models import field_ranker
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import as_inputs
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 LENGTH, NUM_BLOCKS = 6, 3
 

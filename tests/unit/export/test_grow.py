@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
-from lorefuse.atomic import atomic_folder, sha256_file, sha256_json
+from lorefuse.core.atomic import atomic_folder, sha256_file, sha256_json
+from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
-from lorefuse.embedding.space import space_of
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.embedding.fingerprint import space_of
 from lorefuse.export.bundle import TABLES_FILE, Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.export.session import open_session
 from lorefuse.models.build import load_ranker
 from lorefuse.retrieval.index import load_index
 from lorefuse.retrieval.vectors import TowerArrays, unit
-from tests.serving.synthetic import NUM_ITEMS, World, make_bundle, make_ranker, make_world
+from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle, make_ranker, make_world
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.export import retrieve
 from lorefuse.export.candidates import export_candidates
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker

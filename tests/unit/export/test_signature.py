@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
 from lorefuse.export.served import (
     PART_MODELS,
@@ -22,7 +22,7 @@ from lorefuse.export.served import (
 )
 from lorefuse.export.signature import ModelSignature, ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
-from lorefuse.features.spec import FeatureSpec
+from lorefuse.training_set.spec import FeatureSpec
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
 
 SIGNATURES = ServingSignature.of(SPEC)

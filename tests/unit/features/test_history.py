@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lorefuse.features import history as history_module
 from lorefuse.features.history import recent_liked, with_history
 from lorefuse.features.rows import History
-from tests.unit.training.samples import make_training_set as synthetic
+from tests.helpers.training_rows import make_training_set as synthetic
 
 
 def history_of(rows: list[tuple[int, int, int, int, bool]]) -> History:

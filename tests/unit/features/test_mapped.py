@@ -9,7 +9,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lorefuse.features.mapped import mapped_arrays
+from lorefuse.training_set.mapped import mapped_arrays
 
 ARRAYS = {
     "floats": np.arange(6, dtype=np.float32).reshape(2, 3),

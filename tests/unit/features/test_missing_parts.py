@@ -14,11 +14,11 @@ import yaml
 from lorefuse import steps
 from lorefuse.config import Arm, PipelineConfig, load_config
 from lorefuse.config.models import model_class
-from lorefuse.contract import Split, Tensor
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.models.build import FAMILIES
 from lorefuse.training.train import arm_set, score_rows, train
-from tests.pipelines.shop import write_shop
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.shop import write_shop
 
 ARMS: tuple[Arm, ...] = ("real", "none", "categories", "shuffled")
 OPTIONAL = ("categories", "multi categories", "user columns", "graph", "text")

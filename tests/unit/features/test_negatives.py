@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lorefuse import contract as c
 from lorefuse.config import NegativesConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core import schema as c
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import every_row_of, with_history
 from lorefuse.features.prior import ItemPrior
-from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import item_numeric_rows
-from lorefuse.features.store import apply_and_materialize
-from lorefuse.features.training_set import TrainingSet
-from tests.unit.features.world import CONFIG, World, make_world
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.feature_world import CONFIG, World, make_world
 
 NEGATIVES = NegativesConfig(num_train=2, num_eval=3, seed=1)
 

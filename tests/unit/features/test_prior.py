@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.features.prior import MIN_TRAIN_ITEMS, PRIOR_FILE, RIDGE_ALPHA, ItemPrior, fit_prior, prior_columns
 
 NUM_ITEMS, NUM_TRAIN = 60, 50

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lorefuse import contract as c
-from lorefuse.atomic import write_json
+from lorefuse.core import schema as c
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, LeakError
 from lorefuse.data.split import load_split
-from lorefuse.errors import ArtifactError, LeakError
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.build import build_feature_data, history_of
-from lorefuse.features.frame import Rows
+from lorefuse.features.interactions import Rows
 from lorefuse.features.profile import PROFILE_FACET, profile_rows
-from lorefuse.features.retrieve import retrieve_training_set
 from lorefuse.features.rows import user_interest_rows
-from lorefuse.features.store import apply_and_materialize
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.knowledge.profile import profile_texts
 from lorefuse.study.leak import check_leaks
-from tests.unit.features.world import CONFIG, World, make_world
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.feature_world import CONFIG, World, make_world
 
 KAPPA = CONFIG.features.interest_shrinkage
 

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.pipelines.shop import PROJECT_PATH, environment
+from tests.helpers.shop import PROJECT_PATH, environment
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from lorefuse.features.store import apply_and_materialize, point_in_time
-from tests.unit.features.world import make_world
+from lorefuse.feature_store.store import apply_and_materialize, point_in_time
+from tests.helpers.feature_world import make_world
 path = Path(sys.argv[1])
 world = make_world(path / "world")
 (path / "store").mkdir()

@@ -12,9 +12,9 @@ import pytest
 from lorefuse.data.split import load_split
 from lorefuse.features import causal, sources
 from lorefuse.features.build import build_feature_data, history_of
-from lorefuse.features.frame import Rows
+from lorefuse.features.interactions import Rows
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
-from tests.unit.features.world import CONFIG, World, make_world
+from tests.helpers.feature_world import CONFIG, World, make_world
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.contract import Tensor
+from lorefuse.core.schema import Tensor
 from lorefuse.features.build import make_spec
-from lorefuse.features.frame import Tables
-from lorefuse.features.spec import CategoricalField, FeatureSpec
-from lorefuse.knowledge.item_vectors import ItemVectors
+from lorefuse.features.interactions import Tables
+from lorefuse.training_set.spec import CategoricalField, FeatureSpec
+from lorefuse.training_set.vectors import ItemVectors
 
 
 def vectors_of(facts: dict[str, object]) -> ItemVectors:

@@ -12,7 +12,7 @@ import pytest
 from lorefuse.config import KnowledgeConfig
 from lorefuse.knowledge.graph import item_graph_vectors, neighbourhoods
 from lorefuse.knowledge.plausibility import category_sets, link_z_score
-from tests.unit.knowledge.world import GENRES, make_dataset
+from tests.helpers.graph_world import GENRES, make_dataset
 
 CONFIG = KnowledgeConfig(graph_dim=8, min_link_z=3)
 

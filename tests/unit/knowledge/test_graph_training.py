@@ -15,7 +15,7 @@ from lorefuse.knowledge.graph import item_graph_vectors
 from lorefuse.knowledge.graph_training import link_prediction, train_graph
 from lorefuse.knowledge.translation import TransE
 from lorefuse.knowledge.triples import IndexedTriples
-from tests.unit.knowledge.world import GENRES, make_dataset
+from tests.helpers.graph_world import GENRES, make_dataset
 
 METHODS = ("transe", "rotate", "kgat")
 

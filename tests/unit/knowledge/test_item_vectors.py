@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from lorefuse.atomic import write_json
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
-from lorefuse.embedding import embed, modes
-from lorefuse.errors import ArtifactError, LeakError
-from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
-from tests.unit.knowledge.world import make_dataset
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.embedding import dtype_choice, embed
+from lorefuse.knowledge.item_vectors import build_item_vectors
+from lorefuse.training_set.vectors import ItemVectors
+from tests.helpers.graph_world import make_dataset
 
 NUM_ITEMS, NUM_TRAIN = 120, 60
 CUTOFF = "2020-01-02T00:00:00+00:00"
@@ -47,7 +48,7 @@ def build(
     has_text = np.arange(NUM_ITEMS) % 10 != 0 if with_text else np.zeros(NUM_ITEMS, dtype=bool)
     content = {"full": full, "has_text": has_text} | (arrays or {})
     save_file(content, str(path / "embeddings" / embed.ARRAYS_FILE))
-    write_json(path / "embeddings" / modes.FACTS_FILE, {"data_cutoff": seen_until})
+    write_json(path / "embeddings" / dtype_choice.FACTS_FILE, {"data_cutoff": seen_until})
     embedding, knowledge = embedding or EmbeddingConfig(reduce_dim=6), KnowledgeConfig(graph_dim=8)
     facts = build_item_vectors(dataset, path / "split", path / "embeddings", embedding, knowledge, path / "out")
     assert facts["data_cutoff"] == CUTOFF

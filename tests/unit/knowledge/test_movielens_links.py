@@ -13,13 +13,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lorefuse.core.errors import UnreachableError
 from lorefuse.data import movielens
 from lorefuse.data.download import fetch_wheel
-from lorefuse.data.raw import LINE
-from lorefuse.errors import UnreachableError
+from lorefuse.data.quarantine import LINE
+from lorefuse.data.relink import TITLES_WHEEL, TITLES_WHEEL_SHA256, read_titles, relink
 from lorefuse.knowledge.graph import neighbourhoods
 from lorefuse.knowledge.plausibility import category_sets, link_z_score
-from lorefuse.knowledge.relink import TITLES_WHEEL, TITLES_WHEEL_SHA256, read_titles, relink
 
 CHECKOUT_PATH = Path(__file__).parents[3]
 HOME = os.environ.get("LOREFUSE_HOME", str(CHECKOUT_PATH / ".lorefuse"))

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse import contract as c
 from lorefuse.config import EmbeddingConfig
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import Split
 from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.reduce import fit_reducer
-from lorefuse.errors import ConfigError
 from lorefuse.knowledge.profile import profile_text, profile_texts, profile_vectors
-from tests.unit.embedding.conftest import save_encoder
-from tests.unit.features.world import World, make_world
+from tests.helpers.encoders import save_encoder
+from tests.helpers.feature_world import World, make_world
 
 
 @pytest.fixture(scope="module")

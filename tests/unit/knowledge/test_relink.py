@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lorefuse.data.raw import LINE
-from lorefuse.errors import ArtifactError
-from lorefuse.knowledge import relink as module
-from lorefuse.knowledge.relink import read_titles, relink, restricted_loads
+from lorefuse.core.errors import ArtifactError
+from lorefuse.data import relink as module
+from lorefuse.data.quarantine import LINE
+from lorefuse.data.relink import read_titles, relink, restricted_loads
 
 TITLES = pd.DataFrame(
     {"movieId": [10, 10, 20, 30], "title": ["Heat", "Heat", "Dune", None], "year": [1995.0, 1995.0, 1984.0, 1990.0]}

@@ -9,16 +9,17 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import EmbeddingConfig
+from lorefuse.core.errors import ConfigError
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_items, embed_new_item, embed_texts
 from lorefuse.embedding.reduce import Reducer
-from lorefuse.errors import ConfigError
-from lorefuse.knowledge.item_vectors import ItemVectors, build_item_vectors
+from lorefuse.knowledge.item_vectors import build_item_vectors
 from lorefuse.knowledge.profile import REVIEWED, profile_texts
 from lorefuse.knowledge.reviews import item_review_texts, train_reviews
-from tests.unit.embedding.conftest import save_encoder
-from tests.unit.embedding.world import make_world
+from lorefuse.training_set.vectors import ItemVectors
+from tests.helpers.embedding_world import make_world
+from tests.helpers.encoders import save_encoder
 
 ROWS = [  # user, item, day, label, part; the text of row n is "w<n> w<n + 1>"
     ("u0", "i0", 0, 1, "train"),
@@ -41,7 +42,7 @@ def world(tmp_path: Path) -> tuple[Dataset, Path]:
     frame.loc[3, "review_text"] = ""
     frame.to_parquet(path, index=False)
     manifest = tmp_path / "dataset" / "manifest.json"
-    from lorefuse.atomic import sha256_file, write_json
+    from lorefuse.core.atomic import sha256_file, write_json
 
     roles = {"item_text": ["title"], "item_title": "title"}
     digests = {file.name: sha256_file(file) for file in path.parent.glob("*.parquet")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from lorefuse.knowledge.titles import match_titles, title_keys
+from lorefuse.data.titles import match_titles, title_keys
 
 
 @pytest.mark.parametrize(

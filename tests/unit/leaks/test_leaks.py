@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.config import DeepFMConfig, LeaksConfig, TrainingConfig
-from lorefuse.contract import SPLIT_CODES, Split
+from lorefuse.core.atomic import write_json
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.leaks import run as leaks_run
 from lorefuse.leaks.halves import halved, looked_at
 from lorefuse.leaks.ids import id_exposure, recovered
@@ -19,8 +19,8 @@ from lorefuse.leaks.texts import text_reconstruction
 from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.report.leaks import leaks_section, write_leaks
 from lorefuse.training import pool
-from tests.unit.lists.samples import write_embeddings
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.taste_rows import write_embeddings
+from tests.helpers.training_rows import make_training_set, small_config
 
 
 def test_a_half_leaves_half_of_the_interactions_out_and_what_was_sampled_for_them() -> None:

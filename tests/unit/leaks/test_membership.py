@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.leaks.membership import CURVE_POINTS, Attack, attack_figures, confidence, likelihood_ratios
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from lorefuse import steps
-from lorefuse.atomic import write_json
 from lorefuse.config import LeaksConfig
+from lorefuse.core.atomic import write_json
 from lorefuse.leaks import run as leaks_run
 from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.training import pool
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 
 def test_a_measurement_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

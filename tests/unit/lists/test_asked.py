@@ -7,9 +7,7 @@ import dataclasses
 import numpy as np
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import CONTEXT_TEXT, Split, Tensor
-from lorefuse.features.spec import InterestFacet
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import CONTEXT_TEXT, Split, Tensor
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.knowledge import ItemKnowledge
@@ -18,7 +16,9 @@ from lorefuse.lists.readers import make_readers
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.retrieval.metrics import user_metrics
-from tests.unit.lists.samples import NUM_ITEMS, make_taste_set, small_lists_config
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import InterestFacet
+from tests.helpers.taste_rows import NUM_ITEMS, make_taste_set, small_lists_config
 
 WORDS = 16
 

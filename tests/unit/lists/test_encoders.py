@@ -8,14 +8,14 @@ import pytest
 
 from lorefuse.config import PipelineConfig
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Split
 from lorefuse.export.onnx import export_module
 from lorefuse.export.session import open_session
 from lorefuse.lists.encoders import USER_VECTOR, encoded, load_encoder, past_matrix, sasrec_encoder, save_encoder
 from lorefuse.lists.moments import moments_of
 from lorefuse.lists.two_stage import PAST, sequence_of
-from tests.unit.lists.samples import NUM_ITEMS, make_taste_set, small_lists_config
+from tests.helpers.taste_rows import NUM_ITEMS, make_taste_set, small_lists_config
 
 SASREC = SASRecConfig(embedding_dim=8, num_heads=2, history_length=6, max_epochs=3, batch_size=16, num_threads=1)
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lorefuse.contract import Split
-from lorefuse.features.spec import CategoricalField
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import Split
 from lorefuse.features.vocabulary import Vocabulary, load_user_values, save_user_values
 from lorefuse.lists.groups import (
     MAX_GROUPS,
@@ -24,7 +22,9 @@ from lorefuse.lists.groups import (
 )
 from lorefuse.lists.moments import moments_of
 from lorefuse.retrieval.evaluate import interval
-from tests.unit.lists.samples import NUM_ITEMS, NUM_TASTES, NUM_USERS, make_taste_set
+from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.spec import CategoricalField
+from tests.helpers.taste_rows import NUM_ITEMS, NUM_TASTES, NUM_USERS, make_taste_set
 
 K, RECALL_K = 2, 4
 

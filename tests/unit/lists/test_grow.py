@@ -8,7 +8,7 @@ from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.stage_files import ReaderParts
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.lists.two_stage import Candidates
-from tests.unit.lists.samples import NUM_ITEMS, NUM_TASTES, make_taste_set, small_lists_config
+from tests.helpers.taste_rows import NUM_ITEMS, NUM_TASTES, make_taste_set, small_lists_config
 
 EMPTY = np.zeros(0, np.int64)
 

@@ -8,8 +8,7 @@ import torch
 
 from lorefuse.config import TrainingConfig
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.lessons import NUM_FOLDS, Lessons, make_lessons, of_others, train_moments
@@ -21,7 +20,8 @@ from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
-from tests.unit.lists.samples import NUM_ITEMS, NUM_NEW, make_taste_set, small_lists_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.taste_rows import NUM_ITEMS, NUM_NEW, make_taste_set, small_lists_config
 
 CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, views=("item_knn",), ranker="list")
 

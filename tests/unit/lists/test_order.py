@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.knowledge import ItemKnowledge
@@ -17,7 +17,7 @@ from lorefuse.lists.moments import Moments, moments_of
 from lorefuse.lists.order import IDENTITY, RANKER, RankRows, look, ordered_by, put_in_order
 from lorefuse.lists.stage_files import Fitted
 from lorefuse.lists.tables import collaborative_tables
-from tests.unit.lists.samples import make_taste_set
+from tests.helpers.taste_rows import make_taste_set
 
 CONFIG = CandidatesConfig(num_candidates=30, num_neighbours=20, views=("item_knn", "content"))
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError, UsageError
+from lorefuse.core.errors import ConfigError, UsageError
+from lorefuse.core.schema import Split
 from lorefuse.features.arms import with_knowledge
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists import run as lists_run
 from lorefuse.lists.moments import moments_of, stack
 from lorefuse.lists.run import knowledge_blocks, run_lists, wants_candidates
@@ -19,7 +18,8 @@ from lorefuse.lists.stage_files import CANDIDATES_FILE, load_stages
 from lorefuse.lists.tables import content_table, knowledge_vectors, new_item_places
 from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.training import pool
-from tests.unit.lists.samples import NUM_ITEMS, NUM_NEW, make_taste_set, small_lists_config, taste_of, write_embeddings
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.taste_rows import NUM_ITEMS, NUM_NEW, make_taste_set, small_lists_config, taste_of, write_embeddings
 
 
 def _ranker(training_set: TrainingSet, path: Path) -> Path:

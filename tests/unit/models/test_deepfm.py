@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from lorefuse.config import DeepFMConfig
-from lorefuse.contract import Tensor as TensorName
-from lorefuse.errors import ArtifactError, UsageError
-from lorefuse.features.spec import CategoricalField, FeatureSpec, InterestFacet, MultiField
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.build import build_ranker, load_ranker, save_ranker
 from lorefuse.models.deepfm import DeepFM
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
+from lorefuse.training_set.spec import CategoricalField, FeatureSpec, InterestFacet, MultiField
 
 SPEC = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=7), CategoricalField(name="gender", size=3)),

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lorefuse.config import DINConfig
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.models.build import build_ranker
 from lorefuse.models.din import TargetAttention
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 def test_equal_to_the_mlp_over_all_four() -> None:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorefuse.config import MultiTaskConfig
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.models.build import build_ranker
 from lorefuse.models.experts import TRUNKS, MMoE, mixed
 from lorefuse.models.multi_task import MultiTask, product_logit
 from lorefuse.models.ranker import as_inputs
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 @pytest.mark.parametrize("name", TRUNKS)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lorefuse.config import DINConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.features.history import with_history
 from lorefuse.models.build import build_ranker
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
 from lorefuse.models.ranker import as_inputs
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 def test_by_hand() -> None:

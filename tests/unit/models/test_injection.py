@@ -11,7 +11,7 @@ import torch
 from lorefuse.config import DeepFMConfig
 from lorefuse.models.build import build_ranker
 from lorefuse.models.injection import INITIAL_STD, AlignmentLoss, distinct_items, initial_ids
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 def test_alignment_by_hand() -> None:

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from lorefuse.config import DINConfig, FeatureConfig, parse_config
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.features import arms
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.models import field_ranker, pairs
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import PAIR, Ranker, as_inputs
 from lorefuse.training.batches import Batches
-from tests.unit.training.samples import make_training_set
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from lorefuse.config import parse_config
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.models import pairs
 from lorefuse.models.build import build_ranker
 from lorefuse.models.layers import NumericScaler, unit_length
 from lorefuse.models.ranker import as_inputs
-from tests.unit.lists.samples import make_taste_set
+from tests.helpers.taste_rows import make_taste_set
 
 FAMILIES = ("deepfm", "logistic_regression")
 

@@ -10,15 +10,15 @@ import pytest
 
 from lorefuse.config import DataConfig, FileSource, load_config, parse_config
 from lorefuse.config.privacy import PrivacyConfig
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.settings import settings
 from lorefuse.data import large
 from lorefuse.data.append import append, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.intake import EXPIRED, Intake
-from lorefuse.errors import ConfigError, DataError
 from lorefuse.privacy.forgotten import Forgotten
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer
-from lorefuse.settings import settings
 from lorefuse.steps import data as steps
 from lorefuse.steps.common import dump_config
 from tests.unit.data.conftest import Shop

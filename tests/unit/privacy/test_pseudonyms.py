@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorefuse.client.answers import names_of, recommend_inputs
-from lorefuse.errors import ConfigError, UsageError
+from lorefuse.core.errors import ConfigError, UsageError
+from lorefuse.core.settings import settings
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE, Pseudonymizer, fingerprint_of, required
-from lorefuse.settings import settings
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.settings import settings
 from lorefuse.erasure.note import Note
 from lorefuse.erasure.receipt import check_receipt, write_receipt
-from lorefuse.errors import ArtifactError, UsageError
 from lorefuse.privacy.forgotten import Forgotten
 from lorefuse.privacy.pseudonyms import Pseudonymizer
 from lorefuse.privacy.retrain import due, load_queue, queue, refuse_overdue
-from lorefuse.settings import settings
 from tests.unit.privacy.conftest import KEY, OTHER_KEY
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lorefuse.config import parse_config
 from lorefuse.config.privacy import ScrubConfig, ScrubKind
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.privacy.scrub import Scrubber
 from tests.unit.privacy.conftest import missing_presidio
 

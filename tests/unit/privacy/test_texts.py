@@ -12,16 +12,16 @@ import pytest
 
 from lorefuse.config import DataConfig, EmbeddingConfig, EnrichConfig, PipelineConfig, load_config, parse_config
 from lorefuse.config.privacy import PrivacyConfig, ScrubConfig
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.settings import settings
 from lorefuse.data.append import append, source_of
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.intake import Intake
-from lorefuse.errors import ConfigError, DataError
 from lorefuse.privacy.pseudonyms import Pseudonymizer
-from lorefuse.settings import settings
 from lorefuse.steps import data as steps
 from lorefuse.steps.common import dump_config
-from tests.pipelines.planted import places
+from tests.helpers.planted import places
 from tests.unit.data.conftest import Shop
 from tests.unit.privacy.conftest import missing_presidio
 
@@ -180,7 +180,7 @@ def test_enrich_sends_no_mail_address_unless_told(busy: Shop, tmp_path: Path, mo
     pytest.importorskip("openai", reason="the extra `enrich` is not installed")
     from typer.testing import CliRunner
 
-    from lorefuse.cli import app
+    from lorefuse.cli.main import app
 
     monkeypatch.setenv("LOREFUSE_LLM_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

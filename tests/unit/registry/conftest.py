@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lorefuse.core.settings import settings
+from lorefuse.registry.local_store import create_store
 from lorefuse.registry.run import Registration, register
-from lorefuse.registry.tracking import create_store
-from lorefuse.settings import settings
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +31,14 @@ class Workbench:
         noise, bias = float(changes.get("noise", 1.0)), float(changes.get("bias", ord(name) / 100))  # type: ignore[arg-type]
         paths = {kind: self.path / f"{kind}-{name}" for kind in ("bundle", "evaluation")}
         if not paths["bundle"].exists():
-            samples.make_bundle(paths["bundle"], bias, vocabulary=str(changes.get("vocabulary", "a")))
-            samples.make_evaluation(paths["evaluation"], noise, seed=ord(name))
+            artifacts.make_bundle(paths["bundle"], bias, vocabulary=str(changes.get("vocabulary", "a")))
+            artifacts.make_evaluation(paths["evaluation"], noise, seed=ord(name))
         dataset = self.path / f"dataset-{changes.get('dataset', 'one')}"
         split = self.path / "split"
         if not dataset.exists():
-            samples.make_dataset(dataset, dataset.name)
+            artifacts.make_dataset(dataset, dataset.name)
         if not split.exists():
-            samples.make_split(split)
+            artifacts.make_split(split)
         report = self.path / "report.html"
         report.write_text("<p>report</p>")
         store = self.path / "store"
@@ -48,7 +48,7 @@ class Workbench:
             paths["bundle"],
             paths["evaluation"],
             report,
-            samples.CONFIG,
+            artifacts.CONFIG,
             dataset_path=dataset,
             split_path=split,
             store_path=store,

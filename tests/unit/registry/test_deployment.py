@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.registry.deployment import REQUEST_TAG, STATE_TAG, note_live, request, roll_back
 from lorefuse.registry.version import aliases, get_version, promote
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 from tests.unit.registry.conftest import Workbench
 
-NAME = samples.CONFIG.registry.model_name
+NAME = artifacts.CONFIG.registry.model_name
 
 
 def test_back_to_the_version_that_answered_before(workbench: Workbench) -> None:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.config import PipelineConfig, parse_config
-from lorefuse.errors import ArtifactError, ConfigError, UsageError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError, ConfigError, UsageError
 from lorefuse.registry.gate import gate, read_scores
 from lorefuse.registry.version import aliases, get_version, promote
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 from tests.unit.registry.conftest import Workbench
 
-NAME = samples.CONFIG.registry.model_name
+NAME = artifacts.CONFIG.registry.model_name
 
 
-def _judge(workbench: Workbench, name: str, config: PipelineConfig = samples.CONFIG, **paths: Path) -> Any:
+def _judge(workbench: Workbench, name: str, config: PipelineConfig = artifacts.CONFIG, **paths: Path) -> Any:
     version = workbench.register(name)["version"]
     return gate(config, version, workbench.evaluation(name), **paths)
 
@@ -39,15 +39,15 @@ def test_the_first_sane_model_becomes_champion(workbench: Workbench) -> None:
 def test_a_model_no_better_than_chance_is_refused(workbench: Workbench) -> None:
     workbench.register("a")
     path = workbench.evaluation("a") / "user_scores.parquet"
-    scores = samples.make_scores(1.0)
+    scores = artifacts.make_scores(1.0)
     scores.assign(score=1 - scores["score"]).to_parquet(path)
-    decision = gate(samples.CONFIG, "1", workbench.evaluation("a"))
+    decision = gate(artifacts.CONFIG, "1", workbench.evaluation("a"))
     assert not decision.promoted
     assert "no better than chance" in decision.reason
     scores.assign(score=np.float32("nan")).to_parquet(path)
-    assert "not finite" in gate(samples.CONFIG, "1", workbench.evaluation("a")).reason
+    assert "not finite" in gate(artifacts.CONFIG, "1", workbench.evaluation("a")).reason
     scores.assign(cold=True).to_parquet(path)
-    assert "cannot be computed" in gate(samples.CONFIG, "1", workbench.evaluation("a")).reason
+    assert "cannot be computed" in gate(artifacts.CONFIG, "1", workbench.evaluation("a")).reason
     assert "champion" not in aliases(NAME)
 
 
@@ -55,8 +55,8 @@ def test_a_significantly_worse_model_is_refused_and_a_better_one_promoted(workbe
     workbench.register("a", noise=1.0)
     workbench.register("b", noise=6.0)
     workbench.register("c", noise=0.8)
-    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
-    worse = gate(samples.CONFIG, "2", workbench.evaluation("b"))
+    assert gate(artifacts.CONFIG, "1", workbench.evaluation("a")).promoted
+    worse = gate(artifacts.CONFIG, "2", workbench.evaluation("b"))
     assert not worse.promoted
     assert worse.interval is not None
     assert worse.interval[1] < 0
@@ -65,7 +65,7 @@ def test_a_significantly_worse_model_is_refused_and_a_better_one_promoted(workbe
     tags = get_version(NAME, "2").tags
     assert tags["lorefuse.gate"] == "refused"
     assert json.loads(tags["lorefuse.gate_interval"]) == list(worse.interval)
-    better = gate(samples.CONFIG, "3", workbench.evaluation("c"))
+    better = gate(artifacts.CONFIG, "3", workbench.evaluation("c"))
     assert better.promoted
     assert better.metrics["auc_warm"] > better.metrics["champion_auc_warm"]
     assert aliases(NAME)["champion"] == "3"
@@ -75,37 +75,37 @@ def test_another_test_set_is_refused_unless_the_champion_can_score_it(workbench:
     workbench.register("a")
     workbench.register("b", dataset="two")
     workbench.register("c", dataset="three", vocabulary="other")
-    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
-    refused = gate(samples.CONFIG, "2", workbench.evaluation("b"))
+    assert gate(artifacts.CONFIG, "1", workbench.evaluation("a")).promoted
+    refused = gate(artifacts.CONFIG, "2", workbench.evaluation("b"))
     assert not refused.promoted
     assert "no training set was given" in refused.reason
-    training_set = samples.make_training_set(tmp_path / "training_set", samples.make_scores(1.0))
-    foreign = gate(samples.CONFIG, "3", workbench.evaluation("c"), training_set_path=training_set)
+    training_set = artifacts.make_training_set(tmp_path / "training_set", artifacts.make_scores(1.0))
+    foreign = gate(artifacts.CONFIG, "3", workbench.evaluation("c"), training_set_path=training_set)
     assert not foreign.promoted
     assert "vocabularies.json is another" in foreign.reason
     assert "lorefuse promote 3" in foreign.reason
-    scored = gate(samples.CONFIG, "2", workbench.evaluation("b"), training_set_path=training_set)
+    scored = gate(artifacts.CONFIG, "2", workbench.evaluation("b"), training_set_path=training_set)
     assert scored.promoted  # the stand-in champion ranks at random there
     assert scored.metrics["champion_auc_warm"] == pytest.approx(0.5, abs=0.12)
-    wrong = samples.make_training_set(tmp_path / "short", samples.make_scores(1.0).head(10))
+    wrong = artifacts.make_training_set(tmp_path / "short", artifacts.make_scores(1.0).head(10))
     promote(NAME, "1", "champion")
     with pytest.raises(ArtifactError, match="does not hold the rows"):
-        gate(samples.CONFIG, "2", workbench.evaluation("b"), training_set_path=wrong)
+        gate(artifacts.CONFIG, "2", workbench.evaluation("b"), training_set_path=wrong)
 
 
 def test_the_gate_explains_bad_input(workbench: Workbench, tmp_path: Path) -> None:
     workbench.register("a")
     with pytest.raises(ConfigError, match=r"registry\.gate_metric"):
         parse_config({"registry": {"gate_metric": "accuracy"}})
-    registry = samples.CONFIG.registry.model_copy(update={"gate_metric": "accuracy"})
+    registry = artifacts.CONFIG.registry.model_copy(update={"gate_metric": "accuracy"})
     with pytest.raises(ConfigError, match="one of auc_all"):
-        gate(samples.CONFIG.model_copy(update={"registry": registry}), "1", workbench.evaluation("a"))
+        gate(artifacts.CONFIG.model_copy(update={"registry": registry}), "1", workbench.evaluation("a"))
     with pytest.raises(UsageError, match="no version or alias 7"):
-        gate(samples.CONFIG, "7", workbench.evaluation("a"))
+        gate(artifacts.CONFIG, "7", workbench.evaluation("a"))
     with pytest.raises(ArtifactError, match="cannot be read"):
-        gate(samples.CONFIG, "1", tmp_path / "nothing")
+        gate(artifacts.CONFIG, "1", tmp_path / "nothing")
     path = tmp_path / "user_scores.parquet"
-    samples.make_scores(1.0).drop(columns="cold").to_parquet(path)
+    artifacts.make_scores(1.0).drop(columns="cold").to_parquet(path)
     with pytest.raises(ArtifactError, match="no column cold"):
         read_scores(tmp_path)
     path.write_bytes(path.read_bytes()[:100])
@@ -132,8 +132,8 @@ def test_a_decision_can_be_written_down(workbench: Workbench) -> None:
 def test_knowledge_must_beat_its_shuffled_control(
     workbench: Workbench, gap: dict[str, Any] | None, reason: str
 ) -> None:
-    registry = samples.CONFIG.registry.model_copy(update={"require_beats_shuffled": True})
-    config = samples.CONFIG.model_copy(update={"registry": registry})
+    registry = artifacts.CONFIG.registry.model_copy(update={"require_beats_shuffled": True})
+    config = artifacts.CONFIG.model_copy(update={"registry": registry})
     workbench.register("a")
     path = workbench.evaluation("a") / "metrics.json"
     metrics = json.loads(path.read_text("utf-8"))
@@ -143,7 +143,7 @@ def test_knowledge_must_beat_its_shuffled_control(
     decision = gate(config, "1", workbench.evaluation("a"))
     assert decision.promoted == (reason == "first model")
     assert reason in decision.reason
-    assert gate(samples.CONFIG, "1", workbench.evaluation("a")).promoted
+    assert gate(artifacts.CONFIG, "1", workbench.evaluation("a")).promoted
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_a_model_that_knowledge_hurt_is_refused(workbench: Workbench, gap: dict[
     path = workbench.evaluation("a") / "metrics.json"
     metrics = json.loads(path.read_text("utf-8"))
     for content in metrics["splits"].values():
-        content["differences"] = {"none": {samples.CONFIG.registry.gate_metric: gap}}
+        content["differences"] = {"none": {artifacts.CONFIG.registry.gate_metric: gap}}
     path.write_text(json.dumps(metrics), "utf-8")
-    decision = gate(samples.CONFIG, "1", workbench.evaluation("a"))
+    decision = gate(artifacts.CONFIG, "1", workbench.evaluation("a"))
     assert decision.promoted == promoted
     assert promoted or "knowledge hurt: auc_warm -0.2900" in decision.reason
 
@@ -176,8 +176,8 @@ def _membership(path: Path, mean: float) -> Path:
 
 
 def test_a_model_that_gives_its_rows_away_is_refused(workbench: Workbench, tmp_path: Path) -> None:
-    registry = samples.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
-    bounded = samples.CONFIG.model_copy(update={"registry": registry})
+    registry = artifacts.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
+    bounded = artifacts.CONFIG.model_copy(update={"registry": registry})
     told = _membership(tmp_path / "told", 0.61)
     decision = _judge(workbench, "a", bounded, membership_path=told)
     assert not decision.promoted
@@ -187,12 +187,12 @@ def test_a_model_that_gives_its_rows_away_is_refused(workbench: Workbench, tmp_p
     assert (decision.metrics, decision.interval) == ({"membership_auc": 0.61}, (0.59, pytest.approx(0.63)))
     assert get_version(NAME, "1").tags["lorefuse.gate"] == "refused"
     assert "no attack was tried" in gate(bounded, "1", workbench.evaluation("a")).reason
-    assert gate(samples.CONFIG, "1", workbench.evaluation("a"), membership_path=told).promoted, "nobody asked"
+    assert gate(artifacts.CONFIG, "1", workbench.evaluation("a"), membership_path=told).promoted, "nobody asked"
 
 
 def test_a_model_within_the_bound_is_judged_like_any_other(workbench: Workbench, tmp_path: Path) -> None:
-    registry = samples.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
-    bounded = samples.CONFIG.model_copy(update={"registry": registry})
+    registry = artifacts.CONFIG.registry.model_copy(update={"max_membership_auc": 0.55})
+    bounded = artifacts.CONFIG.model_copy(update={"registry": registry})
     decision = _judge(workbench, "a", bounded, membership_path=_membership(tmp_path / "kept", 0.52))
     assert decision.promoted
     assert decision.reason.startswith("first model")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from lorefuse.cli import app
-from lorefuse.errors import UsageError
+from lorefuse.cli.main import app
+from lorefuse.core.errors import UsageError
 from lorefuse.registry.models import DEFAULT_MODEL, known_models, model_of
 from lorefuse.registry.tracking import connect
 from lorefuse.registry.version import BUNDLE_TAG, aliases, promote

@@ -15,11 +15,11 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ConfigError, LorefuseError, UsageError
 from lorefuse.deploy import webhook
 from lorefuse.deploy.ports import free_ports
-from lorefuse.errors import ConfigError, LorefuseError, UsageError
-from lorefuse.registry import server
+from lorefuse.registry import own_server, server
 from lorefuse.registry.access.hosts import HOSTS_VARIABLE, check_target, listed_hosts
 from lorefuse.registry.tracking import connect
 from tests.unit.registry.conftest import Workbench
@@ -91,9 +91,9 @@ def ask(url: str, path: str, body: Any = None, login: tuple[str, str] | None = N
 
 @pytest.mark.slow
 def test_only_the_owner_is_let_in_and_webhooks_go_where_they_may(url: str, receiver: int) -> None:
-    login = server.own_login(url)
+    login = own_server.own_login(url)
     assert login is not None
-    assert str(server.password_path()) in server.where().login, "a person is told where it is"
+    assert str(own_server.password_path()) in server.where().login, "a person is told where it is"
     alias = {"name": "m", "alias": "champion", "version": "1"}
     artifact = f"{API}-artifacts/artifacts/0/x.txt"
     for prefix in ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow"):
@@ -106,7 +106,7 @@ def test_only_the_owner_is_let_in_and_webhooks_go_where_they_may(url: str, recei
     assert ask(url, "/health") == 200
     assert ask(url, "/", login=login) == 200
     assert ask(url, artifact, {}, login, "PUT") == 200
-    assert server.password_path().stat().st_mode & 0o077 == 0
+    assert own_server.password_path().stat().st_mode & 0o077 == 0
 
     assert all(login[1] not in part for part in psutil.Process(server.status().pid).cmdline())
 
@@ -144,9 +144,11 @@ def test_a_webhook_written_past_the_server_is_held_to_the_list_too(
 
 
 def test_a_foreign_program_on_the_port_is_not_told_the_password(workbench: Workbench) -> None:
-    assert server.own_login(f"http://127.0.0.1:{server.DEFAULT_PORT}") is None
-    write_json(server._pid_path(), {"pid": 1, "identity": "of a server that has ended", "port": server.DEFAULT_PORT})
-    assert server.own_login(f"http://127.0.0.1:{server.DEFAULT_PORT}") is None
+    assert own_server.own_login(f"http://127.0.0.1:{own_server.DEFAULT_PORT}") is None
+    write_json(
+        own_server.pid_path(), {"pid": 1, "identity": "of a server that has ended", "port": own_server.DEFAULT_PORT}
+    )
+    assert own_server.own_login(f"http://127.0.0.1:{own_server.DEFAULT_PORT}") is None
 
 
 HOSTS = frozenset({"reconciler:8650", "hooks.example.org:443"})
@@ -194,7 +196,7 @@ def test_the_list_is_read_and_a_wrong_one_is_the_users_error() -> None:
 
 
 def test_a_taken_port_is_said_with_the_command_that_takes_another(receiver: int) -> None:
-    from lorefuse.cli import app
+    from lorefuse.cli.main import app
 
     result = CliRunner().invoke(app, ["ui", "--no-browser", "--port", str(receiver)])
     assert isinstance(result.exception, UsageError)

@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.atomic import sha256_file, write_json
-from lorefuse.errors import ArtifactError, UsageError
+from lorefuse.core.atomic import sha256_file, write_json
+from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.export.bundle import BUNDLE_FILE, FORMAT, RETRIEVAL_FILES, Bundle
 from lorefuse.registry import run as run_module
 from lorefuse.registry import version as version_module
 from lorefuse.registry.flavor import STORE_FOLDER
 from lorefuse.registry.tracking import connect
 from lorefuse.registry.version import STORE_TAG, aliases, fetch, fetch_bundle, get_version, promote, versions
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 from tests.unit.registry.conftest import Workbench
 from tests.unit.report.test_race import race
 
-NAME = samples.CONFIG.registry.model_name
+NAME = artifacts.CONFIG.registry.model_name
 PRIVACY = {
     "epsilon": 2.991324, "delta": 1e-5, "unit": "user", "covers": "weights of the ranker, given its inputs",
     "accountant": "RDP, Opacus 1.6.0", "noise_multiplier": 1.72, "max_grad_norm": 1.0, "sample_rate": 0.27,
@@ -50,7 +50,7 @@ def test_a_version_carries_everything(workbench: Workbench, tmp_path: Path) -> N
     assert schema["user_fields"] == ("int64", (-1, 1))
     assert schema["item_text"] == ("float32", (-1, 3))
     entry = get_version(NAME, "1")
-    assert entry.tags["lorefuse.data_cutoff"] == samples.SPEC.data_cutoff
+    assert entry.tags["lorefuse.data_cutoff"] == artifacts.SPEC.data_cutoff
     assert entry.tags["lorefuse.embedding_address"] == "af57"
     files = {str(p.relative_to(tmp_path)) for p in (tmp_path / "lorefuse-home").rglob("*")}
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
@@ -70,7 +70,7 @@ def test_a_run_holds_params_metrics_curves_data_and_report(workbench: Workbench)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.embedding_dim"] == "16"
     assert run.data.params["best.real.learning_rate"] == "0.002"
-    metrics = samples.make_metrics()["splits"]["per_user_time"]
+    metrics = artifacts.make_metrics()["splits"]["per_user_time"]
     assert run.data.metrics["auc_warm"] == pytest.approx(metrics["arms"]["real"]["test"]["auc_warm"]["mean"])
     assert run.data.metrics["auc_cold_vs_none"] == pytest.approx(0.03)
     assert run.data.metrics["global_time/real_minus_none/auc_cold_low"] == pytest.approx(0.024)
@@ -137,8 +137,8 @@ def test_a_killed_registration_leaves_nothing_half_done(
 
 
 def test_a_damaged_bundle_is_refused(workbench: Workbench, tmp_path: Path) -> None:
-    bundle = samples.make_bundle(tmp_path / "bundle-a")
-    samples.make_evaluation(tmp_path / "evaluation-a")
+    bundle = artifacts.make_bundle(tmp_path / "bundle-a")
+    artifacts.make_evaluation(tmp_path / "evaluation-a")
     (bundle / "ranker.onnx").write_bytes(b"cut short")
     with pytest.raises(ArtifactError, match=r"changed: ranker\.onnx"):
         workbench.register()
@@ -188,8 +188,8 @@ def test_a_version_of_another_origin_is_not_ours(workbench: Workbench, tmp_path:
 
 def test_what_retrieval_finds_is_a_metric(workbench: Workbench) -> None:
     """The bundle of a catalogue past one graph carries an index in place of the catalogue's graph."""
-    path = samples.make_bundle(workbench.path / "bundle-a")
-    samples.make_evaluation(workbench.path / "evaluation-a", 1.0)
+    path = artifacts.make_bundle(workbench.path / "bundle-a")
+    artifacts.make_evaluation(workbench.path / "evaluation-a", 1.0)
     (path / "catalogue_ranker.onnx").unlink()
     for name in RETRIEVAL_FILES:
         (path / name).write_bytes(name.encode())  # not read by this room
@@ -201,7 +201,7 @@ def test_what_retrieval_finds_is_a_metric(workbench: Workbench) -> None:
         "num_retrieved": 500,
     }
     sha256 = {file.name: sha256_file(file) for file in sorted(path.iterdir()) if file.name != BUNDLE_FILE}
-    content = {"format": FORMAT, "sha256": sha256, "data_cutoff": samples.SPEC.data_cutoff, "parity": parity}
+    content = {"format": FORMAT, "sha256": sha256, "data_cutoff": artifacts.SPEC.data_cutoff, "parity": parity}
     write_json(path / BUNDLE_FILE, content)
     metrics = connect().get_run(workbench.register()["run_id"]).data.metrics
     assert {name: metrics[f"retrieval/{name}"] for name in parity} == parity
@@ -210,9 +210,9 @@ def test_what_retrieval_finds_is_a_metric(workbench: Workbench) -> None:
 def test_a_version_says_what_its_training_guarantees(workbench: Workbench) -> None:
     plain = get_version(NAME, workbench.register()["version"])
     assert not [name for name in plain.tags if "privacy" in name]
-    samples.make_bundle(workbench.path / "bundle-b", 0.3)
-    samples.make_evaluation(workbench.path / "evaluation-b")
-    write_json(workbench.path / "evaluation-b" / "metrics.json", {**samples.make_metrics(), "privacy": PRIVACY})
+    artifacts.make_bundle(workbench.path / "bundle-b", 0.3)
+    artifacts.make_evaluation(workbench.path / "evaluation-b")
+    write_json(workbench.path / "evaluation-b" / "metrics.json", {**artifacts.make_metrics(), "privacy": PRIVACY})
     tags = get_version(NAME, workbench.register("b")["version"]).tags
     assert {name.removeprefix("lorefuse.privacy_"): text for name, text in tags.items() if "privacy_" in name} == {
         "epsilon": "2.99132",

@@ -10,12 +10,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from lorefuse.errors import ArtifactError, UnreachableError, UsageError
+from lorefuse.core.errors import ArtifactError, UnreachableError, UsageError
+from lorefuse.core.settings import settings
 from lorefuse.registry import server
-from lorefuse.registry.tracking import connect, create_store, ensure_experiment
+from lorefuse.registry.local_store import create_store
+from lorefuse.registry.tracking import connect, ensure_experiment
 from lorefuse.registry.version import aliases
-from lorefuse.settings import settings
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 from tests.unit.registry.conftest import Workbench
 
 
@@ -89,9 +90,9 @@ def test_the_server_starts_serves_and_stops(workbench: Workbench, monkeypatch: p
         monkeypatch.setenv("MLFLOW_TRACKING_URI", started.url)
         done = workbench.register()  # the same path through a real server
         assert done["run_url"].startswith(started.url)
-        assert aliases(samples.CONFIG.registry.model_name) == {"challenger": "1"}
+        assert aliases(artifacts.CONFIG.registry.model_name) == {"challenger": "1"}
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
-        assert aliases(samples.CONFIG.registry.model_name) == {"challenger": "1"}
+        assert aliases(artifacts.CONFIG.registry.model_name) == {"challenger": "1"}
     finally:
         assert server.stop()
     assert not server.stop()

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.pipelines.shop import PROJECT_PATH
-from tests.unit.report.browser import opened, without_chromium
+from tests.helpers.browser import opened, without_chromium
+from tests.helpers.shop import PROJECT_PATH
 
 BENCHMARKS_PATH = PROJECT_PATH / "benchmarks"
 STAGE = """

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
 from lorefuse.report.build import build_report
 from lorefuse.report.groups import exposure_figure, group_section, group_sentences, item_rows, user_figure
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 from tests.unit.report.test_lists import lists_content
 
 
@@ -72,10 +72,10 @@ def test_bars_of_a_list_add_up_to_all_that_is_shown() -> None:
 def test_the_page_shows_groups_below_the_list(tmp_path: Path) -> None:
     write_json(tmp_path / "lists.json", grouped_content())
     facts = build_report(
-        samples.make_evaluation(tmp_path / "evaluation"),
-        samples.make_dataset(tmp_path / "dataset"),
-        samples.make_split(tmp_path / "split"),
-        samples.CONFIG,
+        artifacts.make_evaluation(tmp_path / "evaluation"),
+        artifacts.make_dataset(tmp_path / "dataset"),
+        artifacts.make_split(tmp_path / "split"),
+        artifacts.CONFIG,
         tmp_path / "out",
         lists_path=tmp_path,
     )

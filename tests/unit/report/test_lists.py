@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
 from lorefuse.registry.gate import against_popularity
 from lorefuse.registry.lineage import list_metrics, list_tags
 from lorefuse.report.build import build_report
 from lorefuse.report.lists import list_order, list_rows, list_title, list_verdicts
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 
 METRICS = ("ndcg_at_10", "recall_at_20", "mrr_at_10", "hit_rate_at_10")
 
@@ -69,16 +69,18 @@ def test_verdicts_speak_of_the_list() -> None:
 def test_the_page_begins_with_the_list(tmp_path: Path) -> None:
     write_json(tmp_path / "lists.json", lists_content())
     inputs = {
-        "evaluation_path": samples.make_evaluation(tmp_path / "evaluation"),
-        "dataset_path": samples.make_dataset(tmp_path / "dataset"),
-        "split_path": samples.make_split(tmp_path / "split"),
+        "evaluation_path": artifacts.make_evaluation(tmp_path / "evaluation"),
+        "dataset_path": artifacts.make_dataset(tmp_path / "dataset"),
+        "split_path": artifacts.make_split(tmp_path / "split"),
     }
-    facts = build_report(**inputs, config=samples.CONFIG, out_path=tmp_path / "out", lists_path=tmp_path)
+    facts = build_report(**inputs, config=artifacts.CONFIG, out_path=tmp_path / "out", lists_path=tmp_path)
     page = Path(facts["path"]).read_text("utf-8")
     assert facts["num_figures"] == 8
     assert page.index("The list that is served") < page.index("Scores of rows that users rated")
     assert 'data-figure="lists"' in page
-    without = build_report(**inputs, config=samples.CONFIG, out_path=tmp_path / "bare", lists_path=tmp_path / "dataset")
+    without = build_report(
+        **inputs, config=artifacts.CONFIG, out_path=tmp_path / "bare", lists_path=tmp_path / "dataset"
+    )
     assert "The list that is served" not in Path(without["path"]).read_text("utf-8")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lorefuse.atomic import write_json
+from lorefuse.core.atomic import write_json
 from lorefuse.report.build import build_report
 from lorefuse.report.race import race_section
-from tests.unit.registry import samples
+from tests.helpers import artifacts
 
 
 def _rung(share: float, state: str, score: float | None = None, error: str = "") -> dict[str, Any]:
@@ -48,15 +48,15 @@ def test_the_winner_stands_first_and_losers_where_they_fell() -> None:
 
 def test_it_is_in_the_report_where_there_was_a_race(tmp_path: Path) -> None:
     inputs: dict[str, Any] = {
-        "evaluation_path": samples.make_evaluation(tmp_path / "evaluation"),
-        "dataset_path": samples.make_dataset(tmp_path / "dataset"),
-        "split_path": samples.make_split(tmp_path / "split"),
+        "evaluation_path": artifacts.make_evaluation(tmp_path / "evaluation"),
+        "dataset_path": artifacts.make_dataset(tmp_path / "dataset"),
+        "split_path": artifacts.make_split(tmp_path / "split"),
     }
     (tmp_path / "choice").mkdir()
-    build_report(**inputs, config=samples.CONFIG, out_path=tmp_path / "without", choice_path=tmp_path / "choice")
+    build_report(**inputs, config=artifacts.CONFIG, out_path=tmp_path / "without", choice_path=tmp_path / "choice")
     assert "What was chosen" not in (tmp_path / "without" / "report.html").read_text("utf-8")
     write_json(tmp_path / "choice" / "choice.json", race())
-    build_report(**inputs, config=samples.CONFIG, out_path=tmp_path / "with", choice_path=tmp_path / "choice")
+    build_report(**inputs, config=artifacts.CONFIG, out_path=tmp_path / "with", choice_path=tmp_path / "choice")
     page = (tmp_path / "with" / "report.html").read_text("utf-8")
     assert "<strong>din</strong>" in page
     assert "&lt;b&gt;the loss" in page

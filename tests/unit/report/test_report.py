@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-from lorefuse.atomic import write_json
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.report import tables
 from lorefuse.report.build import build_report
-from lorefuse.report.evaluation import by_arm, verdict_lines, verdict_text
 from lorefuse.report.figures import build_figures, metric_title
-from tests.unit.registry import samples
-from tests.unit.report.browser import opened, without_chromium
+from lorefuse.training.evaluation import by_arm, verdict_lines, verdict_text
+from tests.helpers import artifacts
+from tests.helpers.browser import opened, without_chromium
 
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     return {
-        "evaluation_path": samples.make_evaluation(tmp_path / "evaluation"),
-        "dataset_path": samples.make_dataset(tmp_path / "dataset"),
-        "split_path": samples.make_split(tmp_path / "split"),
+        "evaluation_path": artifacts.make_evaluation(tmp_path / "evaluation"),
+        "dataset_path": artifacts.make_dataset(tmp_path / "dataset"),
+        "split_path": artifacts.make_split(tmp_path / "split"),
     }
 
 
 def _build(inputs: dict[str, Path], out_path: Path) -> tuple[dict[str, Any], str]:
-    facts = build_report(**inputs, config=samples.CONFIG, out_path=out_path)
+    facts = build_report(**inputs, config=artifacts.CONFIG, out_path=out_path)
     return facts, Path(facts["path"]).read_text("utf-8")
 
 
@@ -43,7 +43,12 @@ def test_the_report_says_whether_knowledge_helped(inputs: dict[str, Path], tmp_p
     assert "interactions: unknown item_id" in page
     assert "4 tuning trials an arm" in page
     assert "embedding_dim: 16" in page
-    assert set(samples.read_json(tmp_path / "out" / "figures.json")) >= {"roc", "calibration", "learning", "tuning"}
+    assert set(artifacts.read_json(tmp_path / "out" / "figures.json")) >= {
+        "roc",
+        "calibration",
+        "learning",
+        "tuning",
+    }
 
 
 def test_nothing_is_loaded_from_elsewhere(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -59,11 +64,11 @@ def test_the_same_inputs_give_the_same_bytes(inputs: dict[str, Path], tmp_path: 
 
 def test_names_from_the_data_cannot_break_out(inputs: dict[str, Path], tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
-    manifest = samples.read_json(inputs["dataset_path"] / "manifest.json")
+    manifest = artifacts.read_json(inputs["dataset_path"] / "manifest.json")
     write_json(
         inputs["dataset_path"] / "manifest.json", manifest | {"quarantined": {evil: 1}, "source": {"kind": evil}}
     )
-    history = samples.read_json(inputs["evaluation_path"] / "history.json")
+    history = artifacts.read_json(inputs["evaluation_path"] / "history.json")
     write_json(inputs["evaluation_path"] / "history.json", {evil: history["real"]})
     _, page = _build(inputs, tmp_path / "out")
     assert evil not in page
@@ -88,10 +93,10 @@ def test_a_regression_without_control_or_tuning_has_a_report_too(inputs: dict[st
     write_json(inputs["evaluation_path"] / "metrics.json", metrics)
     for name in ("history", "trials"):
         write_json(inputs["evaluation_path"] / f"{name}.json", {})
-    scores = samples.make_scores(1.0)
+    scores = artifacts.make_scores(1.0)
     scores.assign(label=scores["label"] * 3 + 1).to_parquet(inputs["evaluation_path"] / "user_scores.parquet")
     facts, page = _build(inputs, tmp_path / "out")
-    assert set(samples.read_json(tmp_path / "out" / "figures.json")) == {"calibration", "scores"}
+    assert set(artifacts.read_json(tmp_path / "out" / "figures.json")) == {"calibration", "scores"}
     assert facts["verdict"] == []
     assert "No control was run" in page
     assert "RMSE ↓" in page
@@ -126,7 +131,7 @@ def test_tables_mark_the_best_and_what_is_significant() -> None:
 
 
 def test_words() -> None:
-    metrics = samples.make_metrics()
+    metrics = artifacts.make_metrics()
     assert [line["verdict"] for line in verdict_lines(metrics, "per_user_time")] == ["no evidence", "helped"]
     assert "cold items: helped (AUC +0.0300 [+0.0240, +0.0360])" in verdict_text(metrics, "per_user_time")
     assert metric_title("ndcg_at_10") == "NDCG@10"
@@ -136,8 +141,8 @@ def test_words() -> None:
 
 
 def test_a_gain_points_right_also_where_lower_is_better() -> None:
-    metrics = samples.make_metrics()
-    figure = build_figures(metrics, {}, {}, samples.make_scores(1.0))["differences_per_user_time"]
+    metrics = artifacts.make_metrics()
+    figure = build_figures(metrics, {}, {}, artifacts.make_scores(1.0))["differences_per_user_time"]
     points = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
     assert points["Log loss, cold (sign turned)"] == pytest.approx(points["AUC, cold"]) == pytest.approx(0.03)
 

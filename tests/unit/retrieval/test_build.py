@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from lorefuse.config.retrieval import MemberName, RecommenderName, RetrievalConfig
 from lorefuse.retrieval.build import build_recommender, seeds_of
 from lorefuse.retrieval.recommender import recommend
-from tests.unit.retrieval.samples import NUM_USERS, topic_data
+from tests.helpers.likes import NUM_USERS, topic_data
 
 CONFIG = RetrievalConfig(
     num_neighbours=10,

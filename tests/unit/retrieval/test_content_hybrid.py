@@ -5,13 +5,13 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import zscore
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.retrieval.content import ContentCosine
 from lorefuse.retrieval.ease import Ease
 from lorefuse.retrieval.hybrid import Hybrid, reciprocal_ranks, z_scores
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Side
-from tests.unit.retrieval.samples import random_likes, topic_data
+from tests.helpers.likes import random_likes, topic_data
 
 
 def test_content_by_hand() -> None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.errors import DataError
+from lorefuse.core.errors import DataError
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.retrieval.data import from_rows, from_training_set
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 # user, item, time, liked, split: item 4 is cold, item 3 has only a disliked train row
 ROWS = [

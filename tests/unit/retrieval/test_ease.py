@@ -5,10 +5,10 @@ import pytest
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.retrieval import ease
 from lorefuse.retrieval.ease import Ease
-from tests.unit.retrieval.samples import random_likes
+from tests.helpers.likes import random_likes
 
 
 def _reference(dense: np.ndarray, l2: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from lorefuse.retrieval.ease import Ease
 from lorefuse.retrieval.evaluate import evaluate_retrieval, interval, ndcg_of
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Recommender
-from tests.unit.retrieval.samples import topic_data
+from tests.helpers.likes import topic_data
 
 
 class Fixed(Recommender):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
 from lorefuse.retrieval.index import add_items, build_index, enough_probes, load_index, measure_recall, save_index
 from lorefuse.retrieval.vectors import unit
 

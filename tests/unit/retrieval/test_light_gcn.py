@@ -8,12 +8,12 @@ import torch
 from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import LightGCNConfig
-from lorefuse.errors import ArtifactError
-from lorefuse.retrieval.draws import draw_unliked
+from lorefuse.core.errors import ArtifactError
 from lorefuse.retrieval.evaluate import evaluate_retrieval
 from lorefuse.retrieval.light_gcn import LightGCN, Propagation, normalised_adjacency
+from lorefuse.retrieval.negatives import draw_unliked
 from lorefuse.retrieval.tables import Knowledge
-from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, random_likes, topic_data
+from tests.helpers.likes import NUM_ITEMS, NUM_USERS, random_likes, topic_data
 
 SMALL = LightGCNConfig(embedding_dim=8, num_layers=2, batch_size=64, max_epochs=30, learning_rate=0.05, num_threads=1)
 

@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.retrieval import neighbours
 from lorefuse.retrieval.neighbours import ItemKNN, UserKNN, cosine, keep_nearest, nearest_items, without
-from tests.unit.retrieval.samples import random_likes
+from tests.helpers.likes import random_likes
 
 
 def _dense_cosine(rows: np.ndarray, shrinkage: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from lorefuse.errors import UsageError
+from lorefuse.core.errors import UsageError
 from lorefuse.retrieval.metrics import NOTHING
 from lorefuse.retrieval.popularity import Popularity
 from lorefuse.retrieval.recommender import Side, recommend, top_k

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from lorefuse.config.retrieval import SASRecConfig
-from lorefuse.errors import ArtifactError, DivergedError, UsageError
+from lorefuse.core.errors import ArtifactError, DivergedError, UsageError
 from lorefuse.export.onnx import export_module
 from lorefuse.retrieval import sequence_loss, tables
 from lorefuse.retrieval.evaluate import evaluate_retrieval, ndcg_of
@@ -21,7 +21,7 @@ from lorefuse.retrieval.sasrec import SASRec, latest
 from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder, by_length
 from lorefuse.retrieval.sequence_loss import SequenceLoss
 from lorefuse.retrieval.tables import Knowledge
-from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, topic_data
+from tests.helpers.likes import NUM_ITEMS, NUM_USERS, topic_data
 
 SMALL = SASRecConfig(
     embedding_dim=8,

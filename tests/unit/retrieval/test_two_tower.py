@@ -9,14 +9,14 @@ import torch
 from scipy.sparse import csr_array
 
 from lorefuse.config.retrieval import TwoTowerConfig
-from lorefuse.errors import ArtifactError, DivergedError, UsageError
+from lorefuse.core.errors import ArtifactError, DivergedError, UsageError
 from lorefuse.retrieval import tables, two_tower
 from lorefuse.retrieval.evaluate import evaluate_retrieval, ndcg_of
 from lorefuse.retrieval.past_likes import PastLikes
 from lorefuse.retrieval.recommender import Side
 from lorefuse.retrieval.tables import FieldSum
 from lorefuse.retrieval.two_tower import TwoTower
-from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, topic_data
+from tests.helpers.likes import NUM_ITEMS, NUM_USERS, topic_data
 
 SMALL = TwoTowerConfig(
     embedding_dim=8,

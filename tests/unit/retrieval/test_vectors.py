@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lorefuse.errors import ArtifactError
-from lorefuse.features.spec import CategoricalField
+from lorefuse.core.errors import ArtifactError
 from lorefuse.retrieval import two_tower as t
 from lorefuse.retrieval.data import RetrievalData
 from lorefuse.retrieval.two_tower import TwoTower
 from lorefuse.retrieval.vectors import TowerArrays, recency, unit
-from tests.unit.retrieval.samples import NUM_ITEMS, NUM_USERS, topic_data
+from lorefuse.training_set.spec import CategoricalField
+from tests.helpers.likes import NUM_ITEMS, NUM_USERS, topic_data
 from tests.unit.retrieval.test_two_tower import SMALL
 
 QUICK = SMALL.model_copy(update={"max_epochs": 2})

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorefuse import contract as c
 from lorefuse.auto.profile import Profile, profile
 from lorefuse.config import NegativesConfig, parse_config
-from lorefuse.contract import Split
+from lorefuse.core import schema as c
+from lorefuse.core.schema import Split
 from lorefuse.data.split import load_split
 from lorefuse.study.advise import FIRST, advise, as_text, of_profile
 from lorefuse.study.rules import RULES, TABLES, matching
-from tests.unit.features.world import make_world
+from tests.helpers.feature_world import make_world
 
 ROOT = Path(__file__).parents[3]
 BASE = Profile(

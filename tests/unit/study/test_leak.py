@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from lorefuse.config import NegativesConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ArtifactError, LeakError
-from lorefuse.features.retrieve import retrieve_training_set
-from lorefuse.features.store import apply_and_materialize
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import Split
+from lorefuse.feature_store.retrieve import retrieve_training_set
+from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.study.leak import check_leaks
-from tests.unit.features.world import make_world
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.feature_world import make_world
 
 
 @pytest.fixture(scope="module")

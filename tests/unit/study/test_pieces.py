@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorefuse.config import PipelineConfig, StudyConfig
-from lorefuse.contract import ITEM_TENSORS, Split, Tensor
-from lorefuse.errors import ConfigError, UsageError
+from lorefuse.core.errors import ConfigError, UsageError
+from lorefuse.core.schema import ITEM_TENSORS, Split, Tensor
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import as_inputs
 from lorefuse.study.buckets import bucket_masks, popularity_zone
 from lorefuse.study.catalogue import top_items
 from lorefuse.study.variants import BASE, make_variants
 from lorefuse.study.verdict import bucket_verdict, direction, holm, p_value
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 
 def test_every_combination_is_a_variant() -> None:

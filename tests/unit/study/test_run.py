@@ -11,15 +11,15 @@ import pytest
 
 from lorefuse.config import StudyConfig, TuningConfig
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.study.cell import judge_buckets
 from lorefuse.study.report import write_study_report
 from lorefuse.study.run import read_study_file, run_study
 from lorefuse.study.track import track_study
 from lorefuse.study.variants import make_variants
 from lorefuse.training.metrics import judge
-from tests.unit.lists.samples import write_embeddings
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.taste_rows import write_embeddings
+from tests.helpers.training_rows import make_training_set, small_config
 
 STUDY = StudyConfig(
     arms=("real", "none", "shuffled"),

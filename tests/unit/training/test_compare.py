@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
 from lorefuse.training.compare import compare
 from lorefuse.training.row_metrics import METRICS, auc, gauc, logloss, parse_metric, rmse, subset_mask
 from lorefuse.training.summary import verdict

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import EvaluationConfig, PipelineConfig
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.errors import ConfigError, DataError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ConfigError, DataError
+from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.models.build import load_ranker
 from lorefuse.training import evaluate, pool
 from lorefuse.training.evaluate import RANKER_FOLDER, run_arms
@@ -20,7 +19,8 @@ from lorefuse.training.params import defaults
 from lorefuse.training.row_metrics import auc
 from lorefuse.training.summary import ARM_RANKERS_FOLDER, verdict
 from lorefuse.training.train import score_rows
-from tests.unit.training.samples import make_training_set, small_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set, small_config
 
 TRIALS = {"real": [{"number": 0, "value": -0.5}], "none": [{"number": 0, "value": -0.6}]}
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lorefuse.config import LogisticRegressionConfig, TrainingConfig
-from lorefuse.contract import Split
+from lorefuse.core.schema import Split
 from lorefuse.features.arms import with_knowledge
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.training.linear_baselines import _numbers, _one_hot, fit_baseline
 from lorefuse.training.row_metrics import auc, rmse
 from lorefuse.training.train import score_rows, train
-from tests.unit.training.samples import make_training_set, small_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set, small_config
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lorefuse.config import DeepFMConfig, TrainingConfig
-from lorefuse.errors import DataError
+from lorefuse.core.errors import DataError
 from lorefuse.training.listwise import Opponents, ranking_loss
 from lorefuse.training.train import train
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 
 def test_opponents_are_the_same_users_other_rows() -> None:

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from lorefuse.config import TrainingConfig
-from lorefuse.contract import SPLIT_CODES, Split
-from lorefuse.errors import ConfigError, DataError, LorefuseError
-from lorefuse.features.training_set import TrainingSet
+from lorefuse.core.errors import ConfigError, DataError, LorefuseError
+from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.cpu.threads import torch_threads
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
-from lorefuse.threads import torch_threads
 from lorefuse.training import loop
 from lorefuse.training.row_metrics import logloss, rmse
 from lorefuse.training.train import score_rows, train
-from tests.unit.training.samples import make_training_set, small_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import make_training_set, small_config
 
 CONFIG = small_config()
 NO_GPU = (not torch.cuda.is_available(), "there is no CUDA device: training on a GPU was never measured")

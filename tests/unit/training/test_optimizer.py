@@ -18,7 +18,7 @@ from lorefuse.training.optimizer import Optimizer, large_tables
 from lorefuse.training.row_table import summed
 from lorefuse.training.step import step_loss
 from lorefuse.training.train import train
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 CONFIG = TrainingConfig(batch_size=32, learning_rate=0.01, embedding_l2=0.5, max_epochs=3, num_threads=1)
 ROWS = make_training_set(num_rows=600)

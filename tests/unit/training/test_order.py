@@ -9,7 +9,7 @@ import torch
 from lorefuse.config import TrainingConfig
 from lorefuse.training import order as orders
 from lorefuse.training.order import Drawn, Runs, order_of
-from tests.unit.training.samples import make_training_set
+from tests.helpers.training_rows import make_training_set
 
 CPU = torch.device("cpu")
 ROWS = np.arange(1000, 2003)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lorefuse.errors import ConfigError, DataError, LorefuseError
-from lorefuse.features.training_set import ARRAYS_FILE
-from lorefuse.log import running
+from lorefuse.core.errors import ConfigError, DataError, LorefuseError
+from lorefuse.core.log import running
 from lorefuse.training import pool
 from lorefuse.training.pool import kept_workers, run_parallel
+from lorefuse.training_set.arrays import ARRAYS_FILE
 
 
 def _square(number: int) -> int:

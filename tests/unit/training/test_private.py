@@ -27,10 +27,9 @@ from lorefuse.config import (
     TrainingConfig,
     WideDeepConfig,
 )
-from lorefuse.contract import Split
-from lorefuse.errors import ConfigError
+from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import Split
 from lorefuse.features.history import with_history
-from lorefuse.features.training_set import TrainingSet
 from lorefuse.lists.run import wants_candidates
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import Ranker
@@ -41,7 +40,8 @@ from lorefuse.training.job import Job, run_job
 from lorefuse.training.private import PrivateSteps, UserRows, make_plan
 from lorefuse.training.row_metrics import auc
 from lorefuse.training.train import score_rows, train
-from tests.unit.training.samples import NUM_USERS, make_training_set, small_config
+from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.training_rows import NUM_USERS, make_training_set, small_config
 
 pytest.importorskip("opacus", reason="Opacus is not installed (pip install 'lorefuse[privacy]')")
 

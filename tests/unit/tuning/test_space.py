@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorefuse.config import DeepFMConfig, LogisticRegressionConfig, TuningConfig
-from lorefuse.contract import Split
-from lorefuse.errors import ArtifactError
+from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import Split
 from lorefuse.training.params import apply, defaults
 from lorefuse.tuning import generations
 from lorefuse.tuning.folds import rolling_folds
 from lorefuse.tuning.pruning import Pruner
 from lorefuse.tuning.space import ALIGNMENT, CHOICES, RANGES, suggest
 from lorefuse.tuning.study import first_point
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 JOINT = small_config(tuning=TuningConfig(space="joint", families=("deepfm", "logistic_regression"), num_trials=4))
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from lorefuse.atomic import write_json
 from lorefuse.config import Arm, PipelineConfig, TrainingConfig, TuningConfig
-from lorefuse.errors import ArtifactError
+from lorefuse.core.atomic import write_json
+from lorefuse.core.errors import ArtifactError
 from lorefuse.training import pool
 from lorefuse.training.params import apply, defaults
 from lorefuse.tuning import study
 from lorefuse.tuning.journal import FileJournal
 from lorefuse.tuning.study import STUDY_FILE, read_study, tune
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 NUM_TRIALS = 5
 """More than two rounds, and an odd one."""

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from lorefuse.config import PipelineConfig, TrainingConfig, TuningConfig
-from lorefuse.errors import ArtifactError, ConfigError
+from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.training.params import defaults
 from lorefuse.tuning import generations
 from lorefuse.tuning.study import TrialTask
 from lorefuse.tuning.trial import KILLED, exact, run_apart
-from tests.unit.training.samples import make_training_set, small_config
+from tests.helpers.training_rows import make_training_set, small_config
 
 OFF_SPACE = TrainingConfig(batch_size=64, learning_rate=0.5, weight_decay=0.0, max_epochs=2, num_threads=1)
 

@@ -13,8 +13,8 @@ import triton_python_backend_utils as pb_utils
 from answers import Answers
 from byte_texts import install
 from graph import ORT_ERRORS, Graph
+from recommend_request import inputs_of
 from users import FAILURES, Users, failure
-from wishes import inputs_of
 
 install(pb_utils)
 NAME = "recommend"
@@ -33,7 +33,8 @@ class TritonPythonModel:
 
     def _graph(self, folder):
         if self.users.facts["retrieves"]:
-            from opened import OPEN_ERRORS, open_finder  # other versions have no such file
+            from finder import OPEN_ERRORS  # other versions have no such file
+            from open_finder import open_finder
 
             try:
                 return open_finder(folder)

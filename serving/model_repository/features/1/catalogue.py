@@ -1,7 +1,7 @@
 """Which rows of the catalogue a user may be shown: candidates, filters, and what they have seen."""
 
 import numpy as np
-from wishes import RequestError, shown
+from recommend_request import RequestError, shown
 
 MAX_NAMED = 12
 """Columns that an error names."""

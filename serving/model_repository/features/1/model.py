@@ -3,8 +3,8 @@
 import os
 
 import triton_python_backend_utils as pb_utils
+from recommend_request import inputs_of
 from users import FAILURES, Users, failure
-from wishes import inputs_of
 
 
 class TritonPythonModel:

@@ -5,7 +5,7 @@ A name of the other kind would find nobody and be answered like a newcomer, in s
 
 import re
 
-from wishes import RequestError
+from recommend_request import RequestError
 
 PSEUDONYM = re.compile(r"psn_([0-9a-f]{8})_[a-z2-7]{32}")
 NO_USER = "\x00"

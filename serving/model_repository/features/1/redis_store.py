@@ -14,9 +14,9 @@ import sys
 import time
 
 import redis
-from online_store import OnlineStoreError, OnlineStoreUnavailableError, entity_keys, parse_value
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from stored_values import OnlineStoreError, OnlineStoreUnavailableError, entity_keys, parse_value
 
 URL_VARIABLE, DOWN_VARIABLE = "LOREFUSE_ONLINE_STORE_URL", "LOREFUSE_ONLINE_STORE_DOWN"
 UNAVAILABLE, NEWCOMER = "unavailable", "newcomer"

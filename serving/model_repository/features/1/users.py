@@ -10,11 +10,12 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from asked import CONTEXT_FACET, Asked, asked_vectors
 from catalogue import Catalogue, as_said
+from context_reducer import CONTEXT_FACET, ContextReducer, context_vectors
 from names import check_names, check_strangers
-from online_store import OnlineStoreError, OnlineStoreUnavailableError, open_store
-from wishes import RequestError, Wishes, shown
+from online_store import open_store
+from recommend_request import RecommendRequest, RequestError, shown
+from stored_values import OnlineStoreError, OnlineStoreUnavailableError
 
 FAILURES = (RequestError, OnlineStoreError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a request, the store, or a fault of ours may raise."""
@@ -47,7 +48,7 @@ class Users:
         }
         self.defaults = dict(self.facts["user_numeric"])
         self.facets = dict(self.facts["interest"])
-        self.asked = Asked.of(folder) if CONTEXT_FACET in self.facets else None
+        self.context_reducer = ContextReducer.of(folder) if CONTEXT_FACET in self.facets else None
         store_path = os.path.join(folder, self.facts["online_store"])
         try:
             self.store = open_store(store_path, self.facts["project"], self.facts["views"])
@@ -62,25 +63,25 @@ class Users:
         """Return the tensors of a request's users, those of width 0 left out.
 
         Args:
-            inputs: Name → array, as `wishes.inputs_of`.
+            inputs: Name → array, as `recommend_request.inputs_of`.
 
         Raises:
             RequestError: The request is none that can be answered.
             OnlineStoreError: The store does not answer, or holds what it should not.
         """
-        wishes = Wishes(inputs, self.facts["max_k"])
-        self._check_context(wishes.context)
-        check_names(wishes.user_ids, self.pseudonyms)
-        found = self.store.read("user_id", wishes.user_ids)
-        check_strangers(wishes.user_ids, found, self.pseudonyms)
+        request = RecommendRequest(inputs, self.facts["max_k"])
+        self._check_context(request.context)
+        check_names(request.user_ids, self.pseudonyms)
+        found = self.store.read("user_id", request.user_ids)
+        check_strangers(request.user_ids, found, self.pseudonyms)
         found = self._with_context(inputs, found)
         tensors = {
-            "user_fields": self._fields(wishes, found),
+            "user_fields": self._fields(request, found),
             "user_numeric": self._numeric(found),
             "user_interest": self._interest(found),
             "user_history": self._history(found),
-            "exclude_rows": self._exclude_rows(wishes, found),
-            "k": np.array(wishes.k, np.int32)[:, None],
+            "exclude_rows": self._exclude_rows(request, found),
+            "k": np.array(request.k, np.int32)[:, None],
             "liked_item_id": self._liked(found),
             "liked_rows": self._past(found, "recent_liked"),
             "seen_rows": self._past(found, "seen"),
@@ -94,9 +95,9 @@ class Users:
                 names = ", ".join(as_said(known, self.said)) or "none"
                 raise RequestError(f"context has no column {shown(column)}; known: {names}")
 
-    def _fields(self, wishes, found):
+    def _fields(self, request, found):
         rows = []
-        for user_id, features, said in zip(wishes.user_ids, found, wishes.context, strict=True):
+        for user_id, features, said in zip(request.user_ids, found, request.context, strict=True):
             told = {self.said.get(column, column): value for column, value in said.items()}
             values = {**features, **told, "user_id": user_id}
             rows.append([table.get(values.get(field, ""), 0) for field, table in self.indices.items()])
@@ -120,7 +121,7 @@ class Users:
 
     def _with_context(self, inputs, found):
         """What was asked stands beside what the store knows; and whoever asks is not shown what most like."""
-        vectors = asked_vectors(inputs, self.asked)
+        vectors = context_vectors(inputs, self.context_reducer)
         if vectors is None:
             return found
         pairs = zip(found, vectors, strict=True)
@@ -139,8 +140,8 @@ class Users:
                 row[-len(liked) :] = liked
         return result
 
-    def _exclude_rows(self, wishes, found):
-        asked = zip(wishes.candidates, wishes.filters, wishes.exclude_seen, wishes.k, found, strict=True)
+    def _exclude_rows(self, request, found):
+        asked = zip(request.candidates, request.filters, request.exclude_seen, request.k, found, strict=True)
         rows = [
             self.catalogue.exclude_rows(
                 candidates,

@@ -7,7 +7,7 @@ import json
 import os
 
 import numpy as np
-from opened import Finder, open_session
+from finder import Finder, open_session
 from tables import open_tables, plain
 from two_stage import TwoStage, encode, encoder_names
 

@@ -5,7 +5,8 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from opened import OPEN_ERRORS, ORT_ERRORS, open_finder
+from finder import OPEN_ERRORS, ORT_ERRORS
+from open_finder import open_finder
 
 FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a fault of ours would raise: callers get one line, the log gets the trace."""

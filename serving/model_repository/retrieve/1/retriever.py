@@ -9,7 +9,7 @@ import os
 
 import faiss
 import numpy as np
-from opened import Finder, open_session
+from finder import Finder, open_session
 from tables import open_tables, plain
 
 NOTHING = np.zeros(0, np.int64)

@@ -1,0 +1,1 @@
+"""Feast: definitions applied, features stored and joined point in time; all that builds on Feast's internals."""
