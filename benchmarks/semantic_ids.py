@@ -37,7 +37,7 @@ from lorefuse.core.schema import Split
 from lorefuse.retrieval.evaluate import ndcg_of
 from lorefuse.retrieval.recommender import Side, recommend
 from lorefuse.retrieval.sasrec import SASRec
-from lorefuse.retrieval.sequence_encoder import ItemVectors
+from lorefuse.retrieval.sequence_encoder import SequenceItems
 from lorefuse.retrieval.tables import Knowledge
 
 Vectors = NDArray[np.float32]
@@ -144,7 +144,7 @@ class CodedSASRec(SASRec):
     def _prepare(self, train_UN: csr_array, side: Side) -> None:
         super()._prepare(train_UN, side)
         nothing = Knowledge(torch.zeros(len(self.codes), 0))
-        items = ItemVectors(torch.from_numpy(self.codes), nothing, self.config.embedding_dim, 0.0)
+        items = SequenceItems(torch.from_numpy(self.codes), nothing, self.config.embedding_dim, 0.0)
         items.fields.table.detach().mul_(self.codes.shape[1] ** -0.5)  # as long as an id's vector at the start
         self.encoder.items = items
 

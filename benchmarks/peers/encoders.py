@@ -15,7 +15,7 @@ from peers.environment import FOLDER, PeerUnavailableError, peer_python
 from peers.process import Process
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.embedding.encoder import Encoder, load_encoder
+from lorefuse.embedding.encoder import TextEncoder, load_encoder
 from lorefuse.embedding.source import resolve
 
 BATCH_SIZES = (16, 32, 64, 128)
@@ -132,7 +132,7 @@ def fastembed(config: EmbeddingConfig, max_tokens: int, folder_path: Path) -> di
     return {"fastembed": Peer(encode, (FASTEMBED_BATCH_SIZE,))}
 
 
-def _write_hidden_graph(encoder: Encoder, path: Path) -> None:
+def _write_hidden_graph(encoder: TextEncoder, path: Path) -> None:
     """Write the graph that hubs hold: the last hidden states of tokens; fastembed pools them."""
     import torch
 

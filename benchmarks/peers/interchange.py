@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from peers.protocol import TEST
 
 from lorefuse.config import DataConfig, MovieLensSource, SplitConfig
-from lorefuse.core import schema as c
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, LABEL, ROW_ID, SPLIT, USER_ID, VALUE, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.split import load_split, split
 from lorefuse.features.history import recent_liked
-from lorefuse.features.rows import History
+from lorefuse.features.rows import Interactions
 from lorefuse.features.vocabulary import Vocabulary
 
 USER_FIELDS = ("user_id", "gender", "occupation", "age_bucket")
@@ -59,12 +58,12 @@ def write_movielens(folder_path: Path) -> TestRows:
         ingest(DataConfig(source=MovieLensSource(graph=False)), data_path)
         dataset = Dataset.open(data_path)
         split(dataset, SplitConfig(), split_path)
-        frame = dataset.interactions().merge(load_split(split_path)[0], on=c.ROW_ID, validate="1:1")
+        frame = dataset.interactions().merge(load_split(split_path)[0], on=ROW_ID, validate="1:1")
         users, items = dataset.users(), dataset.items()
     items["genres"] = items["genres"].map("|".join)
-    frame = frame.merge(users, on=c.USER_ID, how="left").merge(items[[c.ITEM_ID, *ITEM_FIELDS[1:]]], on=c.ITEM_ID)
-    frame = frame.sort_values(c.ROW_ID, ignore_index=True)
-    part = frame[c.SPLIT].map(PARTS).to_numpy(np.uint8)
+    frame = frame.merge(users, on=USER_ID, how="left").merge(items[[ITEM_ID, *ITEM_FIELDS[1:]]], on=ITEM_ID)
+    frame = frame.sort_values(ROW_ID, ignore_index=True)
+    part = frame[SPLIT].map(PARTS).to_numpy(np.uint8)
     is_train = part == PARTS[Split.TRAIN]
     fields, sizes = [], []
     for name in (*USER_FIELDS, *ITEM_FIELDS):
@@ -72,11 +71,11 @@ def write_movielens(folder_path: Path) -> TestRows:
         vocabulary = Vocabulary.fit(column[is_train])
         fields.append(vocabulary.encode(column))
         sizes.append(vocabulary.size)
-    label = frame[c.LABEL].to_numpy(np.float32)
+    label = frame[LABEL].to_numpy(np.float32)
     history = _history(frame, fields[len(USER_FIELDS)], label, is_train)
     _write(folder_path, np.stack(fields, axis=1), label, part, history, sizes)
     test = part == TEST
-    user = frame[c.USER_ID].astype("category").cat.codes.to_numpy(np.int64)
+    user = frame[USER_ID].astype("category").cat.codes.to_numpy(np.int64)
     return TestRows(label[test], user[test], frame["cold"].to_numpy()[test])
 
 
@@ -105,11 +104,11 @@ def keep_train_rows(folder_path: Path, num_rows: int) -> None:
 def _history(
     frame: pd.DataFrame, item_code: NDArray[np.int64], label: NDArray[np.float32], is_train: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    user = frame[c.USER_ID].astype("category").cat.codes.to_numpy(np.int32)
-    timestamp_us = frame[c.EVENT_TIMESTAMP].dt.tz_convert(None).astype("datetime64[us]").astype(np.int64).to_numpy()
-    value = frame[c.VALUE].to_numpy(np.float32)
+    user = frame[USER_ID].astype("category").cat.codes.to_numpy(np.int32)
+    timestamp_us = frame[EVENT_TIMESTAMP].dt.tz_convert(None).astype("datetime64[us]").astype(np.int64).to_numpy()
+    value = frame[VALUE].to_numpy(np.float32)
     # `recent_liked` returns item rows + 1; codes count from 1 already.
-    rows = History.of(user, (item_code - 1).astype(np.int32), timestamp_us, label, value, is_train, "binary")
+    rows = Interactions.of(user, (item_code - 1).astype(np.int32), timestamp_us, label, value, is_train, "binary")
     return recent_liked(rows, HISTORY_LENGTH).astype(np.int64)
 
 

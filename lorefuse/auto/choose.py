@@ -13,7 +13,7 @@ from lorefuse.auto.portfolio import TABLES, Configuration, entries
 from lorefuse.auto.profile import Profile, profile
 from lorefuse.auto.race import FAILED, LEFT_OUT, NOT_TRIED, Budget, Outcome, Rung, race, winner
 from lorefuse.auto.sequence import VIEW
-from lorefuse.auto.trial import SPENT, TrialTask, run_trial
+from lorefuse.auto.trial import SPENT, RaceTask, run_trial
 from lorefuse.config import PipelineConfig
 from lorefuse.core.atomic import sha256_json, write_json
 from lorefuse.core.errors import DataError, LorefuseError
@@ -145,7 +145,7 @@ class _Trainings:
                 outcomes[name] = Outcome(name, FAILED, error=rows)
                 continue
             deadline_s = self.budget.deadline_s
-            tasks.append(TrialTask(name, str(rows), self.configs[name], share, self.seed, deadline_s))
+            tasks.append(RaceTask(name, str(rows), self.configs[name], share, self.seed, deadline_s))
         try:
             results = run_parallel(run_trial, tasks, self.num_workers)
             for outcome in track(results, f"Racing on {share:.0%} of the users", total=len(tasks)):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorefuse.core import schema as c
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import ITEM_ID, ROW_ID, SPLIT, USER_ID, Split
 
 if TYPE_CHECKING:
     from lorefuse.data.dataset import Dataset
@@ -63,21 +62,21 @@ def profile(dataset: Dataset, split_path: Path, prompt: str = "plain@1") -> Prof
     from lorefuse.embedding.prompt import item_texts
 
     items, users, links = dataset.items(), dataset.users(), dataset.links()
-    rows = dataset.interactions().merge(load_split(split_path)[0], on=c.ROW_ID, validate="one_to_one")
-    train, test = rows[rows[c.SPLIT] == Split.TRAIN], rows[rows[c.SPLIT] == Split.TEST]
+    rows = dataset.interactions().merge(load_split(split_path)[0], on=ROW_ID, validate="one_to_one")
+    train, test = rows[rows[SPLIT] == Split.TRAIN], rows[rows[SPLIT] == Split.TEST]
     num_words = np.array([len(text.split()) for text in item_texts(items, dataset.roles.item_text, prompt)])
-    linked = items[c.ITEM_ID].isin(links[c.ITEM_ID]) if links is not None else np.zeros(len(items), dtype=bool)
+    linked = items[ITEM_ID].isin(links[ITEM_ID]) if links is not None else np.zeros(len(items), dtype=bool)
     return Profile(
         num_items=len(items),
         num_users=len(users),
         num_train=len(train),
         num_test=len(test),
-        rows_per_item=len(train) / max(train[c.ITEM_ID].nunique(), 1),
-        rows_per_user=len(train) / max(train[c.USER_ID].nunique(), 1),
+        rows_per_item=len(train) / max(train[ITEM_ID].nunique(), 1),
+        rows_per_user=len(train) / max(train[USER_ID].nunique(), 1),
         num_words=_mean(num_words[num_words > 0]),
         no_text_share=_mean(num_words == 0),
-        cold_share=_mean(~test[c.ITEM_ID].isin(train[c.ITEM_ID]).to_numpy()),
-        new_user_share=_mean(~test[c.USER_ID].isin(train[c.USER_ID]).to_numpy()),
+        cold_share=_mean(~test[ITEM_ID].isin(train[ITEM_ID]).to_numpy()),
+        new_user_share=_mean(~test[USER_ID].isin(train[USER_ID]).to_numpy()),
         linked_share=_mean(np.asarray(linked)),
         num_links=0 if links is None else len(links),
     )

@@ -20,9 +20,9 @@ from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
 from lorefuse.features.build import history_of, make_spec
 from lorefuse.features.context import context_facets, context_rows
-from lorefuse.features.interactions import Rows, encode_tables
+from lorefuse.features.interactions import InteractionRows, encode_tables
 from lorefuse.features.rows import (
-    History,
+    Interactions,
     interest_facets,
     item_numeric_now,
     item_numeric_rows,
@@ -50,7 +50,7 @@ def race_rows(
         seed: Of the order in which users are taken.
     """
     frame, facts = load_split(split_path)
-    interactions = Rows.of(dataset, frame)
+    interactions = InteractionRows.of(dataset, frame)
     tables = encode_tables(dataset, interactions, config.features)
     history = history_of(interactions, config.data.label.kind)
     spec = make_spec(tables, vectors, config.data.label.kind, facts["data_cutoff"])
@@ -116,7 +116,7 @@ def thinned(training_set: TrainingSet, share: float, seed: int) -> TrainingSet:
     return dataclasses.replace(training_set, split_code=code)
 
 
-def _kept(rows: Rows, num_users: int, max_rows: int, seed: int) -> Mask:
+def _kept(rows: InteractionRows, num_users: int, max_rows: int, seed: int) -> Mask:
     """Tell which rows are in: train and validation rows of the first users in order, (R,)."""
     usable: Mask = np.isin(rows.split_code, [SPLIT_CODES[Split.TRAIN], SPLIT_CODES[Split.VALIDATION]])
     if usable.sum() <= max_rows:
@@ -129,11 +129,11 @@ def _kept(rows: Rows, num_users: int, max_rows: int, seed: int) -> Mask:
     return mask
 
 
-def _part_of(history: History, rows: NDArray[np.int64]) -> History:
-    return History(**{f.name: getattr(history, f.name)[rows] for f in dataclasses.fields(history)})
+def _part_of(history: Interactions, rows: NDArray[np.int64]) -> Interactions:
+    return Interactions(**{f.name: getattr(history, f.name)[rows] for f in dataclasses.fields(history)})
 
 
-def _every_row(rows: Rows, num_states: int, label_kind: str) -> History:
+def _every_row(rows: InteractionRows, num_states: int, label_kind: str) -> Interactions:
     """Return all rows, of which only train interactions may be known; see `features.history.every_row_of`."""
     known = rows.is_train & (np.arange(len(rows.label)) < num_states)
-    return History.of(rows.user_row, rows.item_row, rows.timestamp_us, rows.label, rows.value, known, label_kind)
+    return Interactions.of(rows.user_row, rows.item_row, rows.timestamp_us, rows.label, rows.value, known, label_kind)

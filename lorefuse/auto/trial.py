@@ -20,7 +20,7 @@ SPENT = "the budget was spent"
 
 
 @dataclass(frozen=True)
-class TrialTask:
+class RaceTask:
     """What a worker trains, picklable.
 
     Attributes:
@@ -40,7 +40,7 @@ class TrialTask:
     deadline_s: float
 
 
-def run_trial(task: TrialTask) -> Outcome:
+def run_trial(task: RaceTask) -> Outcome:
     """Train and judge; an error is written down, not raised."""
     from lorefuse.auto.rows import thinned
     from lorefuse.training.pool import load_training_set

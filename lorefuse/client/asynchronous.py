@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lorefuse.client import answers
 from lorefuse.client.answers import Filters, NewItemScore, Recommendation
-from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, Target, Tls, exception_of, outputs_of, request_of
+from lorefuse.client.connection import EMBED, RANKER, RECOMMEND, ServerTarget, Tls, exception_of, outputs_of, request_of
 from lorefuse.client.tracing import trace_metadata
 from lorefuse.export.wire import Content, content_of
 
@@ -51,7 +51,7 @@ class AsyncClient:
         from tritonclient.grpc import service_pb2_grpc
 
         self._names = answers.names_of(privacy_key)
-        self._target = Target.of(url, timeout_s, max_retries, tls)
+        self._target = ServerTarget.of(url, timeout_s, max_retries, tls)
         self._channel, self._failure = self._target.channel(grpc.aio), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 

@@ -20,7 +20,7 @@ from lorefuse.client.connection import (
     FEATURES,
     RANKER,
     RECOMMEND,
-    Target,
+    ServerTarget,
     Tls,
     exception_of,
     outputs_of,
@@ -61,7 +61,7 @@ class Client:
         from tritonclient.grpc import service_pb2_grpc
 
         self._names = answers.names_of(privacy_key)
-        self._target = Target.of(url, timeout_s, max_retries, tls)
+        self._target = ServerTarget.of(url, timeout_s, max_retries, tls)
         self._channel, self._failure = self._target.channel(grpc), grpc.RpcError
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 

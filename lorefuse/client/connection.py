@@ -50,7 +50,7 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class Target:
+class ServerTarget:
     """Where a client's calls go, and how long it tries.
 
     Attributes:
@@ -66,7 +66,7 @@ class Target:
     tls: Tls | None
 
     @classmethod
-    def of(cls, url: str | None, timeout_s: float, max_retries: int, tls: Tls | None) -> Target:
+    def of(cls, url: str | None, timeout_s: float, max_retries: int, tls: Tls | None) -> ServerTarget:
         """Check the arguments of a client.
 
         Raises:
@@ -109,7 +109,7 @@ class Attempts:
     it twice.
     """
 
-    def __init__(self, target: Target, timeout_s: float) -> None:
+    def __init__(self, target: ServerTarget, timeout_s: float) -> None:
         self.target = target
         self.timeout_s = timeout_s
         self.end_s = time.monotonic() + timeout_s

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.client.admin import admin_headers
-from lorefuse.client.connection import RANKER, Target, explained
+from lorefuse.client.connection import RANKER, ServerTarget, explained
 from lorefuse.client.tracing import trace_metadata
 from lorefuse.core.errors import UsageError
 from lorefuse.export.wire import triton_dtype
@@ -36,7 +36,7 @@ class SharedBatch:
     One batch at a time; other threads wait. A server that was restarted gets the region registered anew.
     """
 
-    def __init__(self, triton: Any, target: Target, max_bytes: int, key: str) -> None:
+    def __init__(self, triton: Any, target: ServerTarget, max_bytes: int, key: str) -> None:
         self._triton, self._admin = triton, admin_headers(key)
         self._target = target
         self._lock = threading.Lock()

@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 
 from lorefuse.config.sources import AmazonSource
-from lorefuse.core import schema as c
 from lorefuse.core.errors import DataError
 from lorefuse.core.progress import track
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, REVIEW_TEXT, USER_ID, VALUE
 from lorefuse.data.download import fetch_url
 from lorefuse.data.json_lines import read_json_lines
 from lorefuse.data.quarantine import LINE, Quarantine
@@ -29,8 +29,8 @@ ADDRESS = "https://mcauleylab.ucsd.edu/public_datasets/data"
 SEPARATOR = "\x1f"
 """Joins the categories of a product: a category may hold any printable character."""
 EVENT_FIELDS = {
-    "2018": {c.USER_ID: "reviewerID", c.ITEM_ID: "asin", c.EVENT_TIMESTAMP: "unixReviewTime", c.VALUE: "overall"},
-    "2023": {c.USER_ID: "user_id", c.ITEM_ID: "parent_asin", c.EVENT_TIMESTAMP: "timestamp", c.VALUE: "rating"},
+    "2018": {USER_ID: "reviewerID", ITEM_ID: "asin", EVENT_TIMESTAMP: "unixReviewTime", VALUE: "overall"},
+    "2023": {USER_ID: "user_id", ITEM_ID: "parent_asin", EVENT_TIMESTAMP: "timestamp", VALUE: "rating"},
 }
 ITEM_FIELDS = {
     "2018": {"title": "title", "brand": "brand", "description": "description", "main_category": "main_cat"},
@@ -66,11 +66,11 @@ def read_amazon(source: AmazonSource, quarantine: Quarantine) -> RawTables:
     else:
         reviews_path, meta_path = (fetch_url(url) for url in addresses(source))
     events = _events(reviews_path, source.release, quarantine, with_text=source.reviews)
-    wanted = dict.fromkeys(events[c.ITEM_ID].dropna())
+    wanted = dict.fromkeys(events[ITEM_ID].dropna())
     items, num_unused = _items(meta_path, source.release, wanted, quarantine)
-    known = set(items[c.ITEM_ID])
+    known = set(items[ITEM_ID])
     without = [item for item in wanted if item not in known]
-    blank = pd.DataFrame({c.ITEM_ID: without, LINE: 0}).reindex(columns=items.columns)
+    blank = pd.DataFrame({ITEM_ID: without, LINE: 0}).reindex(columns=items.columns)
     return RawTables(
         interactions=events,
         items=pd.concat([items, blank.fillna("")], ignore_index=True) if without else items,
@@ -98,7 +98,7 @@ def addresses(source: AmazonSource) -> tuple[str, str]:
 
 def _events(path: Path, release: str, quarantine: Quarantine, *, with_text: bool) -> pd.DataFrame:
     fields = EVENT_FIELDS[release]
-    columns: dict[str, list[Any]] = {name: [] for name in [*fields, *([c.REVIEW_TEXT] if with_text else []), LINE]}
+    columns: dict[str, list[Any]] = {name: [] for name in [*fields, *([REVIEW_TEXT] if with_text else []), LINE]}
     for line, row in track(read_json_lines(path, quarantine), f"Reading {path.name}"):
         cells = {name: row.get(field) for name, field in fields.items()}
         wrong = next((fields[n] for n, cell in cells.items() if not isinstance(cell, str | int | float)), None)
@@ -109,7 +109,7 @@ def _events(path: Path, release: str, quarantine: Quarantine, *, with_text: bool
             columns[name].append(str(cell).strip())
         if with_text:
             said = (_text(row.get(field)) for field in REVIEW_FIELDS[release])
-            columns[c.REVIEW_TEXT].append(". ".join(filter(None, said))[:MAX_REVIEW_CHARS])
+            columns[REVIEW_TEXT].append(". ".join(filter(None, said))[:MAX_REVIEW_CHARS])
         columns[LINE].append(line)
     if not columns[LINE]:
         raise DataError(
@@ -123,7 +123,7 @@ def _events(path: Path, release: str, quarantine: Quarantine, *, with_text: bool
 
 def _items(path: Path, release: str, wanted: Iterable[str], quarantine: Quarantine) -> tuple[pd.DataFrame, int]:
     """Return the wanted products and the number of others."""
-    key = EVENT_FIELDS[release][c.ITEM_ID]
+    key = EVENT_FIELDS[release][ITEM_ID]
     rows: list[dict[str, Any]] = []
     wanted, num_unused = set(wanted), 0
     for line, row in track(read_json_lines(path, quarantine), f"Reading {path.name}"):
@@ -137,8 +137,8 @@ def _items(path: Path, release: str, wanted: Iterable[str], quarantine: Quaranti
             cells["description"] = cells["description"][:MAX_DESCRIPTION_CHARS]
             categories: Any = next((row[field] for field in CATEGORIES_FIELD[release] if row.get(field)), [])
             joined = SEPARATOR.join(dict.fromkeys(_leaves(categories)))
-            rows.append({c.ITEM_ID: item_id.strip(), **cells, "categories": joined, LINE: line})
-    names = [c.ITEM_ID, *ITEM_FIELDS[release], "categories", LINE]
+            rows.append({ITEM_ID: item_id.strip(), **cells, "categories": joined, LINE: line})
+    names = [ITEM_ID, *ITEM_FIELDS[release], "categories", LINE]
     return pd.DataFrame(rows, columns=names), num_unused
 
 

@@ -15,9 +15,20 @@ import numpy as np
 import pandas as pd
 
 from lorefuse.config import DataConfig, FileSource, LabelConfig, NegativesConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import sha256_file, write_json
 from lorefuse.core.errors import DataError
+from lorefuse.core.schema import (
+    CONTEXT_TEXT,
+    EVENT_TIMESTAMP,
+    ITEM_ID,
+    LABEL,
+    REVIEW_TEXT,
+    ROW_ID,
+    ROW_TEXTS,
+    USER_ID,
+    VALUE,
+    DatasetFile,
+)
 from lorefuse.core.settings import settings
 from lorefuse.data.cells import refuse_structures
 from lorefuse.data.dataset import Dataset
@@ -88,8 +99,8 @@ def append(
         frames, facts = _joined(base, new, config.label, intake)
         of_items = Path(folder) / "of_items.jsonl"
         quarantine.write(of_items)
-        records = (base.path / c.DatasetFile.QUARANTINE, of_items, new.path / c.DatasetFile.QUARANTINE)
-        (out_path / c.DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
+        records = (base.path / DatasetFile.QUARANTINE, of_items, new.path / DatasetFile.QUARANTINE)
+        (out_path / DatasetFile.QUARANTINE).write_bytes(b"".join(path.read_bytes() for path in records))
         set_aside = Counter(quarantine.counts()) + Counter(new.manifest["quarantined"])
         facts["num_quarantined"] = set_aside.total()
         add_counts(reports, new.manifest["reports"].get(SCRUBBED, {}))
@@ -135,17 +146,17 @@ def source_of(dataset: Dataset) -> FileSource:
     """Return a source whose files are a dataset folder's own: what trains on all of it with an ordinary run."""
     roles = dataset.roles
     path = dataset.path.resolve()
-    has_graph = (path / c.DatasetFile.TRIPLES).exists() and (path / c.DatasetFile.LINKS).exists()
+    has_graph = (path / DatasetFile.TRIPLES).exists() and (path / DatasetFile.LINKS).exists()
     return FileSource(
-        interactions_path=path / c.DatasetFile.INTERACTIONS,
-        items_path=path / c.DatasetFile.ITEMS,
-        users_path=path / c.DatasetFile.USERS if roles.user_categories else None,
-        triples_path=path / c.DatasetFile.TRIPLES if has_graph else None,
-        links_path=path / c.DatasetFile.LINKS if has_graph else None,
-        timestamp=c.EVENT_TIMESTAMP,
-        value=c.VALUE,
-        review_text=c.REVIEW_TEXT if dataset.row_texts(c.REVIEW_TEXT) is not None else None,
-        context_text=c.CONTEXT_TEXT if dataset.row_texts(c.CONTEXT_TEXT) is not None else None,
+        interactions_path=path / DatasetFile.INTERACTIONS,
+        items_path=path / DatasetFile.ITEMS,
+        users_path=path / DatasetFile.USERS if roles.user_categories else None,
+        triples_path=path / DatasetFile.TRIPLES if has_graph else None,
+        links_path=path / DatasetFile.LINKS if has_graph else None,
+        timestamp=EVENT_TIMESTAMP,
+        value=VALUE,
+        review_text=REVIEW_TEXT if dataset.row_texts(REVIEW_TEXT) is not None else None,
+        context_text=CONTEXT_TEXT if dataset.row_texts(CONTEXT_TEXT) is not None else None,
         item_text=roles.item_text,
         item_title=roles.item_title,
         item_categories=roles.item_categories,
@@ -177,7 +188,7 @@ def _new_items(
     for column in given_as.values():
         refuse_structures(raw[column], path)
     columns = {name: raw[column] for name, column in given_as.items()}
-    items = pd.DataFrame({c.ITEM_ID: as_ids(raw[mapping.item_id], path), **columns, LINE: raw[LINE]})
+    items = pd.DataFrame({ITEM_ID: as_ids(raw[mapping.item_id], path), **columns, LINE: raw[LINE]})
     items = intake.scrub_items(items, base.roles, reports)
     tables = RawTables(pd.DataFrame(), items, None, None, None, base.roles, {"items": path.name}, {})
     valid, _ = valid_entities(tables, quarantine)
@@ -191,9 +202,9 @@ def _source(
     """Return a source of the new interactions with all items, known and new, in one file."""
     roles, items = base.roles, base.items()
     if new_items is not None:
-        items = pd.concat([items[~items[c.ITEM_ID].isin(new_items[c.ITEM_ID])], new_items[items.columns]])
+        items = pd.concat([items[~items[ITEM_ID].isin(new_items[ITEM_ID])], new_items[items.columns]])
     path = folder_path / "items.parquet"
-    items.rename(columns={c.ITEM_ID: mapping.item_id}).to_parquet(path, index=False)
+    items.rename(columns={ITEM_ID: mapping.item_id}).to_parquet(path, index=False)
     return mapping.model_copy(
         update={
             "interactions_path": new_path,
@@ -201,8 +212,8 @@ def _source(
             "users_path": None,
             "triples_path": None,
             "links_path": None,
-            "item_text": tuple(mapping.item_id if name == c.ITEM_ID else name for name in roles.item_text),
-            "item_title": mapping.item_id if roles.item_title == c.ITEM_ID else roles.item_title,
+            "item_text": tuple(mapping.item_id if name == ITEM_ID else name for name in roles.item_text),
+            "item_title": mapping.item_id if roles.item_title == ITEM_ID else roles.item_title,
             "item_categories": roles.item_categories,
             "item_multi_categories": roles.item_multi_categories,
             "item_numerics": roles.item_numerics,
@@ -214,7 +225,7 @@ def _source(
 def _names_in_file(items: pd.DataFrame, mapping: FileSource) -> dict[str, str]:
     """Return what a file of items calls the dataset's columns, the id left out."""
     mapped = {inner: column for column, inner in names_of(mapping)[0].items()}
-    return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != c.ITEM_ID}
+    return {name: mapped.get(name, shown_name(name)) for name in items.columns if name != ITEM_ID}
 
 
 def _joined(
@@ -223,23 +234,23 @@ def _joined(
     known, added = _with_texts(base, base), _with_texts(new, base)
     is_known = pd.MultiIndex.from_frame(added[KEY]).isin(pd.MultiIndex.from_frame(known[KEY]))
     fresh = added[~is_known]
-    events = pd.concat([known, fresh]).sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
+    events = pd.concat([known, fresh]).sort_values([EVENT_TIMESTAMP, USER_ID, ITEM_ID], ignore_index=True)
     num_rows = len(events)
     events = intake.unexpired(events, Quarantine(), "")
-    events[c.ROW_ID] = np.arange(len(events), dtype="int64")
+    events[ROW_ID] = np.arange(len(events), dtype="int64")
     if label.kind == "binary":
-        events[c.LABEL] = (events[c.VALUE] >= label.threshold).astype("float32")
+        events[LABEL] = (events[VALUE] >= label.threshold).astype("float32")
     items, num_changed = _updated_items(base.items(), new.items())
     users = base.users()
-    names = np.sort(fresh.loc[~fresh[c.USER_ID].isin(users[c.USER_ID]), c.USER_ID].unique())
+    names = np.sort(fresh.loc[~fresh[USER_ID].isin(users[USER_ID]), USER_ID].unique())
     nothing = dict.fromkeys(base.roles.user_categories, "")
-    users = pd.concat([users, pd.DataFrame({c.USER_ID: names}).assign(**nothing)], ignore_index=True)
+    users = pd.concat([users, pd.DataFrame({USER_ID: names}).assign(**nothing)], ignore_index=True)
     frames = {"interactions": events, "items": items, "users": users[base.users().columns]}
     return frames, {
         "num_rows": len(added),
         "num_new": len(fresh),
         "num_duplicates": int(is_known.sum()),
-        "num_late": int((fresh[c.EVENT_TIMESTAMP] < known[c.EVENT_TIMESTAMP].max()).sum()),
+        "num_late": int((fresh[EVENT_TIMESTAMP] < known[EVENT_TIMESTAMP].max()).sum()),
         "num_new_items": len(items) - len(base.items()),
         "num_changed_items": num_changed,
         "num_new_users": len(names),
@@ -250,7 +261,7 @@ def _joined(
 def _with_texts(dataset: Dataset, base: Dataset) -> pd.DataFrame:
     """Return interactions with the texts that the base's have, empty where a dataset brings none."""
     events = dataset.interactions()
-    for name in c.ROW_TEXTS:
+    for name in ROW_TEXTS:
         if base.row_texts(name) is not None:
             events[name] = dataset.row_texts(name) or [""] * len(events)
     return events
@@ -262,18 +273,18 @@ def _updated_items(base: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame,
         raise DataError(
             "The new items have other columns.", expected=str(list(base.columns)), got=str(list(new.columns))
         )
-    latest = new.set_index(c.ITEM_ID)
-    kept = base[c.ITEM_ID].isin(latest.index)
+    latest = new.set_index(ITEM_ID)
+    kept = base[ITEM_ID].isin(latest.index)
     updated = base.copy()
     for name in latest.columns:
         column = updated[name].astype(object)
-        column[kept] = latest[name].reindex(base[c.ITEM_ID][kept]).to_numpy()
+        column[kept] = latest[name].reindex(base[ITEM_ID][kept]).to_numpy()
         updated[name] = column.astype(base[name].dtype)
     changed = [
         json.dumps(before, default=list) != json.dumps(after, default=list)
         for before, after in zip(base.to_dict("records"), updated.to_dict("records"), strict=True)
     ]
-    added = new[~new[c.ITEM_ID].isin(base[c.ITEM_ID])]
+    added = new[~new[ITEM_ID].isin(base[ITEM_ID])]
     return pd.concat([updated, added], ignore_index=True), sum(changed)
 
 
@@ -289,7 +300,7 @@ def _write(
 ) -> None:
     for name, frame in frames.items():
         frame.to_parquet(out_path / f"{name}.parquet", index=False)
-    for name in (c.DatasetFile.TRIPLES, c.DatasetFile.LINKS):
+    for name in (DatasetFile.TRIPLES, DatasetFile.LINKS):
         if (base.path / name).exists():
             shutil.copyfile(base.path / name, out_path / name)
     events = frames["interactions"]
@@ -302,10 +313,10 @@ def _write(
         "roles": dataclasses.asdict(base.roles),
         "label": label.model_dump(),
         "counts": {**base.manifest["counts"], **{name: len(frame) for name, frame in frames.items()}},
-        "label_mean": round(float(events[c.LABEL].mean()), 6),
+        "label_mean": round(float(events[LABEL].mean()), 6),
         "cutoffs": {
-            "first": events[c.EVENT_TIMESTAMP].min().isoformat(),
-            "last": events[c.EVENT_TIMESTAMP].max().isoformat(),
+            "first": events[EVENT_TIMESTAMP].min().isoformat(),
+            "last": events[EVENT_TIMESTAMP].max().isoformat(),
         },
         "quarantined": quarantined,
         "reports": {
@@ -316,4 +327,4 @@ def _write(
         **intake.said(),
         "sha256": {file.name: sha256_file(file) for file in files},
     }
-    write_json(out_path / c.DatasetFile.MANIFEST, manifest)
+    write_json(out_path / DatasetFile.MANIFEST, manifest)

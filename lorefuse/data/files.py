@@ -8,8 +8,19 @@ from pathlib import Path
 import pandas as pd
 
 from lorefuse.config import FileSource
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import (
+    CONTEXT_TEXT,
+    ENTITY_ID,
+    EVENT_TIMESTAMP,
+    HEAD,
+    ITEM_ID,
+    RELATION,
+    REVIEW_TEXT,
+    TAIL,
+    USER_ID,
+    VALUE,
+)
 from lorefuse.data.cells import refuse_structures
 from lorefuse.data.ids import as_ids
 from lorefuse.data.names import item_names, report_renamed, user_names
@@ -19,7 +30,7 @@ from lorefuse.data.tables import RawTables, Roles
 
 ORDER_START_S = 946_684_800
 """2000-01-01 UTC: where the pseudo-time of data that has only an order begins."""
-TRIPLE, LINK = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
+TRIPLE, LINK = [HEAD, RELATION, TAIL], [ITEM_ID, ENTITY_ID]
 
 
 def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool = True) -> RawTables:
@@ -51,11 +62,11 @@ def read_files(source: FileSource, quarantine: Quarantine, *, interactions: bool
     texts = [column for _, column in _row_texts(source)]
     wanted = [source.user_id, source.item_id, time, *([source.value] if source.value else []), *texts]
     raw = read("items", [source.item_id, *items_named])
-    items = _entities(raw, source.item_id, c.ITEM_ID, items_named, source.items_path)
+    items = _entities(raw, source.item_id, ITEM_ID, items_named, source.items_path)
     users = triples = links = None
     if source.users_path:
         raw = read("users", [source.user_id, *users_named])
-        users = _entities(raw, source.user_id, c.USER_ID, users_named, source.users_path)
+        users = _entities(raw, source.user_id, USER_ID, users_named, source.users_path)
     if source.triples_path and source.links_path:
         triples = _keys_as_text(read("triples", TRIPLE), TRIPLE, source.triples_path)
         links = _keys_as_text(read("links", LINK), LINK, source.links_path)
@@ -101,7 +112,7 @@ def names_of(source: FileSource) -> tuple[dict[str, str], dict[str, str]]:
 def roles_of(source: FileSource) -> Roles:
     """Return the part each mapped column plays, by its name inside Lorefuse."""
     items, users = names_of(source)
-    texts = {**items, source.item_id: c.ITEM_ID}
+    texts = {**items, source.item_id: ITEM_ID}
     title = source.item_title or (source.item_text[0] if source.item_text else source.item_id)
     return Roles(
         item_text=tuple(texts[name] for name in source.item_text),
@@ -152,10 +163,10 @@ def events_of(raw: pd.DataFrame, source: FileSource) -> pd.DataFrame:
     """Return interactions under their contract names, with `raw.LINE`: ids as text, the rest as it came."""
     return pd.DataFrame(
         {
-            c.USER_ID: as_ids(raw[source.user_id], source.interactions_path),
-            c.ITEM_ID: as_ids(raw[source.item_id], source.interactions_path),
-            c.EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
-            c.VALUE: _values(raw[source.value], source.event_values) if source.value else 1.0,
+            USER_ID: as_ids(raw[source.user_id], source.interactions_path),
+            ITEM_ID: as_ids(raw[source.item_id], source.interactions_path),
+            EVENT_TIMESTAMP: _pseudo_time(raw[source.order]) if source.order else raw[source.timestamp],
+            VALUE: _values(raw[source.value], source.event_values) if source.value else 1.0,
             **{name: raw[column] for name, column in _row_texts(source)},
             LINE: raw[LINE],
         }
@@ -171,7 +182,7 @@ def _values(cells: pd.Series, event_values: dict[str, float]) -> pd.Series:
 
 def _row_texts(source: FileSource) -> list[tuple[str, str]]:
     """Return the texts that interactions have: contract name, column."""
-    mapped = {c.REVIEW_TEXT: source.review_text, c.CONTEXT_TEXT: source.context_text}
+    mapped = {REVIEW_TEXT: source.review_text, CONTEXT_TEXT: source.context_text}
     return [(name, column) for name, column in mapped.items() if column]
 
 

@@ -12,11 +12,23 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from lorefuse.config import DataConfig, FileSource, LabelConfig, MovieLensSource
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import sha256_file, write_json
 from lorefuse.core.errors import DataError
+from lorefuse.core.schema import (
+    ENTITY_ID,
+    EVENT_TIMESTAMP,
+    HEAD,
+    ITEM_ID,
+    LABEL,
+    RELATION,
+    ROW_ID,
+    ROW_TEXTS,
+    TAIL,
+    USER_ID,
+    VALUE,
+    DatasetFile,
+)
 from lorefuse.core.settings import settings
-from lorefuse.data import validate as v
 from lorefuse.data.categories import one_each, several
 from lorefuse.data.cells import as_text, parse_numbers
 from lorefuse.data.ids import written_otherwise
@@ -28,6 +40,7 @@ from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.sources import read_source
 from lorefuse.data.tables import RawTables, Roles
 from lorefuse.data.times import parse_timestamps
+from lorefuse.data.validate import entities_schema, interactions_schema, pairs_schema, validate
 
 _log = logging.getLogger(__name__)
 
@@ -61,9 +74,9 @@ def ingest(config: DataConfig, out_path: Path, intake: Intake | None = None) -> 
     frames, facts = _graph(tables, items, quarantine), {}
     frames["items"] = finish_items(items, tables.roles, tables.multi_separator)
     if large:
-        known = None if users is None else set(users[c.USER_ID])
+        known = None if users is None else set(users[USER_ID])
         name = tables.files["interactions"]
-        facts = write_interactions(config, set(items[c.ITEM_ID]), known, quarantine, name, out_path, intake)
+        facts = write_interactions(config, set(items[ITEM_ID]), known, quarantine, name, out_path, intake)
         tables.reports["num_timestamps_out_of_order"] = facts["num_timestamps_out_of_order"]
         if users is not None:
             frames["users"] = _finish_users(users, tables.roles)
@@ -94,7 +107,7 @@ def _admitted(tables: RawTables, intake: Intake, quarantine: Quarantine) -> RawT
     changed: dict[str, Any] = {"items": intake.scrub_items(tables.items, tables.roles, tables.reports)}
     for name in ("interactions", "users"):
         frame = getattr(tables, name)
-        if frame is not None and c.USER_ID in frame.columns:
+        if frame is not None and USER_ID in frame.columns:
             changed[name] = intake.admit(frame, quarantine, tables.files[name])
     if "interactions" in changed:
         changed["interactions"] = intake.scrub_events(changed["interactions"], tables.reports)
@@ -106,11 +119,11 @@ def valid_entities(tables: RawTables, quarantine: Quarantine) -> tuple[pd.DataFr
     items = tables.items.copy()
     for name in tables.roles.item_numerics:
         items[name] = parse_numbers(items[name])
-    items = v.validate(items, v.entities_schema(c.ITEM_ID), tables.files["items"], quarantine, raw=tables.items)
+    items = validate(items, entities_schema(ITEM_ID), tables.files["items"], quarantine, raw=tables.items)
     items = _without_wrong_numbers(items, tables, quarantine)
     users = tables.users
     if users is not None:
-        users = v.validate(users, v.entities_schema(c.USER_ID), tables.files["users"], quarantine)
+        users = validate(users, entities_schema(USER_ID), tables.files["users"], quarantine)
     return items, users
 
 
@@ -129,21 +142,21 @@ def _valid_events(
     tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | None, quarantine: Quarantine
 ) -> pd.DataFrame:
     events = tables.interactions.copy()
-    events[c.VALUE] = parse_numbers(events[c.VALUE])
-    events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], tables.timestamp_unit)
-    user_ids = None if users is None else set(users[c.USER_ID])
-    schema = v.interactions_schema(set(items[c.ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
-    events = v.validate(events, schema, tables.files["interactions"], quarantine, raw=tables.interactions)
+    events[VALUE] = parse_numbers(events[VALUE])
+    events[EVENT_TIMESTAMP] = parse_timestamps(events[EVENT_TIMESTAMP], tables.timestamp_unit)
+    user_ids = None if users is None else set(users[USER_ID])
+    schema = interactions_schema(set(items[ITEM_ID]), user_ids, pd.Timestamp.now("UTC"))
+    events = validate(events, schema, tables.files["interactions"], quarantine, raw=tables.interactions)
     _hint_at_ids(tables, items, users, quarantine)
     # No fault, they are sorted; but a surprise to whoever thinks the file is in order.
-    tables.reports["num_timestamps_out_of_order"] = int((events[c.EVENT_TIMESTAMP].diff() < pd.Timedelta(0)).sum())
+    tables.reports["num_timestamps_out_of_order"] = int((events[EVENT_TIMESTAMP].diff() < pd.Timedelta(0)).sum())
     return events
 
 
 def _hint_at_ids(tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | None, quarantine: Quarantine) -> None:
     """Say where ids that are unknown look like known ones written in another way: ``3.0`` and ``3``."""
     name = tables.files["interactions"]
-    for key, table in ((c.ITEM_ID, items), (c.USER_ID, users)):
+    for key, table in ((ITEM_ID, items), (USER_ID, users)):
         if table is None:
             continue
         known, found = set(table[key]), tables.interactions[key].dropna().unique()
@@ -157,20 +170,20 @@ def _hint_at_ids(tables: RawTables, items: pd.DataFrame, users: pd.DataFrame | N
 def _graph(tables: RawTables, items: pd.DataFrame, quarantine: Quarantine) -> dict[str, pd.DataFrame]:
     if tables.triples is None or tables.links is None:
         return {}
-    triple_columns, link_columns = [c.HEAD, c.RELATION, c.TAIL], [c.ITEM_ID, c.ENTITY_ID]
-    triples = v.validate(tables.triples, v.pairs_schema(triple_columns), tables.files["triples"], quarantine)
-    known = {c.ITEM_ID: set(items[c.ITEM_ID])}
-    links = v.validate(tables.links, v.pairs_schema(link_columns, known), tables.files["links"], quarantine)
+    triple_columns, link_columns = [HEAD, RELATION, TAIL], [ITEM_ID, ENTITY_ID]
+    triples = validate(tables.triples, pairs_schema(triple_columns), tables.files["triples"], quarantine)
+    known = {ITEM_ID: set(items[ITEM_ID])}
+    links = validate(tables.links, pairs_schema(link_columns, known), tables.files["links"], quarantine)
     return {"triples": triples[triple_columns].astype(str), "links": links[link_columns].astype(str)}
 
 
 def _facts(events: pd.DataFrame) -> dict[str, Any]:
     """Return what `large.write_interactions` returns."""
-    values, times = events[c.VALUE], events[c.EVENT_TIMESTAMP]
+    values, times = events[VALUE], events[EVENT_TIMESTAMP]
     return {
         "num_rows": len(events),
-        "label_mean": float(events[c.LABEL].mean()),
-        "labels": set(events[c.LABEL].unique().tolist()),
+        "label_mean": float(events[LABEL].mean()),
+        "labels": set(events[LABEL].unique().tolist()),
         "low": values.min(),
         "high": values.max(),
         "first": times.min(),
@@ -179,17 +192,17 @@ def _facts(events: pd.DataFrame) -> dict[str, Any]:
 
 
 def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFrame:
-    events = events.sort_values([c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID], ignore_index=True)
-    value = events[c.VALUE].astype("float32")
-    texts = {name: events[name].map(as_text) for name in c.ROW_TEXTS if name in events.columns}
+    events = events.sort_values([EVENT_TIMESTAMP, USER_ID, ITEM_ID], ignore_index=True)
+    value = events[VALUE].astype("float32")
+    texts = {name: events[name].map(as_text) for name in ROW_TEXTS if name in events.columns}
     return pd.DataFrame(
         {
-            c.ROW_ID: np.arange(len(events), dtype="int64"),
-            c.USER_ID: events[c.USER_ID].astype(str),
-            c.ITEM_ID: events[c.ITEM_ID].astype(str),
-            c.EVENT_TIMESTAMP: events[c.EVENT_TIMESTAMP],
-            c.VALUE: value,
-            c.LABEL: label_of(value, label),
+            ROW_ID: np.arange(len(events), dtype="int64"),
+            USER_ID: events[USER_ID].astype(str),
+            ITEM_ID: events[ITEM_ID].astype(str),
+            EVENT_TIMESTAMP: events[EVENT_TIMESTAMP],
+            VALUE: value,
+            LABEL: label_of(value, label),
             **texts,
         }
     )
@@ -197,8 +210,8 @@ def _finish_interactions(events: pd.DataFrame, label: LabelConfig) -> pd.DataFra
 
 def finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFrame:
     """Return valid items as a dataset has them."""
-    table = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID].astype(str)})
-    for name in items.columns.drop([c.ITEM_ID, LINE]):
+    table = pd.DataFrame({ITEM_ID: items[ITEM_ID].astype(str)})
+    for name in items.columns.drop([ITEM_ID, LINE]):
         if name in roles.item_numerics:
             table[name] = items[name].astype("float32")
         elif name in roles.item_multi_categories:
@@ -210,11 +223,11 @@ def finish_items(items: pd.DataFrame, roles: Roles, separator: str) -> pd.DataFr
 
 def _finish_users(users: pd.DataFrame, roles: Roles) -> pd.DataFrame:
     columns = {name: one_each(users[name]) for name in roles.user_categories}
-    return pd.DataFrame({c.USER_ID: users[c.USER_ID].astype(str), **columns})
+    return pd.DataFrame({USER_ID: users[USER_ID].astype(str), **columns})
 
 
 def _users_of(events: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({c.USER_ID: np.sort(events[c.USER_ID].astype(str).unique())})
+    return pd.DataFrame({USER_ID: np.sort(events[USER_ID].astype(str).unique())})
 
 
 def _refuse_useless(items: pd.DataFrame, facts: dict[str, Any], tables: RawTables, config: DataConfig) -> None:
@@ -271,8 +284,8 @@ def _write(
 ) -> dict[str, Any]:
     for name, frame in frames.items():
         frame.to_parquet(out_path / f"{name}.parquet", index=False)
-    quarantine.write(out_path / c.DatasetFile.QUARANTINE)
-    names = [Path(file).stem for file in c.DatasetFile if (out_path / file).is_file() and file.endswith(".parquet")]
+    quarantine.write(out_path / DatasetFile.QUARANTINE)
+    names = [Path(file).stem for file in DatasetFile if (out_path / file).is_file() and file.endswith(".parquet")]
     written = {name: pq.ParquetFile(out_path / f"{name}.parquet") for name in names}
     dtypes = {name: file.schema_arrow.empty_table().to_pandas().dtypes for name, file in written.items()}
     files = sorted(p for p in out_path.iterdir() if p.is_file())
@@ -289,5 +302,5 @@ def _write(
         **intake.said(),
         "sha256": {file.name: sha256_file(file) for file in files},
     }
-    write_json(out_path / c.DatasetFile.MANIFEST, manifest)
+    write_json(out_path / DatasetFile.MANIFEST, manifest)
     return manifest

@@ -15,9 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import DataConfig, FileSource, LabelConfig
-from lorefuse.core import schema as c
 from lorefuse.core.progress import track
-from lorefuse.data import validate as v
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, LABEL, ROW_ID, TIMESTAMP_UNIT, USER_ID, VALUE, DatasetFile
 from lorefuse.data.cells import parse_numbers
 from lorefuse.data.files import events_of
 from lorefuse.data.ids import NO_ID
@@ -25,6 +24,7 @@ from lorefuse.data.intake import Intake
 from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.raw import to_frame
 from lorefuse.data.times import MAX_CLOCK_SKEW, parse_timestamps
+from lorefuse.data.validate import DUPLICATE, EARLIEST, KEY, MAX_ID, REPEATED, interactions_schema, validate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,20 +88,20 @@ def write_interactions(
         connection.execute(f"SET temp_directory = '{spill_path}'")
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET threads = 2")
-        names = f"{c.USER_ID}, {c.ITEM_ID}, {c.EVENT_TIMESTAMP}, {c.VALUE}, {LINE}"
-        order = f"{c.EVENT_TIMESTAMP}, {c.USER_ID}, {c.ITEM_ID}, {c.VALUE} DESC, {LINE}"
-        time = f"epoch_us({c.EVENT_TIMESTAMP})"
+        names = f"{USER_ID}, {ITEM_ID}, {EVENT_TIMESTAMP}, {VALUE}, {LINE}"
+        order = f"{EVENT_TIMESTAMP}, {USER_ID}, {ITEM_ID}, {VALUE} DESC, {LINE}"
+        time = f"epoch_us({EVENT_TIMESTAMP})"
         since = intake.since_us(facts.pop("newest_us"))
         expired = f"SELECT count(*) FROM read_parquet(?) WHERE {time} < ?"  # noqa: S608
         intake.expire(connection.sql(expired, params=[str(unsorted_path), since]).fetchall()[0][0], quarantine, name)
         query = f"SELECT {names} FROM read_parquet(?) WHERE {time} >= ? ORDER BY {order}"  # noqa: S608  (ours)
         rows = connection.sql(query, params=[str(unsorted_path), since]).to_arrow_reader(BATCH_ROWS)
-        with pq.ParquetWriter(out_path / c.DatasetFile.INTERACTIONS, _schema()) as writer:
+        with pq.ParquetWriter(out_path / DatasetFile.INTERACTIONS, _schema()) as writer:
             facts |= _write_sorted(rows, config.label, quarantine, name, writer)
         if user_ids is None:
-            users = f"SELECT DISTINCT {c.USER_ID} FROM read_parquet(?) ORDER BY 1"  # noqa: S608
-            table = connection.sql(users, params=[str(out_path / c.DatasetFile.INTERACTIONS)]).to_arrow_table()
-            table.to_pandas().to_parquet(out_path / c.DatasetFile.USERS, index=False)
+            users = f"SELECT DISTINCT {USER_ID} FROM read_parquet(?) ORDER BY 1"  # noqa: S608
+            table = connection.sql(users, params=[str(out_path / DatasetFile.INTERACTIONS)]).to_arrow_table()
+            table.to_pandas().to_parquet(out_path / DatasetFile.USERS, index=False)
     unsorted_path.unlink()
     return facts
 
@@ -123,9 +123,9 @@ def _write_valid(
     assert isinstance(source, FileSource)
     file = pq.ParquetFile(source.interactions_path)
     quarantine.num_rows_read[name] += file.metadata.num_rows
-    schema = v.interactions_schema(item_ids, user_ids, pd.Timestamp.now("UTC"))
-    known = {c.ITEM_ID: pa.array(sorted(item_ids))}
-    known |= {} if user_ids is None else {c.USER_ID: pa.array(sorted(user_ids))}
+    schema = interactions_schema(item_ids, user_ids, pd.Timestamp.now("UTC"))
+    known = {ITEM_ID: pa.array(sorted(item_ids))}
+    known |= {} if user_ids is None else {USER_ID: pa.array(sorted(user_ids))}
     columns = [source.user_id, source.item_id, source.timestamp, *([source.value] if source.value else [])]
     batches = file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns)))
     line, last, num_back, newest_us = 1, None, 0, 0
@@ -139,11 +139,11 @@ def _write_valid(
                 raw = events_of(to_frame(batch).assign(**{LINE: lines}), source)
                 raw = intake.admit(raw, quarantine, name)
                 events = raw.copy()
-                events[c.VALUE] = parse_numbers(events[c.VALUE])
-                events[c.EVENT_TIMESTAMP] = parse_timestamps(events[c.EVENT_TIMESTAMP], source.timestamp_unit)
-                events = v.validate(events, schema, name, quarantine, raw=raw)
+                events[VALUE] = parse_numbers(events[VALUE])
+                events[EVENT_TIMESTAMP] = parse_timestamps(events[EVENT_TIMESTAMP], source.timestamp_unit)
+                events = validate(events, schema, name, quarantine, raw=raw)
                 table = pa.Table.from_pandas(events[_unsorted_schema().names], _unsorted_schema(), preserve_index=False)
-            times = table[c.EVENT_TIMESTAMP].to_numpy().astype(np.int64)
+            times = table[EVENT_TIMESTAMP].to_numpy().astype(np.int64)
             steps = np.diff(times, prepend=times[:1] if last is None else last)
             newest_us = max(newest_us, int(times.max(initial=0)))
             num_back, last = num_back + int((steps < 0).sum()), times[-1:] if len(times) else last
@@ -163,9 +163,9 @@ def _at_a_glance(
     unit = kind.unit if pa.types.is_timestamp(kind) else source.timestamp_unit
     if unit not in ("s", "ms", "us") or times.null_count:
         return None
-    moments = times.cast(pa.timestamp(unit)).cast(pa.timestamp(c.TIMESTAMP_UNIT, "UTC"))
+    moments = times.cast(pa.timestamp(unit)).cast(pa.timestamp(TIMESTAMP_UNIT, "UTC"))
     latest = pd.Timestamp.now("UTC") + MAX_CLOCK_SKEW
-    if len(batch) == 0 or pc.min(moments).as_py() < v.EARLIEST or pc.max(moments).as_py() > latest:
+    if len(batch) == 0 or pc.min(moments).as_py() < EARLIEST or pc.max(moments).as_py() > latest:
         return None
     numbers = np.ones(len(batch))
     if values is not None:
@@ -175,22 +175,22 @@ def _at_a_glance(
         if not (np.abs(numbers) <= np.finfo("float32").max).all():  # NaN compares as no
             return None
     ids = {}
-    for name, column in ((c.USER_ID, source.user_id), (c.ITEM_ID, source.item_id)):
+    for name, column in ((USER_ID, source.user_id), (ITEM_ID, source.item_id)):
         cells = batch.column(column)
         if not pa.types.is_string(cells.type) or cells.null_count:
             return None
         is_plain = pc.equal(cells, pc.utf8_trim_whitespace(cells))
         is_none = pc.is_in(pc.utf8_lower(cells), pa.array(NO_ID))
-        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py() or pc.max(pc.utf8_length(cells)).as_py() > v.MAX_ID:
+        if pc.any(is_none).as_py() or not pc.all(is_plain).as_py() or pc.max(pc.utf8_length(cells)).as_py() > MAX_ID:
             return None
-        if name == c.USER_ID:
+        if name == USER_ID:
             cells = intake.admit_all(cells)
             if cells is None:
                 return None
         if name in known and not pc.all(pc.is_in(cells, known[name])).as_py():
             return None
         ids[name] = cells
-    columns = [ids[c.USER_ID], ids[c.ITEM_ID], moments, pa.array(numbers), pa.array(lines)]
+    columns = [ids[USER_ID], ids[ITEM_ID], moments, pa.array(numbers), pa.array(lines)]
     return pa.Table.from_arrays(columns, schema=_unsorted_schema())
 
 
@@ -199,7 +199,7 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    keys = v.KEY
+    keys = KEY
     num_rows, label_sum, labels, before = 0, 0.0, set[float](), None
     low, high, first, last = np.inf, -np.inf, None, None
     for batch in rows:
@@ -213,21 +213,21 @@ def _write_sorted(rows: Any, kind: LabelConfig, quarantine: Quarantine, name_of:
             same[1:] = equal.to_numpy(zero_copy_only=False) & (same[1:] if name != keys[0] else True)
         row = {name: table[name][0] for name in keys}
         same[0] = before is not None and all(row[name] == before[name] for name in keys)
-        last_value = np.nan if before is None else before[c.VALUE].as_py()
-        is_equal = np.diff(table[c.VALUE].to_numpy(), prepend=last_value) == 0
-        before = {name: table[name][-1] for name in (*keys, c.VALUE)}
+        last_value = np.nan if before is None else before[VALUE].as_py()
+        is_equal = np.diff(table[VALUE].to_numpy(), prepend=last_value) == 0
+        before = {name: table[name][-1] for name in (*keys, VALUE)}
         if same.any():
             repeats = table.filter(pa.array(same)).to_pandas()
-            reasons = pd.Series(np.where(is_equal[same], v.DUPLICATE, v.REPEATED), index=repeats.index)
+            reasons = pd.Series(np.where(is_equal[same], DUPLICATE, REPEATED), index=repeats.index)
             quarantine.add_rows(name_of, repeats, reasons)
             table = table.filter(pa.array(~same))
         if not len(table):
             continue
-        value = pd.Series(table[c.VALUE].to_numpy().astype(np.float32))
+        value = pd.Series(table[VALUE].to_numpy().astype(np.float32))
         label = label_of(value, kind)
-        time = table[c.EVENT_TIMESTAMP].cast(_schema().field(c.EVENT_TIMESTAMP).type)
+        time = table[EVENT_TIMESTAMP].cast(_schema().field(EVENT_TIMESTAMP).type)
         ids = np.arange(num_rows, num_rows + len(table), dtype=np.int64)
-        columns = [pa.array(ids), table[c.USER_ID], table[c.ITEM_ID], time, pa.array(value), pa.array(label)]
+        columns = [pa.array(ids), table[USER_ID], table[ITEM_ID], time, pa.array(value), pa.array(label)]
         writer.write_table(pa.Table.from_arrays(columns, schema=_schema()))
         num_rows, label_sum = num_rows + len(table), label_sum + float(label.to_numpy().sum(dtype=np.float64))
         labels |= set(label.unique().tolist())
@@ -252,14 +252,14 @@ def label_of(value: pd.Series, label: LabelConfig) -> pd.Series:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    time = pa.timestamp(c.TIMESTAMP_UNIT, "UTC")
-    fields: list[tuple[str, Any]] = [(c.ROW_ID, pa.int64()), (c.USER_ID, pa.string()), (c.ITEM_ID, pa.string())]
-    return pa.schema([*fields, (c.EVENT_TIMESTAMP, time), (c.VALUE, pa.float32()), (c.LABEL, pa.float32())])
+    time = pa.timestamp(TIMESTAMP_UNIT, "UTC")
+    fields: list[tuple[str, Any]] = [(ROW_ID, pa.int64()), (USER_ID, pa.string()), (ITEM_ID, pa.string())]
+    return pa.schema([*fields, (EVENT_TIMESTAMP, time), (VALUE, pa.float32()), (LABEL, pa.float32())])
 
 
 def _unsorted_schema() -> pa.Schema:
     import pyarrow as pa
 
-    time = pa.timestamp(c.TIMESTAMP_UNIT, "UTC")
-    ids: list[tuple[str, Any]] = [(c.USER_ID, pa.string()), (c.ITEM_ID, pa.string())]
-    return pa.schema([*ids, (c.EVENT_TIMESTAMP, time), (c.VALUE, pa.float64()), (LINE, pa.int64())])
+    time = pa.timestamp(TIMESTAMP_UNIT, "UTC")
+    ids: list[tuple[str, Any]] = [(USER_ID, pa.string()), (ITEM_ID, pa.string())]
+    return pa.schema([*ids, (EVENT_TIMESTAMP, time), (VALUE, pa.float64()), (LINE, pa.int64())])

@@ -14,9 +14,9 @@ from typing import IO, Any
 import pandas as pd
 
 from lorefuse.config.sources import MINDSource
-from lorefuse.core import schema as c
 from lorefuse.core.errors import DataError
 from lorefuse.core.progress import track
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, USER_ID, VALUE
 from lorefuse.data.archives import open_member
 from lorefuse.data.download import fetch_url
 from lorefuse.data.quarantine import LINE, Quarantine
@@ -70,16 +70,16 @@ def read_mind(source: MINDSource, quarantine: Quarantine) -> RawTables:
             got="none (the test set of MIND has no labels)",
             fix="name the folders of the train and dev sets",
         )
-    columns = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.VALUE, LINE]
+    columns = [USER_ID, ITEM_ID, EVENT_TIMESTAMP, VALUE, LINE]
     table = pd.DataFrame(events, columns=columns)
-    table[c.EVENT_TIMESTAMP] = pd.to_datetime(table[c.EVENT_TIMESTAMP], format=TIME_FORMAT, errors="coerce", utc=True)
+    table[EVENT_TIMESTAMP] = pd.to_datetime(table[EVENT_TIMESTAMP], format=TIME_FORMAT, errors="coerce", utc=True)
     if source.history:
-        table = pd.concat([_history_rows(histories, table[c.EVENT_TIMESTAMP].min()), table], ignore_index=True)
+        table = pd.concat([_history_rows(histories, table[EVENT_TIMESTAMP].min()), table], ignore_index=True)
     items = pd.DataFrame.from_dict(
         news, orient="index", columns=["category", "subcategory", "title", "abstract", "entities"]
     )
-    items = items.rename_axis(c.ITEM_ID).reset_index().assign(**{LINE: list(news_lines.values())})
-    items = items[items[c.ITEM_ID].isin(set(table[c.ITEM_ID]))].reset_index(drop=True)
+    items = items.rename_axis(ITEM_ID).reset_index().assign(**{LINE: list(news_lines.values())})
+    items = items[items[ITEM_ID].isin(set(table[ITEM_ID]))].reset_index(drop=True)
     return RawTables(
         interactions=table,
         items=items,
@@ -137,7 +137,7 @@ def _history_rows(histories: dict[str, tuple[list[str], int]], log_start: pd.Tim
     for user, (clicked, line) in histories.items():
         for position, item in enumerate(clicked):
             rows.append((user, item, log_start - pd.Timedelta(seconds=len(clicked) - position), "1", line))
-    return pd.DataFrame(rows, columns=[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.VALUE, LINE])
+    return pd.DataFrame(rows, columns=[USER_ID, ITEM_ID, EVENT_TIMESTAMP, VALUE, LINE])
 
 
 def _entities(cells: list[str]) -> list[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from lorefuse.config import MovieLensSource
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, UnreachableError
+from lorefuse.core.schema import EVENT_TIMESTAMP, HEAD, ITEM_ID, RELATION, TAIL, USER_ID, VALUE
 from lorefuse.data.download import fetch_url, fetch_wheel
 from lorefuse.data.quarantine import LINE
 from lorefuse.data.tables import RawTables, Roles
@@ -101,9 +101,9 @@ def from_archive(archive_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
             frame[LINE] = range(1, len(frame) + 1)
             return frame
 
-        interactions = table("u.data", "\t", [c.USER_ID, c.ITEM_ID, c.VALUE, c.EVENT_TIMESTAMP])
-        items = table("u.item", "|", [c.ITEM_ID, "title", "released", "video", "url", *GENRES])
-        users = table("u.user", "|", [c.USER_ID, "age", "gender", "occupation", "zip"])
+        interactions = table("u.data", "\t", [USER_ID, ITEM_ID, VALUE, EVENT_TIMESTAMP])
+        items = table("u.item", "|", [ITEM_ID, "title", "released", "video", "url", *GENRES])
+        users = table("u.user", "|", [USER_ID, "age", "gender", "occupation", "zip"])
     flags = items[GENRES].to_numpy() == "1"
     genres = pd.Series(["|".join(compress(GENRES, row)) for row in flags], index=items.index)
     return interactions, _items(items, items["title"], genres), _users(users)
@@ -112,16 +112,14 @@ def from_archive(archive_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 def from_wheel(wheel_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Read interactions, items and users from RecBole's atomic files."""
     inter, item, user = (_atomic(wheel_path, suffix) for suffix in ("inter", "item", "user"))
-    interactions = inter.rename(columns={"rating": c.VALUE, "timestamp": c.EVENT_TIMESTAMP})
+    interactions = inter.rename(columns={"rating": VALUE, "timestamp": EVENT_TIMESTAMP})
     genres = item["class"].fillna("").str.split().str.join("|")
     return interactions, _items(item, item["movie_title"], genres, item["release_year"]), _users(user)
 
 
 def graph_from_wheel(wheel_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read triples and the item links as delivered, which carry another catalogue's ids (see `knowledge.relink`)."""
-    triples = _atomic(wheel_path, "kg").rename(
-        columns={"head_id": c.HEAD, "relation_id": c.RELATION, "tail_id": c.TAIL}
-    )
+    triples = _atomic(wheel_path, "kg").rename(columns={"head_id": HEAD, "relation_id": RELATION, "tail_id": TAIL})
     return triples, _atomic(wheel_path, "link")
 
 
@@ -141,7 +139,7 @@ def _items(raw: pd.DataFrame, names: pd.Series, genres: pd.Series, years: pd.Ser
         year = years.where(years.fillna("").str.fullmatch(r"\d{4}"), year)
     return pd.DataFrame(
         {
-            c.ITEM_ID: raw[c.ITEM_ID],
+            ITEM_ID: raw[ITEM_ID],
             # RecBole spells the one film without a name "unkonwn".
             "title": parts["title"].str.strip().replace(["unknown", "unkonwn"], ""),
             "genres": genres.where(genres != "unknown", ""),
@@ -155,5 +153,5 @@ def _items(raw: pd.DataFrame, names: pd.Series, genres: pd.Series, years: pd.Ser
 def _users(raw: pd.DataFrame) -> pd.DataFrame:
     decade = pd.to_numeric(raw["age"], errors="coerce") // 10 * 10
     bucket = decade.map(lambda age: "" if pd.isna(age) else f"{age:.0f}s")
-    columns = {c.USER_ID: raw[c.USER_ID], "gender": raw["gender"], "occupation": raw["occupation"]}
+    columns = {USER_ID: raw[USER_ID], "gender": raw["gender"], "occupation": raw["occupation"]}
     return pd.DataFrame({**columns, "age_bucket": bucket, LINE: raw[LINE]})

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lorefuse.config.sources import MovieLensLargeSource
-from lorefuse.core import schema as c
 from lorefuse.core.progress import track
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, USER_ID, VALUE
 from lorefuse.data.archives import open_member
 from lorefuse.data.download import fetch_url
 from lorefuse.data.quarantine import LINE, Quarantine
@@ -57,15 +57,15 @@ def read_movielens_large(source: MovieLensLargeSource, quarantine: Quarantine) -
     path = source.data_path or fetch_url(f"{ADDRESS}/{_stem(source.kind)}.zip", CHECKSUMS[source.kind])
     files = FILES[source.kind]
     keep = _drawn_users(path, source) if source.num_users else None
-    events = _read(path, files["interactions"], [c.USER_ID, c.ITEM_ID, c.VALUE, c.EVENT_TIMESTAMP], quarantine, keep)
-    films = _read(path, files["items"], [c.ITEM_ID, "name", "genres"], quarantine)
+    events = _read(path, files["interactions"], [USER_ID, ITEM_ID, VALUE, EVENT_TIMESTAMP], quarantine, keep)
+    films = _read(path, files["items"], [ITEM_ID, "name", "genres"], quarantine)
     users: pd.DataFrame | None = None
     user_categories: tuple[str, ...] = ()
     if "users" in files:
-        users = _users(_read(path, files["users"], [c.USER_ID, "gender", "age", "occupation", "zip"], quarantine))
+        users = _users(_read(path, files["users"], [USER_ID, "gender", "age", "occupation", "zip"], quarantine))
         user_categories = ("gender", "occupation", "age_bucket")
         if keep is not None:
-            users = users[users[c.USER_ID].isin(keep)].reset_index(drop=True)
+            users = users[users[USER_ID].isin(keep)].reset_index(drop=True)
     return RawTables(
         interactions=events,
         items=_items(films),
@@ -138,7 +138,7 @@ def _items(films: pd.DataFrame) -> pd.DataFrame:
     year = parts["year"].fillna("")
     return pd.DataFrame(
         {
-            c.ITEM_ID: films[c.ITEM_ID],
+            ITEM_ID: films[ITEM_ID],
             "title": parts["title"].fillna("").str.strip(),
             "genres": films["genres"].where(films["genres"] != NO_GENRES, ""),
             "release_year": year,
@@ -152,7 +152,7 @@ def _users(raw: pd.DataFrame) -> pd.DataFrame:
     names = {str(number): name for number, name in enumerate(OCCUPATIONS)}
     return pd.DataFrame(
         {
-            c.USER_ID: raw[c.USER_ID],
+            USER_ID: raw[USER_ID],
             "gender": raw["gender"],
             "occupation": raw["occupation"].map(names).fillna(""),
             "age_bucket": raw["age"].map(AGES).fillna(""),

@@ -12,7 +12,23 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from lorefuse.core import schema as c
+from lorefuse.core.schema import (
+    COLD,
+    ENTITY_ID,
+    EVENT_TIMESTAMP,
+    HEAD,
+    ITEM_ID,
+    LABEL,
+    RELATION,
+    ROW_ID,
+    ROW_TEXTS,
+    SPLIT,
+    TAIL,
+    USER_ID,
+    VALUE,
+    Tensor,
+    View,
+)
 
 if TYPE_CHECKING:
     from lorefuse.data.tables import Roles
@@ -20,15 +36,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 PREFIX, USER_PREFIX = "own_", "user_"
 _COLUMNS = (
-    *(c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.VALUE, c.LABEL, c.ROW_ID, *c.ROW_TEXTS),
-    *(c.SPLIT, c.COLD, c.ENTITY_ID, c.HEAD, c.RELATION, c.TAIL, "__line__"),
+    *(USER_ID, ITEM_ID, EVENT_TIMESTAMP, VALUE, LABEL, ROW_ID, *ROW_TEXTS),
+    *(SPLIT, COLD, ENTITY_ID, HEAD, RELATION, TAIL, "__line__"),
 )
 _FEATURES = (
     *("user_log_count", "user_mean_label", "item_log_count", "item_mean_label", "item_mean_residual", "item_prior"),
     *("liked_text", "centred_text", "liked_graph", "centred_graph", "profile_text", "written_text"),
     *("recent_liked", "seen", "text_vector", "graph_vector"),
 )
-OURS = frozenset(name.lower() for name in (*_COLUMNS, *_FEATURES, *c.View, *c.Tensor))
+OURS = frozenset(name.lower() for name in (*_COLUMNS, *_FEATURES, *View, *Tensor))
 """Names that Lorefuse uses itself."""
 _UNSAFE = ":"
 """Feast parts a view from its feature by it."""

@@ -12,9 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import NegativesConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, DataError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import COLD, ITEM_ID, LABEL, ROW_ID, SPLIT, USER_ID, Split
 
 NEGATIVES_FILE = "negatives.parquet"
 MAX_ROUNDS = 100
@@ -43,11 +42,11 @@ def sample_negatives(interactions: pd.DataFrame, frame: pd.DataFrame, config: Ne
     Raises:
         DataError: A user has touched nearly everything, so that nothing is left to draw.
     """
-    items, item = np.unique(interactions[c.ITEM_ID].to_numpy(str), return_inverse=True)
-    _, user = np.unique(interactions[c.USER_ID].to_numpy(str), return_inverse=True)
-    part, cold = frame[c.SPLIT].to_numpy(str), frame[c.COLD].to_numpy(bool)
+    items, item = np.unique(interactions[ITEM_ID].to_numpy(str), return_inverse=True)
+    _, user = np.unique(interactions[USER_ID].to_numpy(str), return_inverse=True)
+    part, cold = frame[SPLIT].to_numpy(str), frame[COLD].to_numpy(bool)
     train_count = np.bincount(item[part == Split.TRAIN], minlength=len(items))
-    positive = interactions[c.LABEL].to_numpy() > 0
+    positive = interactions[LABEL].to_numpy() > 0
     rng = np.random.default_rng(config.seed)
     key = user.astype(np.int64) * len(items) + item
     drawn = []
@@ -64,7 +63,7 @@ def sample_negatives(interactions: pd.DataFrame, frame: pd.DataFrame, config: Ne
     row = np.concatenate([rows for rows, _ in drawn]) if drawn else np.zeros(0, dtype=np.int64)
     found = np.concatenate([items for _, items in drawn]) if drawn else np.zeros(0, dtype=np.int64)
     order = np.argsort(row, kind="stable")
-    return pd.DataFrame({c.ROW_ID: interactions[c.ROW_ID].to_numpy()[row[order]], c.ITEM_ID: items[found[order]]})
+    return pd.DataFrame({ROW_ID: interactions[ROW_ID].to_numpy()[row[order]], ITEM_ID: items[found[order]]})
 
 
 def read_negatives(split_path: Path) -> pd.DataFrame:
@@ -75,7 +74,7 @@ def read_negatives(split_path: Path) -> pd.DataFrame:
     """
     path = split_path / NEGATIVES_FILE
     if not path.exists():
-        return pd.DataFrame({c.ROW_ID: np.zeros(0, dtype=np.int64), c.ITEM_ID: np.zeros(0, dtype=object)})
+        return pd.DataFrame({ROW_ID: np.zeros(0, dtype=np.int64), ITEM_ID: np.zeros(0, dtype=object)})
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from lorefuse.config.sources import RecBoleSource
-from lorefuse.core import schema as c
 from lorefuse.core.errors import DataError
 from lorefuse.core.progress import track
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, USER_ID, VALUE
 from lorefuse.data.names import item_names, report_renamed, user_names
 from lorefuse.data.quarantine import LINE, Quarantine
 from lorefuse.data.raw import require_columns
@@ -54,7 +54,7 @@ def read_recbole(source: RecBoleSource, quarantine: Quarantine) -> RawTables:
     users_named = user_names(user_categories, (*of_kind("token"), *of_kind("token_seq")))
     roles = Roles(
         item_text=tuple(named[name] for name in source.item_text),
-        item_title=named[source.item_text[0]] if source.item_text else c.ITEM_ID,
+        item_title=named[source.item_text[0]] if source.item_text else ITEM_ID,
         item_categories=of_kind("token"),
         item_multi_categories=of_kind("token_seq"),
         item_numerics=of_kind("float"),
@@ -63,15 +63,15 @@ def read_recbole(source: RecBoleSource, quarantine: Quarantine) -> RawTables:
     return RawTables(
         interactions=pd.DataFrame(
             {
-                c.USER_ID: inter[source.user_id],
-                c.ITEM_ID: inter[source.item_id],
-                c.EVENT_TIMESTAMP: inter[source.timestamp],
-                c.VALUE: inter[source.value] if source.value else 1.0,
+                USER_ID: inter[source.user_id],
+                ITEM_ID: inter[source.item_id],
+                EVENT_TIMESTAMP: inter[source.timestamp],
+                VALUE: inter[source.value] if source.value else 1.0,
                 LINE: inter[LINE],
             }
         ),
-        items=_renamed(items, {source.item_id: c.ITEM_ID, **named, LINE: LINE}),
-        users=None if users is None else _renamed(users, {source.user_id: c.USER_ID, **users_named, LINE: LINE}),
+        items=_renamed(items, {source.item_id: ITEM_ID, **named, LINE: LINE}),
+        users=None if users is None else _renamed(users, {source.user_id: USER_ID, **users_named, LINE: LINE}),
         triples=None,
         links=None,
         roles=roles,

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import ENTITY_ID, ITEM_ID
 from lorefuse.data.download import fetch_wheel
 from lorefuse.data.quarantine import LINE
 from lorefuse.data.titles import match_titles
@@ -65,10 +65,10 @@ def relink(
         origin: Where the reference came from, for the report.
     """
     matched = match_titles(items, reference)
-    entity_of = dict(zip(raw_links[c.ITEM_ID], raw_links[c.ENTITY_ID], strict=True))
-    line_of = dict(zip(raw_links[c.ITEM_ID], raw_links[LINE], strict=True))
+    entity_of = dict(zip(raw_links[ITEM_ID], raw_links[ENTITY_ID], strict=True))
+    line_of = dict(zip(raw_links[ITEM_ID], raw_links[LINE], strict=True))
     rows = [(item, entity_of[other], line_of[other]) for item, other in matched.items() if other in entity_of]
-    links = pd.DataFrame(rows, columns=[c.ITEM_ID, c.ENTITY_ID, LINE])
+    links = pd.DataFrame(rows, columns=[ITEM_ID, ENTITY_ID, LINE])
     report = {
         "reference": origin,
         "num_raw_links": len(raw_links),

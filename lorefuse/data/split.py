@@ -11,10 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import NegativesConfig, SplitConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError, DataError, LeakError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import COLD, EVENT_TIMESTAMP, ITEM_ID, ROW_ID, SPLIT, USER_ID, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
 
@@ -77,15 +76,15 @@ def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
     held_out = _held_out_items(interactions, config)
     names = [str(part) for part in (Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED)]
     parts = np.array(names, dtype=object)  # one text a part, however many rows
-    is_held_out = interactions[c.ITEM_ID].isin(held_out).to_numpy()
+    is_held_out = interactions[ITEM_ID].isin(held_out).to_numpy()
     code = np.where(is_held_out & (code == 0), 3, code)
     code = _few_shots(interactions, code, config)
-    train_items = set(interactions[c.ITEM_ID][code == 0].unique())
+    train_items = set(interactions[ITEM_ID][code == 0].unique())
     frame = pd.DataFrame(
         {
-            c.ROW_ID: interactions[c.ROW_ID].to_numpy(),
-            c.SPLIT: parts[code],
-            c.COLD: ~interactions[c.ITEM_ID].isin(train_items).to_numpy(),
+            ROW_ID: interactions[ROW_ID].to_numpy(),
+            SPLIT: parts[code],
+            COLD: ~interactions[ITEM_ID].isin(train_items).to_numpy(),
         }
     )
     for number, part in enumerate((Split.TRAIN, Split.VALIDATION, Split.TEST)):
@@ -101,7 +100,7 @@ def assign(interactions: pd.DataFrame, config: SplitConfig) -> pd.DataFrame:
 
 def few_shot_users(interactions: pd.DataFrame, config: SplitConfig) -> set[str]:
     """Return the users who keep `num_shots` train rows: a seeded share of all, the same for every number of shots."""
-    user_ids = np.sort(interactions[c.USER_ID].unique().astype(str))
+    user_ids = np.sort(interactions[USER_ID].unique().astype(str))
     count = int(config.few_shot_user_share * len(user_ids))
     # A stream of its own: who is few-shot must not move with how many items are cold.
     return set(np.random.default_rng([config.seed, 1]).choice(user_ids, count, replace=False).tolist())
@@ -114,17 +113,17 @@ def _few_shots(interactions: pd.DataFrame, code: NDArray[Any], config: SplitConf
     """
     if not config.few_shot_user_share:
         return code
-    few = interactions[c.USER_ID].isin(few_shot_users(interactions, config)).to_numpy()
-    order = interactions.sort_values([c.USER_ID, c.EVENT_TIMESTAMP, c.ITEM_ID], kind="stable").index
+    few = interactions[USER_ID].isin(few_shot_users(interactions, config)).to_numpy()
+    order = interactions.sort_values([USER_ID, EVENT_TIMESTAMP, ITEM_ID], kind="stable").index
     is_train = pd.Series(code == 0, index=interactions.index).reindex(order)
-    rank = is_train.astype("int64").groupby(interactions[c.USER_ID].reindex(order), observed=True).cumsum()
+    rank = is_train.astype("int64").groupby(interactions[USER_ID].reindex(order), observed=True).cumsum()
     beyond = (is_train & (rank > config.num_shots)).reindex(interactions.index).to_numpy()
     return np.where(few & (beyond | (code == 1)), 3, code)
 
 
 def _per_user(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
-    user, item = (_codes(interactions[name]) for name in (c.USER_ID, c.ITEM_ID))
-    time = interactions[c.EVENT_TIMESTAMP].to_numpy("datetime64[us]").astype(np.int64)
+    user, item = (_codes(interactions[name]) for name in (USER_ID, ITEM_ID))
+    time = interactions[EVENT_TIMESTAMP].to_numpy("datetime64[us]").astype(np.int64)
     order = np.lexsort((item, time, user))
     count = np.bincount(user)
     size = count[user[order]]
@@ -148,7 +147,7 @@ def _codes(ids: pd.Series) -> NDArray[np.int32]:
 
 def _global(interactions: pd.DataFrame, config: SplitConfig) -> NDArray[np.int64]:
     # The rank of a moment is that of its first row, so equal times always fall on the same side.
-    rank = interactions[c.EVENT_TIMESTAMP].rank(method="min").to_numpy() - 1
+    rank = interactions[EVENT_TIMESTAMP].rank(method="min").to_numpy() - 1
     return _cut(rank, np.full(len(rank), len(rank)), config)
 
 
@@ -160,7 +159,7 @@ def _cut(rank: NDArray[Any], size: NDArray[Any], config: SplitConfig) -> NDArray
 
 
 def _held_out_items(interactions: pd.DataFrame, config: SplitConfig) -> set[str]:
-    item_ids = np.sort(interactions[c.ITEM_ID].unique().astype(str))
+    item_ids = np.sort(interactions[ITEM_ID].unique().astype(str))
     count = int(config.cold_item_share * len(item_ids))
     return set(np.random.default_rng(config.seed).choice(item_ids, count, replace=False).tolist())
 
@@ -170,28 +169,28 @@ def assert_no_leak(interactions: pd.DataFrame, frame: pd.DataFrame, config: Spli
 
     Over all rows for `global_time`, else per user; and no cold item may have a train row.
     """
-    rows = interactions[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]].assign(part=frame[c.SPLIT].to_numpy())
-    key = pd.Series("all", rows.index) if config.strategy == "global_time" else rows[c.USER_ID]
+    rows = interactions[[USER_ID, ITEM_ID, EVENT_TIMESTAMP]].assign(part=frame[SPLIT].to_numpy())
+    key = pd.Series("all", rows.index) if config.strategy == "global_time" else rows[USER_ID]
     for earlier, later in ((Split.TRAIN, Split.VALIDATION), (Split.VALIDATION, Split.TEST), (Split.TRAIN, Split.TEST)):
-        last = rows[c.EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key, observed=True).max()
-        first = rows[c.EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key, observed=True).min()
+        last = rows[EVENT_TIMESTAMP].where(rows["part"] == earlier).groupby(key, observed=True).max()
+        first = rows[EVENT_TIMESTAMP].where(rows["part"] == later).groupby(key, observed=True).min()
         if (last > first).any():
             raise LeakError(f"A {earlier} row is later than a {later} row.", got=f"{int((last > first).sum())} groups")
-    cold_items = set(interactions[c.ITEM_ID][frame[c.COLD].to_numpy()].unique())
-    if cold_items & set(rows[c.ITEM_ID][rows["part"] == Split.TRAIN].unique()):
+    cold_items = set(interactions[ITEM_ID][frame[COLD].to_numpy()].unique())
+    if cold_items & set(rows[ITEM_ID][rows["part"] == Split.TRAIN].unique()):
         raise LeakError("A cold item has a train row.")
 
 
 def _facts(interactions: pd.DataFrame, frame: pd.DataFrame, config: SplitConfig) -> dict[str, Any]:
-    times = interactions[c.EVENT_TIMESTAMP]
+    times = interactions[EVENT_TIMESTAMP]
     parts = [Split.TRAIN, Split.VALIDATION, Split.TEST, Split.EXCLUDED]
-    masks = {part: (frame[c.SPLIT] == part).to_numpy() for part in parts}
+    masks = {part: (frame[SPLIT] == part).to_numpy() for part in parts}
     return {
         **config.model_dump(),
         "cutoffs": {str(part): times[masks[part]].max().isoformat() for part in parts if masks[part].any()},
         "data_cutoff": times[masks[Split.TRAIN]].max().isoformat(),
         "counts": {str(part): int(masks[part].sum()) for part in parts},
-        "cold_counts": {str(part): int((masks[part] & frame[c.COLD].to_numpy()).sum()) for part in parts},
+        "cold_counts": {str(part): int((masks[part] & frame[COLD].to_numpy()).sum()) for part in parts},
         "held_out_items": sorted(_held_out_items(interactions, config)),
         "few_shot_users": sorted(few_shot_users(interactions, config)),
     }

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lorefuse.core import schema as c
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, USER_ID, VALUE
 from lorefuse.data.quarantine import Quarantine
 from lorefuse.data.times import MAX_CLOCK_SKEW
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-KEY = [c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]
+KEY = [USER_ID, ITEM_ID, EVENT_TIMESTAMP]
 """What makes an interaction the same interaction."""
 DUPLICATE = "duplicate interaction"
 REPEATED = f"{DUPLICATE}: the one with the highest value stays"
@@ -79,14 +79,14 @@ def interactions_schema(item_ids: set[str], user_ids: set[str] | None, now: pd.T
     ]
     return pa.DataFrameSchema(
         {
-            c.USER_ID: pa.Column(object, user_rules, nullable=True),
-            c.ITEM_ID: pa.Column(object, item_rules, nullable=True),
-            c.EVENT_TIMESTAMP: pa.Column(None, time_rules, nullable=True),
-            c.VALUE: pa.Column(float, _finite("value"), nullable=True),
+            USER_ID: pa.Column(object, user_rules, nullable=True),
+            ITEM_ID: pa.Column(object, item_rules, nullable=True),
+            EVENT_TIMESTAMP: pa.Column(None, time_rules, nullable=True),
+            VALUE: pa.Column(float, _finite("value"), nullable=True),
         },
         checks=[
-            _no_repeat([*KEY, c.VALUE], DUPLICATE),
-            pa.Check(lambda frame: _is_highest(frame) | frame.duplicated([*KEY, c.VALUE]), error=REPEATED),
+            _no_repeat([*KEY, VALUE], DUPLICATE),
+            pa.Check(lambda frame: _is_highest(frame) | frame.duplicated([*KEY, VALUE]), error=REPEATED),
         ],
     )
 
@@ -134,7 +134,7 @@ def _finite(name: str) -> pa.Check:
 def _is_highest(frame: pd.DataFrame) -> pd.Series:
     """Tell which rows have the highest value of their interaction; of equal ones `_no_repeat` tells the first."""
     several = frame[frame.duplicated(KEY, keep=False)]
-    is_lower = several[c.VALUE] < several.groupby(KEY, sort=False)[c.VALUE].transform("max")
+    is_lower = several[VALUE] < several.groupby(KEY, sort=False)[VALUE].transform("max")
     return ~is_lower.reindex(frame.index, fill_value=False)
 
 

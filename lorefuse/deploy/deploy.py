@@ -15,10 +15,10 @@ from lorefuse.deploy.remote import Server
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export import served as r
 from lorefuse.export.replaced import forget
 from lorefuse.export.repository import build_repository
 from lorefuse.export.router import STABLE, read_trial
+from lorefuse.export.served import active_version, write_active
 from lorefuse.export.signature import RECOMMEND
 
 DEPLOYED_FILE = "deployed.json"
@@ -56,12 +56,12 @@ def deploy(
 def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Supervisor) -> dict[str, Any]:
     start_s = time.perf_counter()
     repository_path = supervisor.repository_path
-    previous = r.active_version(repository_path)
+    previous = active_version(repository_path)
     built = build_repository(bundle_path, store_path, repository_path, version)
     started = supervisor.start()
     rollout = Rollout(supervisor, version)
     if read_trial(repository_path) is not None:  # what is deployed by hand ends a trial
-        r.write_active(repository_path, previous or version)
+        write_active(repository_path, previous or version)
         rollout.control.load(RECOMMEND)
         load_companions(supervisor, previous or version)
         drop_trial(supervisor)
@@ -77,7 +77,7 @@ def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Super
             report = rollout.replace()
     except LorefuseError as error:
         still = "nothing is served"
-        if previous is not None and not unchanged and r.active_version(repository_path) == previous:
+        if previous is not None and not unchanged and active_version(repository_path) == previous:
             still = f"version {previous} still answers" + (", as it was before" if previous == version else "")
         raise DeployError(f"Version {version} could not be brought to serve; {still}.", got=str(error)) from error
     note_sources(supervisor, bundle_path, store_path, version)
@@ -151,7 +151,7 @@ def status(server: Server | None = None) -> dict[str, Any]:
         server runs.
     """
     server = server or Supervisor()
-    version = r.active_version(server.repository_path)
+    version = active_version(server.repository_path)
     facts: dict[str, Any] = {"running": not server.gone(), "url": server.url, "version": version}
     if not facts["running"]:
         return {**facts, "serving": False, "problem": "Triton is not running: make up"}

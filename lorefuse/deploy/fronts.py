@@ -12,10 +12,18 @@ from lorefuse.core.errors import DeployError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
 from lorefuse.export.replaced import forget
 from lorefuse.export.router import CANARY, STABLE, remove_router
+from lorefuse.export.served import (
+    active_version,
+    companions,
+    configured_parts,
+    loaded_versions,
+    remove_version,
+    write_active,
+    write_configs,
+)
 from lorefuse.export.signature import EMBED, RANKER, RECOMMEND
 
 KEPT_VERSIONS = 3
@@ -25,9 +33,9 @@ KEPT_VERSIONS = 3
 def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
     """Write the configs of the parts and load them; see `served.write_configs`."""
     control, path = Control(server.url, server.admin_key), server.repository_path
-    before = r.configured_parts(path)
-    r.write_configs(path, versions, like)
-    parts = r.configured_parts(path)
+    before = configured_parts(path)
+    write_configs(path, versions, like)
+    parts = configured_parts(path)
     for name in parts:
         control.load(name)
     for name in set(before) - set(parts):
@@ -37,16 +45,16 @@ def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
 def restore_parts(server: Server) -> None:
     """Serve the parts of the version that answers again, where a roll-out was cut short while another's were loaded."""
     path = server.repository_path
-    active, config_path = r.active_version(path), path / RANKER / CONFIG_FILE
+    active, config_path = active_version(path), path / RANKER / CONFIG_FILE
     if active is None or not config_path.is_file():
         return
     if active not in read_config(config_path).version_policy.specific.versions:
-        load_parts(server, sorted({*r.loaded_versions(path), active}), active)
+        load_parts(server, sorted({*loaded_versions(path), active}), active)
 
 
 def load_companions(server: Server, version: int) -> None:
     """Load what goes with the front of a version, and unload what another version had and this one has not."""
-    control, names = Control(server.url, server.admin_key), r.companions(server.repository_path, version)
+    control, names = Control(server.url, server.admin_key), companions(server.repository_path, version)
     for name in names:
         control.load(name)
     if EMBED not in names and EMBED in control.versions():
@@ -74,8 +82,8 @@ def force(server: Server, version: int) -> None:
         ArtifactError: The version's folder is not whole.
         DeployError: That version does not answer either.
     """
-    r.write_configs(server.repository_path, [version], version)
-    r.write_active(server.repository_path, version)
+    write_configs(server.repository_path, [version], version)
+    write_active(server.repository_path, version)
     for name in (STABLE, CANARY):
         shutil.rmtree(server.repository_path / name, ignore_errors=True)
     server.restart()
@@ -92,4 +100,4 @@ def prune(repository_path: Path, loaded: list[int]) -> None:
     there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
     spare = [number for number in there if number not in loaded]
     for old in spare[: max(0, len(spare) - (KEPT_VERSIONS - len(loaded)))]:
-        r.remove_version(repository_path, old)
+        remove_version(repository_path, old)

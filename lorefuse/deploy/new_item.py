@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.core.schema import Tensor
-from lorefuse.export import bundle as b
-from lorefuse.export.bundle import Bundle
+from lorefuse.export.bundle import EMBEDDING_FILE, SERVING_FILE, TABLES_FILE, Bundle
 from lorefuse.export.signature import RANKER_BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def new_item_tensors(text: str | Mapping[str, str], bundle_path: Path) -> dict[s
     multi = np.zeros((1, spec.width(Tensor.ITEM_MULTI)), dtype=np.int64)
     graph = np.zeros((1, spec.graph_dim), dtype=np.float32)
     prior = ItemPrior.load(bundle.path).predict(item_columns(reduced, graph, fields, multi, spec))
-    known = {**bundle.read_json(b.SERVING_FILE)["item_without_history"], "item_prior": float(prior[0])}
+    known = {**bundle.read_json(SERVING_FILE)["item_without_history"], "item_prior": float(prior[0])}
     tensors: dict[Tensor, NDArray[Any]] = {
         Tensor.ITEM_FIELDS: fields,
         Tensor.ITEM_MULTI: multi,
@@ -99,7 +98,7 @@ def standing(client: Client, user_id: str, item: dict[str, NDArray[Any]], bundle
         UnreachableError: The server is not there.
         UsageError: The server serves a model with other inputs.
     """
-    catalogue = Bundle.load(bundle_path).arrays(b.TABLES_FILE)
+    catalogue = Bundle.load(bundle_path).arrays(TABLES_FILE)
     rows = {name: np.concatenate([item[name], table]) for name, table in catalogue.items()}
     user = client.user_tensors(user_id)
     num_rows = len(next(iter(rows.values())))
@@ -130,7 +129,7 @@ def _check_space(bundle: Bundle, vector: NDArray[np.float32]) -> None:
     from lorefuse.core.atomic import sha256_json
     from lorefuse.embedding.fingerprint import space_of
 
-    facts = bundle.read_json(b.EMBEDDING_FILE)
+    facts = bundle.read_json(EMBEDDING_FILE)
     address = sha256_json(space_of(bundle.config().embedding))
     if address != facts["address"] or vector.shape[1] != facts["dim"]:
         raise ArtifactError(

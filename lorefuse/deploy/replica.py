@@ -20,9 +20,9 @@ from lorefuse.deploy.renew import renew
 from lorefuse.deploy.rollout import Rollout, deploying
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
-from lorefuse.export import served as r
 from lorefuse.export.repository import build_repository, read_answer
 from lorefuse.export.router import CANARY, Trial, read_trial
+from lorefuse.export.served import active_version
 from lorefuse.export.signature import RECOMMEND
 
 MAX_BACKOFF_S = 30.0
@@ -68,7 +68,7 @@ class Follower:
                 before = asdict(self.state)
                 self.state.registry = registry_problem
                 self._attempt(desired)
-                self.state.actual = r.active_version(self.server.repository_path)
+                self.state.actual = active_version(self.server.repository_path)
                 if asdict(self.state) != before:
                     save_state(state_path(self.server), self.state)
         except OSError as error:  # a full disk: the state cannot be written, the server goes on
@@ -98,7 +98,7 @@ class Follower:
 
     def _fall_back(self, why: str) -> None:
         """Return to the version before, where the active one does not serve even after a restart."""
-        active, previous = r.active_version(self.server.repository_path), self.state.previous
+        active, previous = active_version(self.server.repository_path), self.state.previous
         on_disk = previous is not None and (self.server.repository_path / RECOMMEND / str(previous)).is_dir()
         if active is None or previous is None or not on_disk or previous == active:
             raise DeployError(f"Version {active} does not answer, and there is none to go back to.", got=why)
@@ -110,7 +110,7 @@ class Follower:
         self.report(self.server.name, active, Stage.ROLLED_BACK, reason)
 
     def _follow(self, desired: Desired | None) -> None:
-        active = r.active_version(self.server.repository_path)
+        active = active_version(self.server.repository_path)
         trial = read_trial(self.server.repository_path)
         if trial is not None:
             self._continue_trial(trial, desired)
@@ -241,7 +241,7 @@ class Follower:
 
     def _refuse(self, desired: Desired, stage: Stage, reason: str) -> None:
         self.state.verdicts[str(desired.version)] = Verdict(stage, reason, desired.digest, desired.request, now())
-        active = r.active_version(self.server.repository_path)
+        active = active_version(self.server.repository_path)
         first_line = reason.splitlines()[0]
         word = "was taken back" if stage == Stage.ROLLED_BACK else "was refused"
         self.state.enter(

@@ -29,10 +29,17 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.fronts import drop_trial, load_companions, load_parts, prune
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import median_latency_ms, verify_ready
-from lorefuse.export import served as r
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
 from lorefuse.export.replaced import bring_back
 from lorefuse.export.router import CANARY, STABLE, Trial, write_router
+from lorefuse.export.served import (
+    active_version,
+    configured_parts,
+    differing_parts,
+    loaded_versions,
+    remove_version,
+    write_active,
+)
 from lorefuse.export.signature import DIRECT, RECOMMEND
 
 
@@ -74,14 +81,14 @@ class Rollout:
     @property
     def stable(self) -> int | None:
         """The version that answers now."""
-        return r.active_version(self.repository_path)
+        return active_version(self.repository_path)
 
     def fits_beside(self) -> bool:
         """Tell whether the version can be loaded beside the one that answers, or there is none yet."""
         stable = self.stable
         if stable is None or stable == self.version:
             return stable is None
-        differing = r.differing_parts(self.repository_path, self.version, stable)
+        differing = differing_parts(self.repository_path, self.version, stable)
         if not differing:
             return differing is not None
         return not differing & {DIRECT, RECOMMEND} and self.control.steps(RECOMMEND) == [DIRECT]
@@ -95,12 +102,12 @@ class Rollout:
         Raises:
             DeployError: It does not load, answers wrongly or too slowly; `recommend` was not touched.
         """
-        stable, there = self.stable, r.loaded_versions(self.repository_path)
+        stable, there = self.stable, loaded_versions(self.repository_path)
         beside = [stable] if stable is not None else []
         # A version that is already loaded beside (an instant return) changes nothing in `direct`.
         keep = [number for number in there if number != self.version] if self.version in there else beside
         load_parts(self.server, [*keep, self.version], self.version)
-        r.write_active(self.repository_path, self.version, name=CANARY)
+        write_active(self.repository_path, self.version, name=CANARY)
         self.control.load(CANARY)
         report = verify_ready(self.server.url, self.repository_path, self.version, front=CANARY)
         if stable is not None:
@@ -112,11 +119,11 @@ class Rollout:
         stable = self.stable
         if stable is None:
             raise DeployError("A trial needs a version to compare with.", got="nothing is deployed")
-        r.write_active(self.repository_path, stable, name=STABLE)
+        write_active(self.repository_path, stable, name=STABLE)
         self.control.load(STABLE)
         write_router(self.repository_path, Trial(stable, self.version, share, shadow_path))
         self.control.load(RECOMMEND)
-        if r.differing_parts(self.repository_path, self.version, stable):  # they are those of who answers most
+        if differing_parts(self.repository_path, self.version, stable):  # they are those of who answers most
             load_parts(self.server, [stable, self.version], stable)
 
     def switch(self) -> dict[str, Any]:
@@ -130,7 +137,7 @@ class Rollout:
         """
         stable = self.stable
         keep = [stable] if stable is not None and stable != self.version else []
-        if keep and r.differing_parts(self.repository_path, self.version, keep[0]):
+        if keep and differing_parts(self.repository_path, self.version, keep[0]):
             load_parts(self.server, [*keep, self.version], self.version)
         self._load_front(self.version)
         report = verify_ready(self.server.url, self.repository_path, self.version)
@@ -146,14 +153,14 @@ class Rollout:
                 path.unlink()
                 with contextlib.suppress(DeployError):
                     self.control.unload(path.parent.name)
-            r.remove_version(self.repository_path, self.version)
+            remove_version(self.repository_path, self.version)
             shutil.rmtree(self.repository_path / CANARY, ignore_errors=True)
             return
         self._load_front(stable)
         drop_trial(self.server)
-        keep = [number for number in r.loaded_versions(self.repository_path) if number != self.version]
+        keep = [number for number in loaded_versions(self.repository_path) if number != self.version]
         load_parts(self.server, sorted({*keep, stable}), stable)
-        r.remove_version(self.repository_path, self.version)
+        remove_version(self.repository_path, self.version)
         verify_ready(self.server.url, self.repository_path, stable)
 
     def replace(self) -> dict[str, Any]:
@@ -180,7 +187,7 @@ class Rollout:
 
     def _restore(self, before: dict[Path, str], stable: int | None) -> None:
         if stable is not None and stable != self.version:
-            r.remove_version(self.repository_path, self.version)
+            remove_version(self.repository_path, self.version)
         elif stable is None or not bring_back(self.repository_path, self.version):
             self.withdraw(None)
             return
@@ -189,13 +196,13 @@ class Rollout:
         for path, text in before.items():
             with atomic_file(path) as draft_path:
                 draft_path.write_text(text, "utf-8")
-        for name in (*r.configured_parts(self.repository_path), RECOMMEND):
+        for name in (*configured_parts(self.repository_path), RECOMMEND):
             self.control.load(name)
         load_companions(self.server, stable)
         verify_ready(self.server.url, self.repository_path, stable)
 
     def _load_front(self, version: int) -> None:
-        r.write_active(self.repository_path, version)
+        write_active(self.repository_path, version)
         self.control.load(RECOMMEND)
         load_companions(self.server, version)
 

@@ -15,13 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import DeployError
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import ITEM_ID, USER_ID, Tensor
 from lorefuse.deploy.control import Control
-from lorefuse.export import signature as s
 from lorefuse.export.repository import REFERENCE_FILE, read_answer
 from lorefuse.export.served import FEATURES_FILE, retrieves
+from lorefuse.export.signature import (
+    ANSWER,
+    CATALOGUE_RANKER,
+    FEATURES,
+    LIKED_ITEM_ID,
+    LIKED_TITLE,
+    MODEL_VERSION,
+    RANKER,
+    RECOMMEND,
+    RETRIEVE,
+    K,
+)
 from lorefuse.export.wire import text_array
 
 TOLERANCE = 1e-5
@@ -33,7 +43,7 @@ NUM_TIMINGS = 10
 PROBE_TIMEOUT_S = 2.0
 
 
-def verify_ready(url: str, repository_path: Path, version: int, *, front: str | None = s.RECOMMEND) -> dict[str, Any]:
+def verify_ready(url: str, repository_path: Path, version: int, *, front: str | None = RECOMMEND) -> dict[str, Any]:
     """Ask every model of a version for answers that are known.
 
     Args:
@@ -49,10 +59,10 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
         DeployError: A model does not answer, or answers wrongly; the message names it.
     """
     control = Control(url)
-    ranker = _reference(repository_path, s.RANKER, version)
-    ranking = s.RETRIEVE if retrieves(repository_path, version) else s.CATALOGUE_RANKER
+    ranker = _reference(repository_path, RANKER, version)
+    ranking = RETRIEVE if retrieves(repository_path, version) else CATALOGUE_RANKER
     catalogue = _reference(repository_path, ranking, version)
-    if ranking == s.RETRIEVE:
+    if ranking == RETRIEVE:
         difference = _check_retrieve(control, catalogue, version)
     else:
         difference = _check_catalogue_ranker(control, catalogue, version)
@@ -81,11 +91,11 @@ def probe(url: str, versions: Collection[int], num_at_once: int) -> None:
     control = Control(url)
 
     def ask(_: int) -> None:
-        got = control.infer(s.RECOMMEND, {c.USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
-        version = got[s.MODEL_VERSION][0, 0].decode()
+        got = control.infer(RECOMMEND, {USER_ID: text_array(NOBODY)}, timeout_s=PROBE_TIMEOUT_S)
+        version = got[MODEL_VERSION][0, 0].decode()
         if version not in {str(known) for known in versions}:
             raise DeployError(
-                f"{s.RECOMMEND} answers with another version.", expected=" or ".join(map(str, versions)), got=version
+                f"{RECOMMEND} answers with another version.", expected=" or ".join(map(str, versions)), got=version
             )
 
     ask(0)
@@ -98,7 +108,7 @@ def median_latency_ms(control: Control, front: str) -> float:
     timings = []
     for _ in range(NUM_TIMINGS):
         start_s = time.perf_counter()
-        control.infer(front, {c.USER_ID: text_array(NOBODY)})
+        control.infer(front, {USER_ID: text_array(NOBODY)})
         timings.append((time.perf_counter() - start_s) * 1000)
     return round(float(np.median(timings)), 2)
 
@@ -117,19 +127,19 @@ def _reference(repository_path: Path, name: str, version: int) -> dict[str, NDAr
 
 def _check_ranker(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
     expected = reference.pop(Tensor.SCORE.value)
-    got = control.infer(s.RANKER, reference, version)[Tensor.SCORE.value].reshape(-1)
-    return _hold(s.RANKER, version, expected, got)
+    got = control.infer(RANKER, reference, version)[Tensor.SCORE.value].reshape(-1)
+    return _hold(RANKER, version, expected, got)
 
 
 def _check_catalogue_ranker(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
     outputs = (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value)
     inputs = {name: array for name, array in reference.items() if name not in outputs}
-    got = control.infer(s.CATALOGUE_RANKER, inputs, version)
+    got = control.infer(CATALOGUE_RANKER, inputs, version)
     expected_rows, got_rows = reference[outputs[0]], got[outputs[0]]
     # Equal scores within the tolerance may change places; the k-th best score may not differ.
     if expected_rows.shape != got_rows.shape or ((expected_rows < 0) != (got_rows < 0)).any():
-        raise DeployError(f"{s.CATALOGUE_RANKER} {version} returned other rows than torch.", got=str(got_rows.shape))
-    return _hold(s.CATALOGUE_RANKER, version, reference[outputs[1]], got[outputs[1]])
+        raise DeployError(f"{CATALOGUE_RANKER} {version} returned other rows than torch.", got=str(got_rows.shape))
+    return _hold(CATALOGUE_RANKER, version, reference[outputs[1]], got[outputs[1]])
 
 
 def _check_retrieve(control: Control, reference: dict[str, NDArray[Any]], version: int) -> float:
@@ -139,45 +149,45 @@ def _check_retrieve(control: Control, reference: dict[str, NDArray[Any]], versio
     inputs = {name: array for name, array in reference.items() if name not in known}
     # What indexes find reads likes alone; their references hold no other past.
     inputs.setdefault(Tensor.SEEN_ROWS.value, inputs[Tensor.LIKED_ROWS.value])
-    got = control.infer(s.RETRIEVE, inputs, version)
+    got = control.infer(RETRIEVE, inputs, version)
     rows, scores = got[Tensor.CATALOGUE_ROW.value], got[Tensor.SCORE.value]
     if rows.shape != expected_rows.shape or ((rows < 0) != (expected_rows < 0)).any():
-        raise DeployError(f"{s.RETRIEVE} {version} returned other rows than torch.", got=str(rows.shape))
+        raise DeployError(f"{RETRIEVE} {version} returned other rows than torch.", got=str(rows.shape))
     common = [np.intersect1d(*pair, return_indices=True)[1:] for pair in zip(rows, expected_rows, strict=True)]
     # Padding is one row to the intersection, however often it stands there.
     found = sum(int((rows[user, here] >= 0).sum()) for user, (here, _) in enumerate(common))
     share = found / max(1, int((expected_rows >= 0).sum()))
     if share < MIN_COMMON:
         raise DeployError(
-            f"{s.RETRIEVE} {version} finds other items than its reference.",
+            f"{RETRIEVE} {version} finds other items than its reference.",
             expected=f"at least {MIN_COMMON:.0%} of them",
             got=f"{share:.0%}",
         )
     pairs = [(expected[user, there], scores[user, here]) for user, (here, there) in enumerate(common)]
-    return max(_hold(s.RETRIEVE, version, *pair) for pair in pairs)
+    return max(_hold(RETRIEVE, version, *pair) for pair in pairs)
 
 
 def _check_features(control: Control, version: int) -> dict[str, NDArray[Any]]:
-    got = control.infer(s.FEATURES, {c.USER_ID: text_array(NOBODY)}, version)
+    got = control.infer(FEATURES, {USER_ID: text_array(NOBODY)}, version)
     if got[Tensor.USER_FIELDS.value].any():
-        raise DeployError(f"{s.FEATURES} {version} knows a user who does not exist.", got=str(got))
+        raise DeployError(f"{FEATURES} {version} knows a user who does not exist.", got=str(got))
     return got
 
 
 def _check_users(control: Control, repository_path: Path, version: int) -> None:
     """Hold what is served of some users to what training had of them."""
-    path = repository_path / s.FEATURES / str(version) / FEATURES_FILE
+    path = repository_path / FEATURES / str(version) / FEATURES_FILE
     facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     users = facts.get("reference_users", [])  # versions of older releases carry none
     if not users:
         return
-    ids = np.array([[user[c.USER_ID].encode()] for user in users], dtype=np.object_)
-    got = control.infer(s.FEATURES, {c.USER_ID: ids}, version)[Tensor.USER_FIELDS.value]
+    ids = np.array([[user[USER_ID].encode()] for user in users], dtype=np.object_)
+    got = control.infer(FEATURES, {USER_ID: ids}, version)[Tensor.USER_FIELDS.value]
     wrong = [user for user, fields in zip(users, got.tolist(), strict=True) if user["fields"] != fields]
     if wrong:
         raise DeployError(
-            f"{s.FEATURES} {version} serves other users than it was trained on.",
-            expected=f"user {wrong[0][c.USER_ID]}: {wrong[0]['fields']}",
+            f"{FEATURES} {version} serves other users than it was trained on.",
+            expected=f"user {wrong[0][USER_ID]}: {wrong[0]['fields']}",
             got=f"{got.tolist()[users.index(wrong[0])]}; {len(wrong)} of {len(users)} users differ",
             fix="make the features of this version anew: lorefuse run",
         )
@@ -188,24 +198,22 @@ def _check_answer(control: Control, repository_path: Path, version: int, num_ret
     inputs: dict[str, NDArray[Any]] = {
         Tensor.CATALOGUE_ROW.value: np.arange(num_returned, dtype=np.int64)[None],
         Tensor.SCORE.value: np.zeros((1, num_returned), dtype=np.float32),
-        s.K: np.array([[num_returned]], dtype=np.int32),
-        s.LIKED_ITEM_ID: text_array(facts["item_ids"][0]),
+        K: np.array([[num_returned]], dtype=np.int32),
+        LIKED_ITEM_ID: text_array(facts["item_ids"][0]),
     }
-    got = control.infer(s.ANSWER, inputs, version)
-    ids = [item_id.decode() for item_id in got[c.ITEM_ID][0]]
-    if ids != facts["item_ids"][:num_returned] or got[s.LIKED_TITLE][0, 0].decode() != facts["titles"][0]:
-        raise DeployError(f"{s.ANSWER} {version} names other items than the catalogue.", got=str(ids[:5]))
+    got = control.infer(ANSWER, inputs, version)
+    ids = [item_id.decode() for item_id in got[ITEM_ID][0]]
+    if ids != facts["item_ids"][:num_returned] or got[LIKED_TITLE][0, 0].decode() != facts["titles"][0]:
+        raise DeployError(f"{ANSWER} {version} names other items than the catalogue.", got=str(ids[:5]))
 
 
 def _check_front(control: Control, front: str, ranking: str, features: dict[str, NDArray[Any]], version: int) -> float:
-    past = () if ranking == s.RETRIEVE else (Tensor.LIKED_ROWS.value, Tensor.SEEN_ROWS.value)
-    inputs = {name: array for name, array in features.items() if name not in (s.K, s.LIKED_ITEM_ID, *past)}
+    past = () if ranking == RETRIEVE else (Tensor.LIKED_ROWS.value, Tensor.SEEN_ROWS.value)
+    inputs = {name: array for name, array in features.items() if name not in (K, LIKED_ITEM_ID, *past)}
     best = control.infer(ranking, inputs, version)[Tensor.SCORE.value]
-    got = control.infer(front, {c.USER_ID: text_array(NOBODY)})
-    if got[s.MODEL_VERSION][0, 0].decode() != str(version):
-        raise DeployError(
-            f"{front} answers with another version.", expected=str(version), got=str(got[s.MODEL_VERSION])
-        )
+    got = control.infer(front, {USER_ID: text_array(NOBODY)})
+    if got[MODEL_VERSION][0, 0].decode() != str(version):
+        raise DeployError(f"{front} answers with another version.", expected=str(version), got=str(got[MODEL_VERSION]))
     scores = got[Tensor.SCORE.value]
     _hold(front, version, best[:, : scores.shape[1]], scores)
     return median_latency_ms(control, front)

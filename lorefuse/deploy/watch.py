@@ -16,8 +16,8 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.guard import num_answered
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import probe, verify_ready
-from lorefuse.export import served as r
 from lorefuse.export.router import read_trial
+from lorefuse.export.served import active_version
 from lorefuse.export.signature import RECOMMEND
 
 MISSES_OF_WRONG_ANSWERS, MISSES_OF_SILENCE = 2, 3
@@ -92,7 +92,7 @@ class Watchdog:
         Raises:
             DeployError: One is missing or wrong.
         """
-        active = r.active_version(self.server.repository_path)
+        active = active_version(self.server.repository_path)
         if active is None:
             return
         trial = read_trial(self.server.repository_path)

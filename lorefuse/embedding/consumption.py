@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import DataError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, LABEL, SPLIT, USER_ID, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.embedding.reducers import Target
+from lorefuse.embedding.reducers import ReducerTarget
 
 _MIN_TARGET_DIM = 64
 
@@ -43,21 +42,21 @@ def liked_train(dataset: Dataset, split_path: Path) -> pd.DataFrame:
     """
     parts, _ = load_split(split_path)
     interactions = dataset.interactions()
-    train = interactions[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
-    liked = train[train[c.LABEL] >= train[c.LABEL].mean()]
-    return liked.sort_values([c.USER_ID, c.EVENT_TIMESTAMP], kind="stable")
+    train = interactions[(parts[SPLIT] == Split.TRAIN).to_numpy()]
+    liked = train[train[LABEL] >= train[LABEL].mean()]
+    return liked.sort_values([USER_ID, EVENT_TIMESTAMP], kind="stable")
 
 
 def liked_rows(dataset: Dataset, split_path: Path) -> LikedRows:
     """Return `liked_train` as numbers."""
     liked = liked_train(dataset, split_path)
-    user_row = pd.factorize(liked[c.USER_ID], sort=True)[0].astype(np.int64)
-    items = dataset.items()[c.ITEM_ID]
-    item_row = pd.Index(items).get_indexer(liked[c.ITEM_ID]).astype(np.int64)
+    user_row = pd.factorize(liked[USER_ID], sort=True)[0].astype(np.int64)
+    items = dataset.items()[ITEM_ID]
+    item_row = pd.Index(items).get_indexer(liked[ITEM_ID]).astype(np.int64)
     return LikedRows(user_row, item_row, len(items), str(load_split(split_path)[1]["data_cutoff"]))
 
 
-def co_consumption(liked: LikedRows, reduce_dim: int) -> Target:
+def co_consumption(liked: LikedRows, reduce_dim: int) -> ReducerTarget:
     """Return an item's place among the tastes of train users: its unit row in a truncated SVD.
 
     The item-user matrix is scaled by one over the root of both degrees, as in a graph convolution (LightGCN,
@@ -91,7 +90,7 @@ def co_consumption(liked: LikedRows, reduce_dim: int) -> Target:
     vectors = TruncatedSVD(dim, algorithm="arpack", random_state=0).fit_transform(matrix)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
-    return Target(unit.astype(np.float32), np.log1p(item_degree).astype(np.float32))
+    return ReducerTarget(unit.astype(np.float32), np.log1p(item_degree).astype(np.float32))
 
 
 def co_liked_pairs(liked: LikedRows, max_gap: int) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from lorefuse.config import EmbeddingConfig
 from lorefuse.core.atomic import sha256_json, write_json
 from lorefuse.core.errors import ConfigError
 from lorefuse.core.settings import settings
-from lorefuse.embedding.encoder import Encoder, load_encoder
+from lorefuse.embedding.encoder import TextEncoder, load_encoder
 from lorefuse.embedding.source import resolve
 
 AUTO, YARDSTICK = "auto", "float32"
@@ -129,7 +129,7 @@ def _measure(config: EmbeddingConfig, sample: list[str]) -> dict[str, dict[str, 
     return measured
 
 
-def _speedup(candidate: Encoder, yardstick: Encoder, texts: list[str]) -> float:
+def _speedup(candidate: TextEncoder, yardstick: TextEncoder, texts: list[str]) -> float:
     """Median over rounds, in which both take turns; what is hopeless is not measured again."""
     ratios: list[float] = []
     for encoder in (candidate, yardstick):
@@ -146,7 +146,7 @@ def _speedup(candidate: Encoder, yardstick: Encoder, texts: list[str]) -> float:
     return median(ratios)
 
 
-def _about(encoder: Encoder, texts: list[str], num_tokens: int) -> list[str]:
+def _about(encoder: TextEncoder, texts: list[str], num_tokens: int) -> list[str]:
     """Return evenly spread texts of about so many tokens together, at least one."""
     total = sum(map(len, encoder.tokenize(texts)))
     return texts[:: max(1, total // num_tokens)]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import sha256_json, write_json
 from lorefuse.core.errors import ConfigError
+from lorefuse.core.schema import ITEM_ID
 from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.cache import EmbeddingCache
@@ -74,7 +74,7 @@ def embed_items(
     arrays: dict[str, NDArray[Any]] = {"full": full, "has_text": has_text, "has_facet": has_facet}
     seen = Provenance.read(resolve(config).path)
     if seen is not None:
-        arrays["fitted"] = items[c.ITEM_ID].astype(str).isin(seen.item_ids).to_numpy()
+        arrays["fitted"] = items[ITEM_ID].astype(str).isin(seen.item_ids).to_numpy()
     save_file(arrays, str(out_path / ARRAYS_FILE))
     space = space_of(config)
     facts = {

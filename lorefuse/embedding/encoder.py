@@ -30,7 +30,7 @@ ENOUGH_TOKENS, MIN_FILL = 256, 0.875
 
 
 @dataclass
-class Encoder:
+class TextEncoder:
     """A loaded encoder. Make it with `load_encoder`.
 
     Attributes:
@@ -213,7 +213,7 @@ def pack(lengths: NDArray[np.int64], tokens_per_batch: int) -> list[NDArray[np.i
     return batches
 
 
-def load_encoder(config: EmbeddingConfig, *, plain: bool = False) -> Encoder:
+def load_encoder(config: EmbeddingConfig, *, plain: bool = False) -> TextEncoder:
     """Load an encoder; weights come from safetensors alone, and no code of the model's author is run.
 
     The last one loaded is kept, so that single new texts are encoded without loading again.
@@ -229,13 +229,13 @@ def load_encoder(config: EmbeddingConfig, *, plain: bool = False) -> Encoder:
         UnreachableError: The hub does not answer and the model is not cached.
     """
     model, tokenizer = _load_once(resolve(config), config.dtype, config.device, plain)
-    encoder = Encoder(model, tokenizer, config)
+    encoder = TextEncoder(model, tokenizer, config)
     if encoder.max_tokens < config.max_tokens:
         _log.warning("%s reads %d tokens, not %d: longer texts are cut", config.encoder, *_limits(encoder))
     return encoder
 
 
-def _limits(encoder: Encoder) -> tuple[int, int]:
+def _limits(encoder: TextEncoder) -> tuple[int, int]:
     return encoder.max_tokens, encoder.config.max_tokens
 
 

@@ -27,7 +27,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import SPLIT_FILE
 from lorefuse.embedding.consumption import co_liked_pairs, liked_rows
 from lorefuse.embedding.contrast import Pairs
-from lorefuse.embedding.encoder import Encoder
+from lorefuse.embedding.encoder import TextEncoder
 from lorefuse.embedding.facets import facets_of
 from lorefuse.embedding.load import load_model
 from lorefuse.embedding.prompt import item_texts
@@ -65,7 +65,7 @@ def fine_tune(dataset: Dataset, split_path: Path, config: EmbeddingConfig, out_p
     source = resolve(config)
     with _torch_scope(config):
         model, tokenizer = load_model(source, "float32", config.device)
-        encoder = Encoder(model, tokenizer, facet.config.model_copy(update={"normalize": True}))
+        encoder = TextEncoder(model, tokenizer, facet.config.model_copy(update={"normalize": True}))
         sample = [text for text in dict.fromkeys(texts) if text][:_NUM_DRIFT_TEXTS]
         before = encoder.encode(sample)
         facts, losses = _train(encoder, texts, pairs, config.fine_tune)
@@ -106,7 +106,7 @@ def _usable(pairs: NDArray[np.int64], texts: list[str]) -> NDArray[np.int64]:
 
 
 def _train(
-    encoder: Encoder, texts: list[str], pairs: NDArray[np.int64], params: FineTuneConfig
+    encoder: TextEncoder, texts: list[str], pairs: NDArray[np.int64], params: FineTuneConfig
 ) -> tuple[dict[str, Any], list[float]]:
     """Train LoRA matrices and merge them: afterwards `encoder.model` is the tuned one. Return facts and losses."""
     import torch

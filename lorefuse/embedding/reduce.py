@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lorefuse.config import EmbeddingConfig
 from lorefuse.core.errors import ArtifactError
 from lorefuse.embedding.facets import facets_of
-from lorefuse.embedding.reducers import Fit, Target, fit
+from lorefuse.embedding.reducers import Fit, ReducerTarget, fit
 
 REDUCER_FILE = "reducer.safetensors"
 
@@ -100,7 +100,7 @@ def fit_reducer(
     kind: str = "pca",
     *,
     seed: int = 0,
-    target: Target | None = None,
+    target: ReducerTarget | None = None,
 ) -> Reducer:
     """Fit a reducer of one facet; arguments and errors as `embedding.fit.fit`.
 
@@ -120,7 +120,7 @@ def fit_text_reducer(
     has_facet: NDArray[np.bool_],
     is_train: NDArray[np.bool_],
     config: EmbeddingConfig,
-    target: Target | None = None,
+    target: ReducerTarget | None = None,
 ) -> tuple[Reducer, dict[str, int]]:
     """Fit every facet for itself, on the train items that have it.
 

@@ -44,7 +44,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Target:
+class ReducerTarget:
     """What the supervised map predicts.
 
     Attributes:
@@ -63,7 +63,7 @@ def fit(
     kind: str,
     *,
     seed: int = 0,
-    target: Target | None = None,
+    target: ReducerTarget | None = None,
 ) -> Fit:
     """Fit on some rows of `vectors`; signs and solver are fixed, so a rerun gives the same bytes.
 
@@ -115,7 +115,7 @@ def _principal(train: NDArray[np.float64], reduce_dim: int) -> tuple[NDArray[np.
 
 
 def _reduced_rank_ridge(
-    train: NDArray[np.float64], rows: NDArray[np.int64], reduce_dim: int, target: Target
+    train: NDArray[np.float64], rows: NDArray[np.int64], reduce_dim: int, target: ReducerTarget
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ridge to all target dimensions, then the leading directions of what it predicts."""
     from sklearn.linear_model import RidgeCV

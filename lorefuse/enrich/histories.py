@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import sha256_json
 from lorefuse.core.errors import LeakError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_ID, SPLIT, USER_ID, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.consumption import liked_train
@@ -81,14 +80,14 @@ def user_histories(
     liked = liked_train(dataset, split_path)
     if row_ids is not None:
         _refuse_other_parts(split_path, set(row_ids))
-        liked = liked[liked[c.ROW_ID].isin(set(row_ids))]
+        liked = liked[liked[ROW_ID].isin(set(row_ids))]
     items = dataset.items()
-    title_of = pd.Series(items[dataset.roles.item_title].to_numpy(), index=items[c.ITEM_ID])
-    named = liked.assign(title=liked[c.ITEM_ID].map(title_of))
+    title_of = pd.Series(items[dataset.roles.item_title].to_numpy(), index=items[ITEM_ID])
+    named = liked.assign(title=liked[ITEM_ID].map(title_of))
     named = named[named["title"].notna()]
     found = []
-    for user_id, own in named.groupby(c.USER_ID, sort=True):
-        rows, times = own[c.ROW_ID].tolist(), own[c.EVENT_TIMESTAMP].tolist()
+    for user_id, own in named.groupby(USER_ID, sort=True):
+        rows, times = own[ROW_ID].tolist(), own[EVENT_TIMESTAMP].tolist()
         titles = own["title"].astype(str).tolist()
         if ends is None:
             steps = np.ceil(len(rows) * np.arange(1, num_texts + 1) / num_texts).astype(int)
@@ -104,7 +103,7 @@ def user_histories(
 
 def _refuse_other_parts(split_path: Path, wanted: set[int]) -> None:
     parts = load_split(split_path)[0]
-    others = wanted - set(parts.loc[parts[c.SPLIT] == Split.TRAIN, c.ROW_ID].tolist())
+    others = wanted - set(parts.loc[parts[SPLIT] == Split.TRAIN, ROW_ID].tolist())
     if others:
         raise LeakError(
             "Knowledge about users may be written from train rows alone.",

@@ -15,8 +15,8 @@ import pandas as pd
 
 from lorefuse.config import EnrichConfig
 from lorefuse.config.privacy import ScrubConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import atomic_file, write_json
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_ID, USER_ID
 from lorefuse.core.settings import settings
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
@@ -56,8 +56,8 @@ def write_item_knowledge(
     asked = question(config.item_prompt, ITEM_QUESTIONS, "enrich.item_prompt")
     items = dataset.items()
     texts = item_texts(items, dataset.roles.item_text, "default@1")
-    questions = {str(item_id): asked.about(text) for item_id, text in zip(items[c.ITEM_ID], texts, strict=True) if text}
-    about = pd.DataFrame({c.ITEM_ID: list(questions)}, index=list(questions), dtype="string")
+    questions = {str(item_id): asked.about(text) for item_id, text in zip(items[ITEM_ID], texts, strict=True) if text}
+    about = pd.DataFrame({ITEM_ID: list(questions)}, index=list(questions), dtype="string")
     return _write(questions, about, config.item_prompt, config, None, out_path, scrub)
 
 
@@ -94,9 +94,9 @@ def write_user_knowledge(
     questions = {str(part.row_id): part.asked(config.user_prompt) for part in parts}
     about = pd.DataFrame(
         {
-            c.USER_ID: [part.user_id for part in parts],
-            c.ROW_ID: [part.row_id for part in parts],
-            c.EVENT_TIMESTAMP: [part.event_timestamp for part in parts],
+            USER_ID: [part.user_id for part in parts],
+            ROW_ID: [part.row_id for part in parts],
+            EVENT_TIMESTAMP: [part.event_timestamp for part in parts],
             QUESTION: [part.digest(config.user_prompt) for part in parts],
         },
         index=list(questions),

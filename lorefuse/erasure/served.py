@@ -14,9 +14,9 @@ from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import search
 from lorefuse.erasure.units import by_unit, erase_unit
-from lorefuse.export import served as r
-from lorefuse.export import signature as s
 from lorefuse.export.repository import ANSWER_FILE
+from lorefuse.export.served import configured_parts
+from lorefuse.export.signature import ANSWER, DIRECT, FEATURES
 
 
 def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list[Path]:
@@ -48,8 +48,8 @@ def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list
 def reload_users(supervisor: Supervisor) -> None:
     """Let a running server load the parts that know users."""
     control = Control(supervisor.url, supervisor.admin_key)
-    for name in r.configured_parts(supervisor.repository_path):
-        if name in (s.FEATURES, s.ANSWER, s.DIRECT):
+    for name in configured_parts(supervisor.repository_path):
+        if name in (FEATURES, ANSWER, DIRECT):
             control.load(name)
 
 

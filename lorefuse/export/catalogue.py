@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorefuse.core import schema as c
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import ITEM_ID, Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +35,7 @@ def catalogue_frame(items: pd.DataFrame, roles: Roles, first_row: int = 0) -> pd
     frame = pd.DataFrame(
         {
             Tensor.CATALOGUE_ROW.value: first_row + np.arange(len(items), dtype=np.int64),
-            c.ITEM_ID: items[c.ITEM_ID].astype(str).to_numpy(),
+            ITEM_ID: items[ITEM_ID].astype(str).to_numpy(),
             _TITLE: items[roles.item_title].fillna("").astype(str).to_numpy(),
         }
     )
@@ -51,8 +50,8 @@ def read_items(folder_path: Path) -> tuple[list[str], list[str]]:
     """Return item ids and titles of a bundle in order of their rows."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder_path / CATALOGUE_FILE, columns=[c.ITEM_ID, _TITLE])
-    return table[c.ITEM_ID].to_pylist(), table[_TITLE].to_pylist()
+    table = pq.read_table(folder_path / CATALOGUE_FILE, columns=[ITEM_ID, _TITLE])
+    return table[ITEM_ID].to_pylist(), table[_TITLE].to_pylist()
 
 
 def read_filters(folder_path: Path) -> dict[str, dict[str, list[int]]]:

@@ -8,12 +8,20 @@ from typing import Any
 
 from lorefuse.core.atomic import atomic_file
 from lorefuse.core.errors import ArtifactError
-from lorefuse.export import signature as s
-from lorefuse.export.signature import ModelSignature, ServingSignature, TensorSignature
+from lorefuse.export.signature import (
+    CATALOGUE_RANKER,
+    DIRECT,
+    FEATURES,
+    RANKER,
+    RECOMMEND,
+    ModelSignature,
+    ServingSignature,
+    TensorSignature,
+)
 
 CONFIG_FILE, GPU_CONFIG_FILE = "config.pbtxt", "configs/gpu.pbtxt"
-ONNX_MODELS = (s.RANKER, s.CATALOGUE_RANKER)
-_INSTANCES, _GPU_INSTANCES = {s.DIRECT: 2}, {s.CATALOGUE_RANKER: 2}
+ONNX_MODELS = (RANKER, CATALOGUE_RANKER)
+_INSTANCES, _GPU_INSTANCES = {DIRECT: 2}, {CATALOGUE_RANKER: 2}
 """Of the models that have more than one: those that carry the load."""
 _SPARE_PRIORITY = 1_000_000
 """An instance of `direct` after the first is given one request of so many while the first is free."""
@@ -36,16 +44,16 @@ def model_config(signature: ModelSignature, versions: Sequence[int], *, gpu: boo
     group = config.instance_group.add(count=(_GPU_INSTANCES if gpu else _INSTANCES).get(signature.name, 1))
     if not onnx:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
-    if signature.name not in (*ONNX_MODELS, s.DIRECT):
+    if signature.name not in (*ONNX_MODELS, DIRECT):
         return config
     if gpu:
         group.kind = pb.ModelInstanceGroup.KIND_GPU
-    if signature.name == s.DIRECT:
+    if signature.name == DIRECT:
         _prefer_first(group, config)
     # No delay: what waits while an instance is busy is batched, and a lone request is never held up. No bound or
     # timeout of the queue either: with one, Triton 2.51 to 2.60 lets a request that finds all instances busy sleep up
     # to half a second, unless another comes (its batcher is not told when an instance becomes free).
-    if batches or signature.name != s.DIRECT:
+    if batches or signature.name != DIRECT:
         config.dynamic_batching.SetInParent()
     return config
 
@@ -62,7 +70,7 @@ def _prefer_first(group: Any, config: Any) -> None:
 
 
 def ensemble_config(
-    signatures: ServingSignature, version: int, name: str = s.RECOMMEND, *, gpu: bool = False, retrieves: bool = False
+    signatures: ServingSignature, version: int, name: str = RECOMMEND, *, gpu: bool = False, retrieves: bool = False
 ) -> Any:
     """Return the ModelConfig of a front: features → catalogue_ranker → answer, all of one version.
 
@@ -84,7 +92,7 @@ def ensemble_config(
     ranking = signatures.retrieve if retrieves else signatures.catalogue_ranker
     read = {tensor.name for tensor in (*ranking.inputs, *signatures.answer.inputs)}  # Triton refuses what nobody reads
     outputs = [tensor.name for tensor in signatures.features.outputs if tensor.name in read]
-    inner = {name: f"{s.FEATURES}_{name}" for name in outputs}
+    inner = {name: f"{FEATURES}_{name}" for name in outputs}
     ranked = {tensor.name: f"ranked_{tensor.name}" for tensor in ranking.outputs}
     _step(config, signatures.features, version, public_inputs, inner)
     _step(config, ranking, version, inner, ranked)

@@ -10,10 +10,9 @@ import numpy as np
 
 from lorefuse.core.atomic import write_json
 from lorefuse.core.schema import Tensor
-from lorefuse.export import bundle as b
-from lorefuse.export import encoder as e
-from lorefuse.export import signature as s
-from lorefuse.export.bundle import Bundle
+from lorefuse.export.bundle import EMBEDDING_FILE, SERVING_FILE, Bundle
+from lorefuse.export.encoder import ENCODER_FILE, FACTS_FILE, FILES, TOKENIZER_FILE
+from lorefuse.export.signature import ALIAS, DATA_CUTOFF, EMBED, EMBEDDING_ADDRESS, ServingSignature
 from lorefuse.export.templates import copy_template
 
 EMBED_FILE, ARRAYS_FILE = "embed.json", "embed.npz"
@@ -21,7 +20,7 @@ EMBED_FILE, ARRAYS_FILE = "embed.json", "embed.npz"
 
 def carries_encoder(bundle: Bundle) -> bool:
     """Tell whether a bundle was made with `serving.embed`."""
-    return all(name in bundle.sha256 for name in e.FILES)
+    return all(name in bundle.sha256 for name in FILES)
 
 
 def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
@@ -35,28 +34,28 @@ def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
     from lorefuse.embedding.reduce import Reducer
     from lorefuse.features.prior import ItemPrior
 
-    copy_template(s.EMBED, path)
-    for name in (e.ENCODER_FILE, e.TOKENIZER_FILE):
+    copy_template(EMBED, path)
+    for name in (ENCODER_FILE, TOKENIZER_FILE):
         try:
             os.link(bundle.path / name, path / name)
         except OSError:  # another file system
             shutil.copyfile(bundle.path / name, path / name)
     reducer, prior, spec = Reducer.load(bundle.path), ItemPrior.load(bundle.path), bundle.spec()
-    config, facts = bundle.config().embedding, bundle.read_json(b.EMBEDDING_FILE)
+    config, facts = bundle.config().embedding, bundle.read_json(EMBEDDING_FILE)
     num_facets = max(1, len(config.facets))
     content = {
-        **bundle.read_json(e.FACTS_FILE),
+        **bundle.read_json(FACTS_FILE),
         "kept_dim": facts["dim"] // num_facets,
         "word_dim": config.word_dim,
         "num_facets": num_facets,
         "normalize": config.normalize,
         "item_numeric": list(spec.item_numeric),
-        "item_without_history": bundle.read_json(b.SERVING_FILE)["item_without_history"],
+        "item_without_history": bundle.read_json(SERVING_FILE)["item_without_history"],
         "widths": {name.value: spec.width(name) for name in (Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_GRAPH)},
-        "user_tensors": [tensor.name for tensor in s.ServingSignature.of(spec).features.outputs],
-        s.ALIAS: alias,
-        s.DATA_CUTOFF: bundle.data_cutoff,
-        s.EMBEDDING_ADDRESS: facts["address"],
+        "user_tensors": [tensor.name for tensor in ServingSignature.of(spec).features.outputs],
+        ALIAS: alias,
+        DATA_CUTOFF: bundle.data_cutoff,
+        EMBEDDING_ADDRESS: facts["address"],
     }
     content["user_tensors"] = [name for name in content["user_tensors"] if name.startswith("user_")]
     write_json(path / EMBED_FILE, content)

@@ -15,7 +15,7 @@ from lorefuse.export.templates import link_or_copy
 
 if TYPE_CHECKING:
     from lorefuse.config import EmbeddingConfig
-    from lorefuse.embedding.encoder import Encoder
+    from lorefuse.embedding.encoder import TextEncoder
 
 ENCODER_FILE, TOKENIZER_FILE, FACTS_FILE = "encoder.onnx", "tokenizer.json", "encoder.json"
 FILES = (ENCODER_FILE, TOKENIZER_FILE, FACTS_FILE)
@@ -75,7 +75,7 @@ def _export(config: EmbeddingConfig, out_path: Path) -> None:
     _check(encoder, out_path / ENCODER_FILE)
 
 
-def _write_graph(encoder: Encoder, path: Path) -> None:
+def _write_graph(encoder: TextEncoder, path: Path) -> None:
     import torch
 
     from lorefuse.embedding.pooling import pool
@@ -99,7 +99,7 @@ def _write_graph(encoder: Encoder, path: Path) -> None:
     export_module(EncoderGraph(), example, ["tokens", "mask"], ["vector"], path, dict.fromkeys(example, width))
 
 
-def _check(encoder: Encoder, path: Path) -> None:
+def _check(encoder: TextEncoder, path: Path) -> None:
     import numpy as np
 
     from lorefuse.export.session import open_session

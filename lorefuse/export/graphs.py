@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from lorefuse.config import PipelineConfig
 from lorefuse.core.progress import track
 from lorefuse.core.schema import USER_TENSORS, Split, Tensor
-from lorefuse.export import bundle as b
+from lorefuse.export.bundle import (
+    CANDIDATE_FILES,
+    CATALOGUE_RANKER_FILE,
+    CATALOGUE_REFERENCE_FILE,
+    RANKER_FILE,
+    REFERENCE_FILE,
+)
 from lorefuse.export.candidates import export_candidates
 from lorefuse.export.item_tables import item_tables
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
@@ -61,18 +67,18 @@ def export_graphs(
         return report | _export_retrieval(training_set, config, ranker, catalogue, users, out_path)
     graph = CatalogueGraph(ranker, catalogue, min(serving.max_k, num_items)).eval()
     jobs = {
-        b.RANKER_FILE: lambda path: export_ranker(ranker, _tensors(inputs), path),
-        b.CATALOGUE_RANKER_FILE: lambda path: export_catalogue_ranker(graph, _tensors(users), path),
+        RANKER_FILE: lambda path: export_ranker(ranker, _tensors(inputs), path),
+        CATALOGUE_RANKER_FILE: lambda path: export_catalogue_ranker(graph, _tensors(users), path),
     }
     for name in track(list(jobs), "Exporting to ONNX"):
         jobs[name](out_path / name)
-    report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
-    report |= check_catalogue_ranker(out_path / b.CATALOGUE_RANKER_FILE, ranker, catalogue, users)
+    report = check_ranker(out_path / RANKER_FILE, ranker, inputs)
+    report |= check_catalogue_ranker(out_path / CATALOGUE_RANKER_FILE, ranker, catalogue, users)
     _write_ranker_reference(ranker, inputs, out_path)
     with torch.no_grad():
         rows, scores = graph(*(_tensors(users)[name] for name in graph.input_names))
     ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
-    _save({**users, **ranked}, out_path / b.CATALOGUE_REFERENCE_FILE)
+    _save({**users, **ranked}, out_path / CATALOGUE_REFERENCE_FILE)
     return report
 
 
@@ -80,9 +86,9 @@ def _export_halves(
     ranker: Ranker, list_ranker: Ranker, inputs: dict[str, NDArray[Any]], out_path: Path
 ) -> dict[str, Any]:
     """Write the ranker's graph, and both halves of the one that scores the items that were found for a user."""
-    export_ranker(ranker, _tensors(inputs), out_path / b.RANKER_FILE)
-    report = check_ranker(out_path / b.RANKER_FILE, ranker, inputs)
-    side_path, candidates_path = (out_path / name for name in b.CANDIDATE_FILES)
+    export_ranker(ranker, _tensors(inputs), out_path / RANKER_FILE)
+    report = check_ranker(out_path / RANKER_FILE, ranker, inputs)
+    side_path, candidates_path = (out_path / name for name in CANDIDATE_FILES)
     export_candidates(list_ranker, _tensors(inputs), side_path, candidates_path)
     report |= check_candidates(side_path, candidates_path, list_ranker, inputs)
     _write_ranker_reference(ranker, inputs, out_path)
@@ -127,29 +133,29 @@ def _export_retrieval(
     out_path: Path,
 ) -> dict[str, Any]:
     """Write towers, index and the references of retrieving and ranking."""
-    from lorefuse.export import retrieval as r
+    from lorefuse.export.retrieval import export_retrieval, kept_of_top, reference_liked, retrieve_and_rank
     from lorefuse.retrieval.index import load_index
     from lorefuse.retrieval.vectors import TowerArrays
 
-    facts = r.export_retrieval(training_set, config, out_path)
+    facts = export_retrieval(training_set, config, out_path)
     rows = _reference_rows(training_set, config.serving.num_reference_rows)[:NUM_REFERENCE_USERS]
     states = training_set.state_row[rows]
-    users = {**users, Tensor.LIKED_ROWS.value: r.reference_liked(training_set, states, config.features.history_length)}
+    users = {**users, Tensor.LIKED_ROWS.value: reference_liked(training_set, states, config.features.history_length)}
     arrays, index = TowerArrays.load(out_path), load_index(out_path)
 
     def ranked(asked: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return r.retrieve_and_rank(ranker, catalogue, arrays, index, asked, facts, config.serving.max_k)
+        return retrieve_and_rank(ranker, catalogue, arrays, index, asked, facts, config.serving.max_k)
 
-    _save({**users, **ranked(users)}, out_path / b.CATALOGUE_REFERENCE_FILE)
+    _save({**users, **ranked(users)}, out_path / CATALOGUE_REFERENCE_FILE)
     nothing = np.full_like(users[Tensor.EXCLUDE_ROWS.value], -1)
     found = ranked({**users, Tensor.EXCLUDE_ROWS.value: nothing})[Tensor.CATALOGUE_ROW.value]
-    return {**facts, "kept_of_top_10": r.kept_of_top(ranker, catalogue, users, found)}
+    return {**facts, "kept_of_top_10": kept_of_top(ranker, catalogue, users, found)}
 
 
 @torch.no_grad()
 def _write_ranker_reference(ranker: Ranker, inputs: dict[str, Any], out_path: Path) -> None:
     score = ranker.to_score(ranker(**_tensors(inputs))).numpy()
-    _save({**inputs, Tensor.SCORE.value: score}, out_path / b.REFERENCE_FILE)
+    _save({**inputs, Tensor.SCORE.value: score}, out_path / REFERENCE_FILE)
 
 
 def _save(arrays: dict[str, NDArray[Any]], path: Path) -> None:

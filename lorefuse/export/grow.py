@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import sha256_file, sha256_json, write_json
 from lorefuse.core.errors import ArtifactError, UsageError
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import ITEM_ID, Tensor
 from lorefuse.data.dataset import Dataset
-from lorefuse.export import bundle as b
-from lorefuse.export.bundle import Bundle
+from lorefuse.export.bundle import (
+    BUNDLE_FILE,
+    CATALOGUE_RANKER_FILE,
+    CATALOGUE_REFERENCE_FILE,
+    EMBEDDING_FILE,
+    RETRIEVAL_FILE,
+    RETRIEVAL_FILES,
+    SERVING_FILE,
+    TABLES_FILE,
+    Bundle,
+)
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
 from lorefuse.lists.stage_files import CANDIDATES_FILES
 from lorefuse.training_set.spec import FeatureSpec
@@ -30,8 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MADE_ANEW = (
-    b.TABLES_FILE, CATALOGUE_FILE, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, b.SERVING_FILE,
-    *b.RETRIEVAL_FILES, *CANDIDATES_FILES,
+    TABLES_FILE, CATALOGUE_FILE, CATALOGUE_RANKER_FILE, CATALOGUE_REFERENCE_FILE, SERVING_FILE,
+    *RETRIEVAL_FILES, *CANDIDATES_FILES,
 )  # fmt: skip
 
 
@@ -53,7 +61,7 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
     """
     known, _ = bundle.catalogue()
     items = dataset.items()
-    new = items[~items[c.ITEM_ID].astype(str).isin(set(known))].reset_index(drop=True)
+    new = items[~items[ITEM_ID].astype(str).isin(set(known))].reset_index(drop=True)
     if new.empty:
         raise UsageError(
             "There is no new item.",
@@ -61,7 +69,7 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
             got=f"{len(items)} items, all of them known",
             fix="add them to the items file of the preset",
         )
-    tables = bundle.arrays(b.TABLES_FILE)
+    tables = bundle.arrays(TABLES_FILE)
     added = item_rows(bundle, new, dataset.roles.item_text)
     grown = {name: np.ascontiguousarray(np.concatenate([table, added[name]])) for name, table in tables.items()}
     for name in bundle.sha256:
@@ -69,18 +77,18 @@ def grow_bundle(bundle: Bundle, dataset: Dataset, out_path: Path) -> dict[str, A
             shutil.copyfile(bundle.path / name, out_path / name)
     _write_catalogue(bundle, dataset, new, out_path)
     _write_tables(grown, out_path)
-    facts = bundle.read_json(b.SERVING_FILE)
-    write_json(out_path / b.SERVING_FILE, {**facts, "num_items": len(known) + len(new)})
+    facts = bundle.read_json(SERVING_FILE)
+    write_json(out_path / SERVING_FILE, {**facts, "num_items": len(known) + len(new)})
     join = _blend if bundle.blends else _index if bundle.retrieves else _export
     parity = join(bundle, grown, out_path)
-    content = bundle.read_json(b.BUNDLE_FILE)
+    content = bundle.read_json(BUNDLE_FILE)
     files = sorted(path for path in out_path.iterdir() if path.is_file() and not path.name.startswith("."))
     content |= {
-        "sha256": {file.name: sha256_file(file) for file in files if file.name != b.BUNDLE_FILE},
+        "sha256": {file.name: sha256_file(file) for file in files if file.name != BUNDLE_FILE},
         "parity": {**content["parity"], **parity},
         "grown_from": bundle.digest,
     }
-    write_json(out_path / b.BUNDLE_FILE, content)
+    write_json(out_path / BUNDLE_FILE, content)
     return {"num_items": len(known) + len(new), "num_new": len(new), **parity}
 
 
@@ -106,7 +114,7 @@ def item_rows(
     text = _text_vectors(bundle, items, text_columns, spec)
     graph = np.zeros((len(items), spec.graph_dim), dtype=np.float32)
     prior = ItemPrior.load(bundle.path).predict(item_columns(text, graph, fields, multi, spec))
-    known = bundle.read_json(b.SERVING_FILE)["item_without_history"]
+    known = bundle.read_json(SERVING_FILE)["item_without_history"]
     numeric = np.array(
         [[({**known, "item_prior": value})[name] for name in spec.item_numeric] for value in prior], dtype=np.float32
     ).reshape(len(items), len(spec.item_numeric))
@@ -137,7 +145,7 @@ def _text_vectors(
             "The model reads texts that a language model wrote; the new items have none.",
             fix="lorefuse enrich, then train again: lorefuse run",
         )
-    facts, address = bundle.read_json(b.EMBEDDING_FILE), sha256_json(space_of(config))
+    facts, address = bundle.read_json(EMBEDDING_FILE), sha256_json(space_of(config))
     if address != facts["address"]:
         raise ArtifactError(
             "The encoder is not the one this model was trained with.",
@@ -166,7 +174,7 @@ def _write_catalogue(bundle: Bundle, dataset: Dataset, new: pd.DataFrame, out_pa
 def _write_tables(tables: dict[str, NDArray[Any]], out_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file(tables, str(out_path / b.TABLES_FILE))
+    save_file(tables, str(out_path / TABLES_FILE))
 
 
 def _blend(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> dict[str, Any]:
@@ -181,10 +189,10 @@ def _blend(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> d
     known = [tables[name.value] for name in (Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH) if name.value in tables]
     num_items = len(next(iter(tables.values())))
     save_stages(grown_stages(fitted, known, num_items, bundle.config().candidates), out_path)
-    users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
+    users = bundle.arrays(CATALOGUE_REFERENCE_FILE)
     for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
         users.pop(name)
-    save_file({**users, **OnnxStages(out_path).answer(users)}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    save_file({**users, **OnnxStages(out_path).answer(users)}, str(out_path / CATALOGUE_REFERENCE_FILE))
     return {"num_items": num_items}
 
 
@@ -200,18 +208,18 @@ def _export(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> 
     ranker = load_ranker(bundle.path)
     catalogue = {name: torch.from_numpy(table) for name, table in tables.items()}
     num_items = len(next(iter(tables.values())))
-    users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
+    users = bundle.arrays(CATALOGUE_REFERENCE_FILE)
     for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
         users.pop(name)
     max_k = bundle.config().serving.max_k
     graph = CatalogueGraph(ranker, catalogue, min(max_k, num_items)).eval()
     inputs = {name: torch.from_numpy(array) for name, array in users.items()}
-    export_catalogue_ranker(graph, inputs, out_path / b.CATALOGUE_RANKER_FILE)
-    report = check_catalogue_ranker(out_path / b.CATALOGUE_RANKER_FILE, ranker, catalogue, users)
+    export_catalogue_ranker(graph, inputs, out_path / CATALOGUE_RANKER_FILE)
+    report = check_catalogue_ranker(out_path / CATALOGUE_RANKER_FILE, ranker, catalogue, users)
     with torch.no_grad():
         rows, scores = graph(*(inputs[name] for name in graph.input_names))
     ranked = {Tensor.CATALOGUE_ROW.value: rows.numpy(), Tensor.SCORE.value: scores.numpy()}
-    save_file({**users, **ranked}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    save_file({**users, **ranked}, str(out_path / CATALOGUE_REFERENCE_FILE))
     return dict(report)
 
 
@@ -220,29 +228,29 @@ def _index(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> d
     import torch
     from safetensors.numpy import save_file
 
-    from lorefuse.export import retrieval as r
+    from lorefuse.export.retrieval import hold_recall, num_ranked, retrieve_and_rank
     from lorefuse.models.build import load_ranker
     from lorefuse.retrieval.index import add_items, load_index, save_index
     from lorefuse.retrieval.vectors import TowerArrays, recency
 
-    serving, facts = bundle.config().serving, bundle.read_json(b.RETRIEVAL_FILE)
+    serving, facts = bundle.config().serving, bundle.read_json(RETRIEVAL_FILE)
     arrays, index = TowerArrays.load(bundle.path), load_index(bundle.path)
     num_known, num_items = len(arrays.item_vectors), len(next(iter(tables.values())))
     arrays = arrays.grown(tables, num_known)
     add_items(index, arrays.item_vectors[num_known:])
-    users = bundle.arrays(b.CATALOGUE_REFERENCE_FILE)
+    users = bundle.arrays(CATALOGUE_REFERENCE_FILE)
     for name in (Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value):
         users.pop(name)
     liked = users[Tensor.LIKED_ROWS.value]
     weights = np.broadcast_to(recency(liked.shape[1], facts["half_life"]), liked.shape)
     vectors = arrays.users(users[Tensor.USER_FIELDS.value], liked, weights)
-    num_retrieved, min_recall = r.num_ranked(serving, num_items), serving.retrieval.min_recall
-    held = r.hold_recall(index, arrays, vectors, num_retrieved, facts["num_probes"], min_recall)
+    num_retrieved, min_recall = num_ranked(serving, num_items), serving.retrieval.min_recall
+    held = hold_recall(index, arrays, vectors, num_retrieved, facts["num_probes"], min_recall)
     facts = {**facts, **held, "num_items": num_items}
     catalogue = {name: torch.from_numpy(table) for name, table in tables.items()}
-    ranked = r.retrieve_and_rank(load_ranker(bundle.path), catalogue, arrays, index, users, facts, serving.max_k)
-    save_file({**users, **ranked}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    ranked = retrieve_and_rank(load_ranker(bundle.path), catalogue, arrays, index, users, facts, serving.max_k)
+    save_file({**users, **ranked}, str(out_path / CATALOGUE_REFERENCE_FILE))
     arrays.save(out_path)
     save_index(index, out_path)
-    write_json(out_path / b.RETRIEVAL_FILE, facts)
+    write_json(out_path / RETRIEVAL_FILE, facts)
     return facts

@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 
 from lorefuse.core.atomic import atomic_folder
-from lorefuse.export import signature as s
 from lorefuse.export.served import ALL_MODELS
+from lorefuse.export.signature import RECOMMEND
 from lorefuse.export.templates import link_or_copy
 
 REPLACED_FOLDER = "replaced"
@@ -55,7 +55,7 @@ def forget(repository_path: Path) -> None:
 
 
 def _keeps(repository_path: Path, version: int) -> bool:
-    return (_folder(repository_path) / s.RECOMMEND / str(version)).is_dir()
+    return (_folder(repository_path) / RECOMMEND / str(version)).is_dir()
 
 
 def _folder(repository_path: Path) -> Path:

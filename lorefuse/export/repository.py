@@ -26,18 +26,26 @@ from typing import Any
 
 import numpy as np
 
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.core.errors import ArtifactError, UsageError
-from lorefuse.core.schema import Alias, Tensor, View
-from lorefuse.export import bundle as b
-from lorefuse.export import signature as s
+from lorefuse.core.schema import CONTEXT_TEXT, Alias, Tensor, View
+from lorefuse.export import bundle as bundle_files
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.embed import carries_encoder, write_embed
 from lorefuse.export.replaced import set_aside
 from lorefuse.export.retrieve import copy_stage_code, write_retrieve
 from lorefuse.export.served import FEATURES_FILE, PART_MODELS
-from lorefuse.export.signature import num_excluded
+from lorefuse.export.signature import (
+    ANSWER,
+    CATALOGUE_RANKER,
+    DIRECT,
+    EMBED,
+    FEATURES,
+    RANKER,
+    RECOMMEND,
+    RETRIEVE,
+    num_excluded,
+)
 from lorefuse.export.templates import copy_template, link_or_copy, templates_digest
 from lorefuse.feature_store import online
 
@@ -77,24 +85,24 @@ def build_repository(
         "code_digest": templates_digest(),  # an upgrade of Lorefuse reaches versions that are deployed again
         "alias": str(alias),
     }
-    parts = [name for name in PART_MODELS if name != (s.CATALOGUE_RANKER if bundle.retrieves else s.RETRIEVE)]
-    if all((repository_path / name / str(version)).is_dir() for name in (*parts, s.RECOMMEND)):
+    parts = [name for name in PART_MODELS if name != (CATALOGUE_RANKER if bundle.retrieves else RETRIEVE)]
+    if all((repository_path / name / str(version)).is_dir() for name in (*parts, RECOMMEND)):
         answer = read_answer(repository_path, version)
         if {name: answer.get(name) for name in digests} == digests:
             return {**digests, "reused": True}
     set_aside(repository_path, version)
-    ranking, other = (s.RETRIEVE, s.CATALOGUE_RANKER)[:: 1 if bundle.retrieves else -1]
+    ranking, other = (RETRIEVE, CATALOGUE_RANKER)[:: 1 if bundle.retrieves else -1]
     shutil.rmtree(repository_path / other / str(version), ignore_errors=True)  # of another version of this number
     writers: dict[str, Callable[[Path], None]] = {
-        s.RANKER: lambda path: _write_ranker(bundle, path),
+        RANKER: lambda path: _write_ranker(bundle, path),
         ranking: lambda path: _write_ranking(bundle, path),
-        s.FEATURES: lambda path: _write_features(bundle, store_file, path),
-        s.DIRECT: lambda path: _write_direct(bundle, repository_path, version, digests, path),
-        s.RECOMMEND: lambda path: None,
+        FEATURES: lambda path: _write_features(bundle, store_file, path),
+        DIRECT: lambda path: _write_direct(bundle, repository_path, version, digests, path),
+        RECOMMEND: lambda path: None,
     }
     if carries_encoder(bundle):
-        writers[s.EMBED] = lambda path: write_embed(bundle, digests["alias"], path)
-    writers[s.ANSWER] = lambda path: _write_answer(bundle, digests, path)  # last: it carries the digests
+        writers[EMBED] = lambda path: write_embed(bundle, digests["alias"], path)
+    writers[ANSWER] = lambda path: _write_answer(bundle, digests, path)  # last: it carries the digests
     for name, write in writers.items():
         with atomic_folder(repository_path / name / str(version)) as draft_path:
             write(draft_path)
@@ -108,7 +116,7 @@ def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
     Raises:
         ArtifactError: The version is not there.
     """
-    path = repository_path / s.ANSWER / str(version) / ANSWER_FILE
+    path = repository_path / ANSWER / str(version) / ANSWER_FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -117,7 +125,7 @@ def read_answer(repository_path: Path, version: int) -> dict[str, Any]:
 
 
 def _write_ranker(bundle: Bundle, path: Path) -> None:
-    _write_onnx(bundle, b.RANKER_FILE, b.REFERENCE_FILE, path)
+    _write_onnx(bundle, bundle_files.RANKER_FILE, bundle_files.REFERENCE_FILE, path)
     bundle.spec().save(path)  # what the version's tensors are, see `served.signatures_of`
 
 
@@ -129,15 +137,15 @@ def _write_onnx(bundle: Bundle, graph_file: str, reference_file: str, path: Path
 def _write_ranking(bundle: Bundle, path: Path) -> None:
     if bundle.retrieves:
         write_retrieve(bundle, path)
-        shutil.copyfile(bundle.path / b.CATALOGUE_REFERENCE_FILE, path / REFERENCE_FILE)
+        shutil.copyfile(bundle.path / bundle_files.CATALOGUE_REFERENCE_FILE, path / REFERENCE_FILE)
     else:
-        _write_onnx(bundle, b.CATALOGUE_RANKER_FILE, b.CATALOGUE_REFERENCE_FILE, path)
+        _write_onnx(bundle, bundle_files.CATALOGUE_RANKER_FILE, bundle_files.CATALOGUE_REFERENCE_FILE, path)
 
 
 def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
-    copy_template(s.FEATURES, path)
+    copy_template(FEATURES, path)
     shutil.copyfile(store_file, path / store_file.name)
-    spec, facts = bundle.spec(), bundle.read_json(b.SERVING_FILE)
+    spec, facts = bundle.spec(), bundle.read_json(bundle_files.SERVING_FILE)
     config, vocabularies = bundle.config(), bundle.read_json("vocabularies.json")
     views = bundle.read_json("views.json")["views"]
     item_ids, _ = bundle.catalogue()
@@ -165,7 +173,7 @@ def _write_features(bundle: Bundle, store_file: Path, path: Path) -> None:
         "dynamic_batching": not bundle.retrieves if batching is None else batching,
     }
     write_json(path / FEATURES_FILE, content)
-    if any(facet.name == c.CONTEXT_TEXT for facet in spec.interest):
+    if any(facet.name == CONTEXT_TEXT for facet in spec.interest):
         _write_context(bundle, path)
 
 
@@ -190,7 +198,7 @@ def _popular_rows(bundle: Bundle) -> list[int]:
     names = spec.item_numeric
     if "item_log_count" not in names or "item_mean_label" not in names:
         return []
-    numeric = bundle.arrays(b.TABLES_FILE)[Tensor.ITEM_NUMERIC.value].astype(np.float64)
+    numeric = bundle.arrays(bundle_files.TABLES_FILE)[Tensor.ITEM_NUMERIC.value].astype(np.float64)
     popularity = np.expm1(numeric[:, names.index("item_log_count")])
     if spec.label_kind == "binary":  # a shrunk share of likes: few rows prove little
         popularity = popularity * numeric[:, names.index("item_mean_label")]
@@ -200,11 +208,11 @@ def _popular_rows(bundle: Bundle) -> list[int]:
 
 def _write_direct(bundle: Bundle, repository_path: Path, version: int, digests: dict[str, str], path: Path) -> None:
     """Put together what the three parts hold; large files are theirs, linked."""
-    ranking = s.RETRIEVE if bundle.retrieves else s.CATALOGUE_RANKER
-    copy_template(s.DIRECT, path, s.FEATURES, s.ANSWER, *([s.RETRIEVE] if bundle.retrieves else []))
+    ranking = RETRIEVE if bundle.retrieves else CATALOGUE_RANKER
+    copy_template(DIRECT, path, FEATURES, ANSWER, *([RETRIEVE] if bundle.retrieves else []))
     if bundle.blends:
         copy_stage_code(path)
-    for name in (s.FEATURES, ranking):
+    for name in (FEATURES, ranking):
         for source_path in (repository_path / name / str(version)).iterdir():
             if source_path.suffix != ".py" and source_path.name not in ("__pycache__", REFERENCE_FILE):
                 link_or_copy(source_path, path / source_path.name)
@@ -212,18 +220,18 @@ def _write_direct(bundle: Bundle, repository_path: Path, version: int, digests: 
 
 
 def _write_answer(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
-    copy_template(s.ANSWER, path)
+    copy_template(ANSWER, path)
     _write_facts(bundle, digests, path)
 
 
 def _write_facts(bundle: Bundle, digests: dict[str, str], path: Path) -> None:
     item_ids, titles = bundle.catalogue()
-    limits = bundle.read_json(b.SERVING_FILE)["limits"]
+    limits = bundle.read_json(bundle_files.SERVING_FILE)["limits"]
     content = {
         "item_ids": item_ids,
         "titles": titles,
         "data_cutoff": bundle.data_cutoff,
-        "embedding_address": bundle.read_json(b.EMBEDDING_FILE)["address"],
+        "embedding_address": bundle.read_json(bundle_files.EMBEDDING_FILE)["address"],
         "limits": limits,
         **digests,
     }

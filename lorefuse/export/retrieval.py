@@ -25,7 +25,7 @@ from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError
 from lorefuse.core.progress import track
 from lorefuse.core.schema import Split, Tensor
-from lorefuse.export import bundle as b
+from lorefuse.export.bundle import RETRIEVAL_FILE
 from lorefuse.features.history import interactions_of, recent_liked
 from lorefuse.models.ranker import Ranker
 from lorefuse.retrieval.data import from_training_set
@@ -75,7 +75,7 @@ def export_retrieval(training_set: TrainingSet, config: PipelineConfig, out_path
     save_index(index, out_path)
     history_length = config.features.history_length
     facts |= {"half_life": half_life, "history_length": history_length, "num_items": num_items}
-    write_json(out_path / b.RETRIEVAL_FILE, facts)
+    write_json(out_path / RETRIEVAL_FILE, facts)
     return facts
 
 

@@ -11,10 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.atomic import write_json
-from lorefuse.export import bundle as b
-from lorefuse.export import signature as s
-from lorefuse.export.bundle import Bundle
+from lorefuse.export.bundle import (
+    CANDIDATE_RANKER_FILE,
+    ITEM_SIDE_GRAPH_FILE,
+    RANKER_FILE,
+    RETRIEVAL_FILE,
+    RETRIEVAL_FILES,
+    TABLES_FILE,
+    Bundle,
+    graph_file,
+)
 from lorefuse.export.session import open_session
+from lorefuse.export.signature import RETRIEVE
 from lorefuse.export.templates import copy_template, link_or_copy
 from lorefuse.lists import two_stage
 from lorefuse.lists.stage_files import CANDIDATES_ARRAYS_FILE, CANDIDATES_FILE
@@ -23,7 +31,7 @@ from lorefuse.lists.two_stage import encoder_names
 ITEM_SIDE, ITEM_SIDE_FILE = "item_side", "item_side.npy"
 """What items add to scores on their own, float32 (N, W): name of the table, and its file in a version folder."""
 STAGE_CODE_FILE = "two_stage.py"
-_LINKED = b.RETRIEVAL_FILES[:2]
+_LINKED = RETRIEVAL_FILES[:2]
 _ITEMS_PER_RUN = 16384
 
 
@@ -34,27 +42,27 @@ def write_retrieve(bundle: Bundle, path: Path) -> None:
         bundle: One that retrieves.
         path: Empty folder.
     """
-    copy_template(s.RETRIEVE, path)
+    copy_template(RETRIEVE, path)
     if bundle.blends:
         _write_stages(bundle, path)
         return
-    whole = b.CANDIDATE_RANKER_FILE in bundle.sha256
-    for name in (*_LINKED, *((b.CANDIDATE_RANKER_FILE,) if whole else (b.RANKER_FILE, b.TABLES_FILE))):
+    whole = CANDIDATE_RANKER_FILE in bundle.sha256
+    for name in (*_LINKED, *((CANDIDATE_RANKER_FILE,) if whole else (RANKER_FILE, TABLES_FILE))):
         link_or_copy(bundle.path / name, path / name)
     if whole:
-        write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
-    facts = {**bundle.read_json(b.RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k}
-    write_json(path / b.RETRIEVAL_FILE, facts)
+        write_item_side(bundle.path / ITEM_SIDE_GRAPH_FILE, bundle.arrays(TABLES_FILE), path / ITEM_SIDE_FILE)
+    facts = {**bundle.read_json(RETRIEVAL_FILE), "num_returned": bundle.config().serving.max_k}
+    write_json(path / RETRIEVAL_FILE, facts)
 
 
 def _write_stages(bundle: Bundle, path: Path) -> None:
     """Fill the folder of a version whose candidates views find."""
     copy_stage_code(path)
     facts = bundle.read_json(CANDIDATES_FILE)
-    graphs = [b.graph_file(name) for name in encoder_names(facts)]
-    for name in (CANDIDATES_ARRAYS_FILE, b.CANDIDATE_RANKER_FILE, *graphs):
+    graphs = [graph_file(name) for name in encoder_names(facts)]
+    for name in (CANDIDATES_ARRAYS_FILE, CANDIDATE_RANKER_FILE, *graphs):
         link_or_copy(bundle.path / name, path / name)
-    write_item_side(bundle.path / b.ITEM_SIDE_GRAPH_FILE, bundle.arrays(b.TABLES_FILE), path / ITEM_SIDE_FILE)
+    write_item_side(bundle.path / ITEM_SIDE_GRAPH_FILE, bundle.arrays(TABLES_FILE), path / ITEM_SIDE_FILE)
     write_json(path / CANDIDATES_FILE, facts)
 
 

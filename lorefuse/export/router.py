@@ -15,11 +15,11 @@ from pathlib import Path
 
 from lorefuse.core.errors import UsageError
 from lorefuse.core.settings import settings
-from lorefuse.export import signature as s
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, model_config, read_config, write_config
 from lorefuse.export.served import signatures_of
+from lorefuse.export.signature import RECOMMEND
 
-STABLE, CANARY = f"{s.RECOMMEND}_stable", f"{s.RECOMMEND}_canary"
+STABLE, CANARY = f"{RECOMMEND}_stable", f"{RECOMMEND}_canary"
 NUM_INSTANCES = 4
 """Requests that the router carries at a time: one waits in it for as long as a front takes."""
 _TEMPLATE, _MODEL_FILE = "model.py", "router.py"
@@ -52,7 +52,7 @@ def write_router(repository_path: Path, trial: Trial) -> None:
     template_path = settings().project_path / "serving" / "model_repository" / "router" / "1" / _TEMPLATE
     if not template_path.is_file():
         raise UsageError(f"There is no {template_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT")
-    folder_path = repository_path / s.RECOMMEND
+    folder_path = repository_path / RECOMMEND
     version_path = folder_path / str(trial.stable)
     version_path.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(template_path, version_path / _MODEL_FILE)
@@ -77,7 +77,7 @@ def write_router(repository_path: Path, trial: Trial) -> None:
 
 def read_trial(repository_path: Path) -> Trial | None:
     """Return the trial that `recommend` is set up for; None where it is an ordinary front, or not there."""
-    path = repository_path / s.RECOMMEND / CONFIG_FILE
+    path = repository_path / RECOMMEND / CONFIG_FILE
     if not path.is_file():
         return None
     parameters = {name: entry.string_value for name, entry in read_config(path).parameters.items()}
@@ -94,5 +94,5 @@ def read_trial(repository_path: Path) -> Trial | None:
 
 def remove_router(repository_path: Path) -> None:
     """Remove the router's code; call it once `recommend` is an ordinary front again."""
-    for path in (repository_path / s.RECOMMEND).glob(f"*/{_MODEL_FILE}"):
+    for path in (repository_path / RECOMMEND).glob(f"*/{_MODEL_FILE}"):
         path.unlink()

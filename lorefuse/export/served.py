@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorefuse.core.errors import ArtifactError
-from lorefuse.export import signature as s
 from lorefuse.export.config_pbtxt import (
     CONFIG_FILE,
     GPU_CONFIG_FILE,
@@ -23,13 +22,23 @@ from lorefuse.export.config_pbtxt import (
     read_config,
     write_config,
 )
-from lorefuse.export.signature import ServingSignature
+from lorefuse.export.signature import (
+    ANSWER,
+    CATALOGUE_RANKER,
+    DIRECT,
+    EMBED,
+    FEATURES,
+    RANKER,
+    RECOMMEND,
+    RETRIEVE,
+    ServingSignature,
+)
 from lorefuse.training_set.spec import FeatureSpec
 
 FEATURES_FILE = "features.json"
-PART_MODELS = (s.RANKER, s.CATALOGUE_RANKER, s.RETRIEVE, s.FEATURES, s.ANSWER, s.DIRECT)
+PART_MODELS = (RANKER, CATALOGUE_RANKER, RETRIEVE, FEATURES, ANSWER, DIRECT)
 """Models that a version may have; of the second and the third it has one."""
-ALL_MODELS = (*PART_MODELS, s.RECOMMEND, s.EMBED)
+ALL_MODELS = (*PART_MODELS, RECOMMEND, EMBED)
 """Models that may have a folder of a version's own."""
 
 
@@ -39,7 +48,7 @@ def signatures_of(repository_path: Path, version: int) -> ServingSignature:
     Raises:
         ArtifactError: The version is not there, or an older release wrote it.
     """
-    return ServingSignature.of(FeatureSpec.load(repository_path / s.RANKER / str(version)))
+    return ServingSignature.of(FeatureSpec.load(repository_path / RANKER / str(version)))
 
 
 def differing_parts(repository_path: Path, version: int, other: int) -> set[str] | None:
@@ -86,18 +95,18 @@ def configured_parts(repository_path: Path) -> list[str]:
 
 def loaded_versions(repository_path: Path) -> list[int]:
     """Return the versions that `direct`'s config names, the active one among them."""
-    path = repository_path / s.DIRECT / CONFIG_FILE
+    path = repository_path / DIRECT / CONFIG_FILE
     return [int(number) for number in read_config(path).version_policy.specific.versions] if path.is_file() else []
 
 
 def retrieves(repository_path: Path, version: int) -> bool:
     """Tell whether a version retrieves, then ranks; else one graph ranks its whole catalogue."""
-    return (repository_path / s.RETRIEVE / str(version)).is_dir()
+    return (repository_path / RETRIEVE / str(version)).is_dir()
 
 
 def _batches(repository_path: Path, version: int) -> bool:
     """Tell whether requests that wait for a version are answered together; of an older release's version they are."""
-    path = repository_path / s.DIRECT / str(version) / FEATURES_FILE
+    path = repository_path / DIRECT / str(version) / FEATURES_FILE
     try:
         facts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:
@@ -105,7 +114,7 @@ def _batches(repository_path: Path, version: int) -> bool:
     return bool(facts.get("dynamic_batching", True))
 
 
-def write_active(repository_path: Path, version: int, *, name: str = s.RECOMMEND) -> None:
+def write_active(repository_path: Path, version: int, *, name: str = RECOMMEND) -> None:
     """Write the config of a front, by default of `recommend`: this version answers once Triton loads it.
 
     With `recommend` goes `embed`, where the version has it: load what `companions` names as well.
@@ -118,10 +127,10 @@ def write_active(repository_path: Path, version: int, *, name: str = s.RECOMMEND
     write_config(repository_path / name / CONFIG_FILE, ensemble_config(signatures, version, name))
     gpu = ensemble_config(signatures, version, name, gpu=True, retrieves=retrieves(repository_path, version))
     write_config(repository_path / name / GPU_CONFIG_FILE, gpu)
-    if name != s.RECOMMEND:
+    if name != RECOMMEND:
         return
-    config_path = repository_path / s.EMBED / CONFIG_FILE
-    if (repository_path / s.EMBED / str(version)).is_dir():
+    config_path = repository_path / EMBED / CONFIG_FILE
+    if (repository_path / EMBED / str(version)).is_dir():
         write_config(config_path, model_config(signatures.embed, [version]))
     else:
         config_path.unlink(missing_ok=True)
@@ -129,14 +138,14 @@ def write_active(repository_path: Path, version: int, *, name: str = s.RECOMMEND
 
 def companions(repository_path: Path, version: int) -> list[str]:
     """Return the models that are to be loaded beside `recommend` when this version answers: `embed`, or none."""
-    path = repository_path / s.EMBED / CONFIG_FILE
+    path = repository_path / EMBED / CONFIG_FILE
     there = path.is_file() and list(read_config(path).version_policy.specific.versions) == [version]
-    return [s.EMBED] if there else []
+    return [EMBED] if there else []
 
 
 def active_version(repository_path: Path) -> int | None:
     """Return the version that `recommend` answers with; None where nothing was deployed yet."""
-    path = repository_path / s.RECOMMEND / CONFIG_FILE
+    path = repository_path / RECOMMEND / CONFIG_FILE
     if not path.is_file():
         return None
     versions = list(read_config(path).version_policy.specific.versions)

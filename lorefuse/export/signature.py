@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import ServingConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import UsageError
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Tensor
+from lorefuse.core.schema import ITEM_ID, ITEM_TENSORS, USER_ID, USER_TENSORS, Tensor
 from lorefuse.training_set.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER, RETRIEVE = "ranker", "catalogue_ranker", "retrieve"
@@ -159,7 +158,7 @@ class ServingSignature:
         k, liked = TensorSignature(K, "int32"), TensorSignature(LIKED_ITEM_ID, "bytes", (-1,))
         past = tuple(TensorSignature(name.value, "int64", (-1,)) for name in (Tensor.LIKED_ROWS, Tensor.SEEN_ROWS))
         request = (
-            TensorSignature(c.USER_ID, "bytes"),
+            TensorSignature(USER_ID, "bytes"),
             TensorSignature(K, "int32", optional=True),
             TensorSignature(EXCLUDE_SEEN, "bool", optional=True),
             *(TensorSignature(name, "bytes", (-1,), optional=True) for name in (CANDIDATES, FILTERS, CONTEXT)),
@@ -167,7 +166,7 @@ class ServingSignature:
             TensorSignature(CONTEXT_VECTOR, "float32", (-1,), optional=True),
         )
         answer = (
-            TensorSignature(c.ITEM_ID, "bytes", (-1,)),
+            TensorSignature(ITEM_ID, "bytes", (-1,)),
             TensorSignature(TITLE, "bytes", (-1,)),
             TensorSignature(Tensor.SCORE.value, "float32", (-1,)),
             TensorSignature(LIKED_TITLE, "bytes", (-1,)),
@@ -175,7 +174,7 @@ class ServingSignature:
         )
         new_item = (
             TensorSignature(TEXT, "bytes", (-1,)),
-            TensorSignature(c.USER_ID, "bytes", optional=True),
+            TensorSignature(USER_ID, "bytes", optional=True),
             TensorSignature(CONTEXT, "bytes", (-1,), optional=True),
         )
         scored = (

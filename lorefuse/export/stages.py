@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError
 from lorefuse.core.schema import Tensor
-from lorefuse.export import bundle as b
+from lorefuse.export.bundle import (
+    CANDIDATE_RANKER_FILE,
+    CATALOGUE_REFERENCE_FILE,
+    ITEM_SIDE_GRAPH_FILE,
+    TABLES_FILE,
+    graph_file,
+)
 from lorefuse.export.retrieve import ITEM_SIDE
 from lorefuse.export.session import open_session
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, load_stages
@@ -42,12 +48,12 @@ class OnnxStages:
 
     def __init__(self, path: Path) -> None:
         self.stages = load_stages(path).two_stage()
-        self.session = open_session(path / b.CANDIDATE_RANKER_FILE)
+        self.session = open_session(path / CANDIDATE_RANKER_FILE)
         self.names = [tensor.name for tensor in self.session.get_inputs() if tensor.name != ITEM_SIDE]
-        side, tables = open_session(path / b.ITEM_SIDE_GRAPH_FILE), _tables(path)
+        side, tables = open_session(path / ITEM_SIDE_GRAPH_FILE), _tables(path)
         names = [tensor.name for tensor in side.get_inputs()]
         (self.item_side,) = side.run(None, {name: tables[name] for name in names})
-        self.encoders = {name: open_session(path / b.graph_file(name)) for name in encoder_names(self.stages.facts)}
+        self.encoders = {name: open_session(path / graph_file(name)) for name in encoder_names(self.stages.facts)}
 
     def answer(self, users: Arrays) -> Arrays:
         """Return the lists of some users.
@@ -85,7 +91,7 @@ def export_encoders(lists_path: Path, config: PipelineConfig, out_path: Path) ->
 
     for name in encoder_names(load_stages(lists_path).facts):
         module, example = load_encoder(name, lists_path, config)
-        export_module(module, example, list(example), [USER_VECTOR], out_path / b.graph_file(name))
+        export_module(module, example, list(example), [USER_VECTOR], out_path / graph_file(name))
 
 
 def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ranker, out_path: Path) -> dict[str, Any]:
@@ -125,7 +131,7 @@ def export_stages(training_set: TrainingSet, config: PipelineConfig, ranker: Ran
     same = hold_lists(answers[:, : expected.shape[1]], expected)
     users = asked(held.thinned(NUM_REFERENCE_USERS), num_excluded(served.stages.num_items, config.serving))
     arrays = {**users, **served.answer(users)}
-    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, str(out_path / b.CATALOGUE_REFERENCE_FILE))
+    save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, str(out_path / CATALOGUE_REFERENCE_FILE))
     return {"num_held_users": len(held), "same_items": same}
 
 
@@ -150,7 +156,7 @@ def hold_lists(got: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
 def _tables(path: Path) -> Arrays:
     from safetensors.numpy import load_file
 
-    tables: Arrays = load_file(str(path / b.TABLES_FILE))
+    tables: Arrays = load_file(str(path / TABLES_FILE))
     return tables
 
 

@@ -12,7 +12,19 @@ import numpy as np
 from lorefuse.config import PipelineConfig, ServingConfig
 from lorefuse.core.atomic import sha256_file, write_json
 from lorefuse.core.errors import ArtifactError, LeakError
-from lorefuse.export import bundle as b
+from lorefuse.export.bundle import (
+    BUNDLE_FILE,
+    CONFIG_FILE,
+    EMBEDDING_FILE,
+    FEATURE_FILES,
+    FIX,
+    FORMAT,
+    METRICS_FILE,
+    REDUCER_FILE,
+    SERVING_FILE,
+    STAGE_FILES,
+    TABLES_FILE,
+)
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
 from lorefuse.export.item_tables import item_tables
 from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER
@@ -76,20 +88,20 @@ def write_bundle(
     _check_cutoff(training_set.spec, item_vectors_path)
     save_ranker(ranker, config.model, out_path)
     training_set.spec.save(out_path)
-    write_json(out_path / b.CONFIG_FILE, config.model_dump(mode="json"))
-    write_json(out_path / b.METRICS_FILE, metrics)
-    for folder_path, names in ((feature_data_path, b.FEATURE_FILES), (embeddings_path, (b.EMBEDDING_FILE,))):
+    write_json(out_path / CONFIG_FILE, config.model_dump(mode="json"))
+    write_json(out_path / METRICS_FILE, metrics)
+    for folder_path, names in ((feature_data_path, FEATURE_FILES), (embeddings_path, (EMBEDDING_FILE,))):
         for name in names:
             _copy(folder_path / name, out_path)
-    if training_set.spec.text_dim or (item_vectors_path / b.REDUCER_FILE).is_file():
-        _copy(item_vectors_path / b.REDUCER_FILE, out_path)
+    if training_set.spec.text_dim or (item_vectors_path / REDUCER_FILE).is_file():
+        _copy(item_vectors_path / REDUCER_FILE, out_path)
     dataset = Dataset.open(dataset_path)
     num_items = _write_catalogue(dataset, out_path)
     _write_tables(training_set, num_items, out_path)
     _write_serving_facts(training_set, config.serving, dataset, out_path)
     list_ranker_path: Path | None = None
     if lists_path is not None and (lists_path / CANDIDATES_FILE).is_file():
-        for name in b.STAGE_FILES:
+        for name in STAGE_FILES:
             _copy(lists_path / name, out_path)
         export_encoders(lists_path, config, out_path)
         if (lists_path / LIST_RANKER_FOLDER).is_dir():
@@ -99,12 +111,12 @@ def write_bundle(
         export_encoder(embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))
     content = {
-        "format": b.FORMAT,
+        "format": FORMAT,
         "sha256": {file.name: sha256_file(file) for file in files},
         "data_cutoff": training_set.spec.data_cutoff,
         "parity": parity,
     }
-    write_json(out_path / b.BUNDLE_FILE, content)
+    write_json(out_path / BUNDLE_FILE, content)
     return {**parity, "num_items": num_items, "size_bytes": sum(file.stat().st_size for file in files)}
 
 
@@ -113,7 +125,7 @@ def _check_cutoff(spec: FeatureSpec, item_vectors_path: Path) -> None:
     try:
         cutoff = json.loads(facts_path.read_text("utf-8"))["data_cutoff"]
     except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{facts_path} cannot be read.", got=repr(error), fix=b.FIX) from None
+        raise ArtifactError(f"{facts_path} cannot be read.", got=repr(error), fix=FIX) from None
     if cutoff > spec.data_cutoff:
         raise LeakError(
             "The item vectors know later data than the features.",
@@ -127,7 +139,7 @@ def _copy(source_path: Path, out_path: Path) -> None:
     try:
         shutil.copy2(source_path, out_path / source_path.name)
     except FileNotFoundError:
-        raise ArtifactError(f"A model version must carry {source_path.name}.", got="no such file", fix=b.FIX) from None
+        raise ArtifactError(f"A model version must carry {source_path.name}.", got="no such file", fix=FIX) from None
 
 
 def _write_catalogue(dataset: Dataset, out_path: Path) -> int:
@@ -146,20 +158,20 @@ def _write_tables(training_set: TrainingSet, num_items: int, out_path: Path) -> 
             "The training set's item tables do not fit the dataset.",
             expected=f"{num_items} items",
             got=str(sorted(rows)),
-            fix=b.FIX,
+            fix=FIX,
         )
-    save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, str(out_path / b.TABLES_FILE))
+    save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, str(out_path / TABLES_FILE))
 
 
 def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, dataset: Dataset, out_path: Path) -> None:
     from lorefuse.core.schema import Split
     from lorefuse.data.names import said_names
-    from lorefuse.features import aggregates as a
+    from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, item_features, user_features
 
     train = training_set.rows_of(Split.TRAIN)
     overall_mean = float(training_set.label[train].mean(dtype=np.float64))
-    user_nothing = a.user_features(np.zeros((1, 3)), overall_mean)[0]
-    item_nothing = a.item_features(np.zeros((1, 3)), overall_mean)[0]
+    user_nothing = user_features(np.zeros((1, 3)), overall_mean)[0]
+    item_nothing = item_features(np.zeros((1, 3)), overall_mean)[0]
     spec = training_set.spec
     filters, context = said_names(dataset.roles, dataset.manifest["reports"])
     facts: dict[str, Any] = {
@@ -167,16 +179,16 @@ def _write_serving_facts(training_set: TrainingSet, serving: ServingConfig, data
         "limits": serving.model_dump(mode="json"),
         "overall_mean": overall_mean,
         # The state at the epoch, before anything is known: what training saw for a first interaction.
-        "user_without_history": dict(zip(a.USER_NUMERIC, map(float, user_nothing), strict=True)),
-        "item_without_history": dict(zip(a.ITEM_NUMERIC, map(float, item_nothing), strict=False)),
+        "user_without_history": dict(zip(USER_NUMERIC, map(float, user_nothing), strict=True)),
+        "item_without_history": dict(zip(ITEM_NUMERIC, map(float, item_nothing), strict=False)),
     }
     facts["said_names"] = {"filters": filters, "context": context}
     facts["pseudonyms"] = dataset.manifest.get("privacy", {}).get("pseudonyms", "")
     facts["reference_users"] = _reference_users(training_set, dataset)
-    unknown = set(spec.user_numeric) - set(a.USER_NUMERIC)
+    unknown = set(spec.user_numeric) - set(USER_NUMERIC)
     if unknown:
         raise ArtifactError("Some user numerics have no value for a user without history.", got=str(sorted(unknown)))
-    write_json(out_path / b.SERVING_FILE, facts)
+    write_json(out_path / SERVING_FILE, facts)
 
 
 def _reference_users(training_set: TrainingSet, dataset: Dataset) -> list[dict[str, Any]]:

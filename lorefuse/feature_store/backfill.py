@@ -9,8 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lorefuse.core import schema as c
-from lorefuse.core.schema import View
+from lorefuse.core.schema import EVENT_TIMESTAMP, LABEL, VALUE, View
 from lorefuse.data.dataset import Dataset
 from lorefuse.feature_store.store import point_in_time
 from lorefuse.features.build import read_views
@@ -39,7 +38,7 @@ def backfill_days(
     """
     events = dataset.interactions()
     start, end = pd.Timestamp(first, tz="UTC"), pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
-    inside = (events[c.EVENT_TIMESTAMP] >= start) & (events[c.EVENT_TIMESTAMP] < end)
+    inside = (events[EVENT_TIMESTAMP] >= start) & (events[EVENT_TIMESTAMP] < end)
     rows = events[inside]
     # Nothing to join would be nothing to name the columns by: one row stands in, and is left out again.
     asked = rows if len(rows) else events.head(1)
@@ -47,7 +46,7 @@ def backfill_days(
     if View.ITEM_TEXT in read_views(feature_data_path)["views"]:
         text = point_in_time(store_path, asked, [f"{View.ITEM_TEXT}:{TEXT_VECTOR}"])
         table = table.append_column(TEXT_VECTOR, text[TEXT_VECTOR])
-    for name in (c.VALUE, c.LABEL):
+    for name in (VALUE, LABEL):
         table = table.append_column(name, pa.array(asked[name].to_numpy(), pa.float32()))
     pq.write_table(table.slice(0, len(rows)), out_path / f"{first}_{last}.parquet")
     return {"first": first, "last": last, "num_rows": len(rows)}

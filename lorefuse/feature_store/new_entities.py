@@ -14,16 +14,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, ConfigError
-from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.core.schema import COLD, CONTEXT_TEXT, ITEM_ID, ROW_ID, SPLIT, SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
 from lorefuse.data.split import load_split
 from lorefuse.embedding import embed
 from lorefuse.embedding.reduce import REDUCER_FILE, Reducer
 from lorefuse.features.build import history_of
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
@@ -78,7 +77,7 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
     """
     spec, vocabularies = FeatureSpec.load(feature_data_path), load_vocabularies(feature_data_path)
     users, items = dataset.users(), dataset.items()
-    if any(facet.name in (*USER_TEXT_FACETS, c.CONTEXT_TEXT) for facet in spec.interest):
+    if any(facet.name in (*USER_TEXT_FACETS, CONTEXT_TEXT) for facet in spec.interest):
         raise ConfigError(
             "A model that reads texts about users, or what they asked, cannot be brought up to date without training.",
             expected="embedding.profile_items: 0, no embedding.written_users, no data.source.context_text",
@@ -132,7 +131,7 @@ def extended_set(
         ArtifactError: The split is of another dataset.
     """
     frame = _grown_split(dataset, is_new, split_path)
-    rows = Rows.of(dataset, frame)
+    rows = InteractionRows.of(dataset, frame)
     if (split_path / NEGATIVES_FILE).exists():
         drawn = sample_negatives(
             dataset.interactions(), frame, config.data.negatives.model_copy(update={"num_train": 0})
@@ -169,8 +168,8 @@ def extended_set(
     return training_set, np.flatnonzero(judged & ~new), np.flatnonzero(judged & new)
 
 
-def _first(rows: Rows, count: int) -> Rows:
-    return Rows(**{name: array[:count] for name, array in vars(rows).items()})
+def _first(rows: InteractionRows, count: int) -> InteractionRows:
+    return InteractionRows(**{name: array[:count] for name, array in vars(rows).items()})
 
 
 def _grown_split(dataset: Dataset, is_new: NDArray[np.bool_], split_path: Path) -> pd.DataFrame:
@@ -185,11 +184,11 @@ def _grown_split(dataset: Dataset, is_new: NDArray[np.bool_], split_path: Path) 
         )
     part = np.full(len(is_new), str(Split.TEST), dtype=object)
     # Both are in order of time, user and item, so the rows that were there stand in the order they stood in.
-    part[~is_new] = before[c.SPLIT].to_numpy()
+    part[~is_new] = before[SPLIT].to_numpy()
     events = dataset.interactions()
-    train_items = set(events[c.ITEM_ID].to_numpy()[part == Split.TRAIN])
-    cold = ~events[c.ITEM_ID].isin(train_items).to_numpy()
-    return pd.DataFrame({c.ROW_ID: events[c.ROW_ID].to_numpy(), c.SPLIT: part, c.COLD: cold})
+    train_items = set(events[ITEM_ID].to_numpy()[part == Split.TRAIN])
+    cold = ~events[ITEM_ID].isin(train_items).to_numpy()
+    return pd.DataFrame({ROW_ID: events[ROW_ID].to_numpy(), SPLIT: part, COLD: cold})
 
 
 def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Path, num_items: int) -> ItemVectors:

@@ -14,16 +14,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
-from lorefuse.core.schema import View
+from lorefuse.core.schema import CONTEXT_TEXT, EVENT_TIMESTAMP, ITEM_ID, ROW_ID, USER_ID, View
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
 from lorefuse.feature_store.store import point_in_time
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.build import TABLES_FILE, history_of
 from lorefuse.features.context import context_rows
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now
 from lorefuse.features.vocabulary import load_vocabularies, save_user_values
@@ -60,7 +59,7 @@ def retrieve_training_set(
     from safetensors.numpy import load_file
 
     spec, prior = FeatureSpec.load(feature_data_path), ItemPrior.load(feature_data_path)
-    interactions = Rows.of(dataset, load_split(split_path)[0])
+    interactions = InteractionRows.of(dataset, load_split(split_path)[0])
     pa.default_memory_pool().release_unused()  # of the frames that the rows were made of
     item_now = item_numeric_now(history_of(interactions, spec.label_kind), prior)
     num_states = len(interactions.label)
@@ -72,8 +71,8 @@ def retrieve_training_set(
     if len(rows.label) > num_states:
         # A negative shares its positive's user and moment, so only its item's features are to be joined.
         negatives = _events(dataset, rows, slice(num_states, None))
-        of_item = point_in_time(store_path, negatives, [f"{View.ITEM_STATS}:{name}" for name in a.ITEM_NUMERIC])
-        item_numeric = np.concatenate([item_numeric, _matrix(of_item, a.ITEM_NUMERIC)[0]])
+        of_item = point_in_time(store_path, negatives, [f"{View.ITEM_STATS}:{name}" for name in ITEM_NUMERIC])
+        item_numeric = np.concatenate([item_numeric, _matrix(of_item, ITEM_NUMERIC)[0]])
     training_set = TrainingSet(
         spec=spec,
         user_row=rows.user_row,
@@ -104,12 +103,12 @@ def retrieve_training_set(
     }
 
 
-def _events(dataset: Dataset, rows: Rows, part: slice) -> pd.DataFrame:
+def _events(dataset: Dataset, rows: InteractionRows, part: slice) -> pd.DataFrame:
     """Return some rows as entity rows: who took, or might have taken, what, and when; ids as categories."""
     times = pd.Series(rows.timestamp_us[part].view("datetime64[us]"), copy=False).dt.tz_localize("UTC")
     row_ids = np.arange(len(rows.label), dtype=np.int64)[part]
-    frame = pd.DataFrame({c.ROW_ID: row_ids, c.EVENT_TIMESTAMP: times}, copy=False)
-    sides = ((c.USER_ID, rows.user_row, dataset.users()), (c.ITEM_ID, rows.item_row, dataset.items()))
+    frame = pd.DataFrame({ROW_ID: row_ids, EVENT_TIMESTAMP: times}, copy=False)
+    sides = ((USER_ID, rows.user_row, dataset.users()), (ITEM_ID, rows.item_row, dataset.items()))
     for name, codes, table in sides:
         frame[name] = pd.Categorical.from_codes(codes[part], pd.Index(table[name]))  # type: ignore[arg-type]
     return frame
@@ -122,13 +121,13 @@ def _joined_states(
     joined = point_in_time(store_path, events).drop_columns(list(events.columns))
     num_rows = len(events)
     del events
-    user_numeric, joined = _matrix(joined, a.USER_NUMERIC)
-    item_numeric, joined = _matrix(joined, a.ITEM_NUMERIC)
+    user_numeric, joined = _matrix(joined, USER_NUMERIC)
+    item_numeric, joined = _matrix(joined, ITEM_NUMERIC)
     interest = np.zeros((num_rows, sum(facet.dim for facet in spec.interest)), dtype=np.float32)
     start = 0
     for facet in spec.interest:
         end = start + facet.dim
-        if facet.name == c.CONTEXT_TEXT:
+        if facet.name == CONTEXT_TEXT:
             interest[:, start:end] = context_rows(vectors)
         else:
             _fill(interest[:, start:end], joined[facet.name])

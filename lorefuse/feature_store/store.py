@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError, ConfigError, DataError
-from lorefuse.core.schema import View
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_ID, USER_ID, View
 from lorefuse.feature_store import online
 from lorefuse.feature_store.materialize import definitions_path, fill, offline_kind, open_config
 
@@ -104,7 +103,7 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
         DataError: A row was lost or repeated, or has no features.
         ConfigError: The offline store is one whose join would let a label see itself.
     """
-    names = (c.ROW_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP)
+    names = (ROW_ID, USER_ID, ITEM_ID, EVENT_TIMESTAMP)
     entities = pd.DataFrame({name: interactions[name] for name in names}, copy=False)
     store = open_store(store_path)
     kind = offline_kind(store.config)
@@ -118,11 +117,11 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
     if kind == ASOF:
         store.config.coerce_tz_aware = False  # the times have a zone; Feast would copy all rows to see to it
     else:
-        entities = entities.astype({c.USER_ID: str, c.ITEM_ID: str})  # the other stores know no categories
+        entities = entities.astype({USER_ID: str, ITEM_ID: str})  # the other stores know no categories
     with online.explained_servers():
         wanted = features if features is not None else store.get_feature_service("training")
         joined: pa.Table = store.get_historical_features(entity_df=entities, features=wanted).to_arrow()
-    joined = _in_order(joined, entities[c.ROW_ID].to_numpy())
+    joined = _in_order(joined, entities[ROW_ID].to_numpy())
     missing = np.zeros(len(entities), dtype=bool)
     for name in joined.column_names:
         missing |= joined[name].is_null().to_numpy()
@@ -130,14 +129,14 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
         raise DataError(
             "The point-in-time join found no features for some rows.",
             expected="a snapshot at the epoch for every user and item",
-            got=f"{int(missing.sum())} rows without, the first with row_id {joined[c.ROW_ID].to_numpy()[missing][0]}",
+            got=f"{int(missing.sum())} rows without, the first with row_id {joined[ROW_ID].to_numpy()[missing][0]}",
         )
     return joined
 
 
 def _in_order(joined: pa.Table, row_ids: NDArray[np.int64]) -> pa.Table:
     """Return the joined rows in the order asked for, which a store of many machines does not keep."""
-    found = joined[c.ROW_ID].to_numpy()
+    found = joined[ROW_ID].to_numpy()
     if np.array_equal(found, row_ids):
         return joined
     order, wanted = np.argsort(found), np.argsort(row_ids)
@@ -162,7 +161,7 @@ def online_features(store_path: Path, view: View, features: Sequence[str], ids: 
     if online.server_facts(store_path) is None and not (store_path / online.ONLINE_FILE).is_file():
         raise ArtifactError(f"{store_path} has no online store.", fix="run again: lorefuse run")
     store = open_store(store_path)
-    key = c.USER_ID if view.value.startswith("user") else c.ITEM_ID
+    key = USER_ID if view.value.startswith("user") else ITEM_ID
     wanted = [f"{view}:{name}" for name in features]
     with online.explained_servers():
         answer = store.get_online_features(wanted, [{key: entity_id} for entity_id in ids])

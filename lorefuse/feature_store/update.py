@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lorefuse.config import PipelineConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import UsageError
-from lorefuse.core.schema import Split, View
+from lorefuse.core.schema import COLD, EVENT_TIMESTAMP, ITEM_ID, ROW_ID, SPLIT, USER_ID, Split, View
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import FACTS_FILE, SPLIT_FILE
 from lorefuse.feature_store import online
@@ -61,14 +60,14 @@ def build_update(
     for view, facts in content["views"].items():
         path = out_path / "sources" / f"{view}.parquet"
         table = pq.read_table(path)
-        key = c.USER_ID if facts["entity"] == "user" else c.ITEM_ID
+        key = USER_ID if facts["entity"] == "user" else ITEM_ID
         if view == View.ITEM_STATS:
             table = _with_prior(table, dataset, extended)
         if view in STATIC_VIEWS:
-            ids = dataset.users()[c.USER_ID] if facts["entity"] == "user" else dataset.items()[c.ITEM_ID]
+            ids = dataset.users()[USER_ID] if facts["entity"] == "user" else dataset.items()[ITEM_ID]
             table = _stamped(table, key, set(ids[num_known[facts["entity"]] :]), cutoff)
         pq.write_table(table, path)
-        stamps = table[c.EVENT_TIMESTAMP].to_numpy().astype("datetime64[us]")
+        stamps = table[EVENT_TIMESTAMP].to_numpy().astype("datetime64[us]")
         counts[view] = int((stamps > np.datetime64(cutoff.tz_convert(None), "us")).sum())
     return counts
 
@@ -105,13 +104,13 @@ def update_store(feature_data_path: Path, store_path: Path, since: str, out_path
 def _all_known(dataset: Dataset, folder_path: Path) -> None:
     """Write a split in which every row is known."""
     events = dataset.interactions()
-    frame = pd.DataFrame({c.ROW_ID: events[c.ROW_ID], c.SPLIT: str(Split.TRAIN), c.COLD: False})
+    frame = pd.DataFrame({ROW_ID: events[ROW_ID], SPLIT: str(Split.TRAIN), COLD: False})
     frame.to_parquet(folder_path / SPLIT_FILE, index=False)
-    write_json(folder_path / FACTS_FILE, {"data_cutoff": events[c.EVENT_TIMESTAMP].max().isoformat()})
+    write_json(folder_path / FACTS_FILE, {"data_cutoff": events[EVENT_TIMESTAMP].max().isoformat()})
 
 
 def _with_prior(table: pa.Table, dataset: Dataset, extended: Extended) -> pa.Table:
-    rows = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(table[c.ITEM_ID].to_pandas())
+    rows = pd.Index(dataset.items()[ITEM_ID]).get_indexer(table[ITEM_ID].to_pandas())
     values = pa.array(extended.prior.values[rows], pa.float32())
     return table.set_column(table.schema.get_field_index("item_prior"), "item_prior", values)
 
@@ -119,7 +118,7 @@ def _with_prior(table: pa.Table, dataset: Dataset, extended: Extended) -> pa.Tab
 def _stamped(table: pa.Table, key: str, new_ids: set[str], cutoff: pd.Timestamp) -> pa.Table:
     """Stamp what is known of new users or items so that it counts as news."""
     is_new = table[key].to_pandas().isin(new_ids)
-    times = table[c.EVENT_TIMESTAMP].to_pandas().mask(is_new, cutoff + pd.Timedelta(microseconds=2))
-    kind = table.schema.field(c.EVENT_TIMESTAMP).type
-    place = table.schema.get_field_index(c.EVENT_TIMESTAMP)
-    return table.set_column(place, c.EVENT_TIMESTAMP, pa.array(times, kind))
+    times = table[EVENT_TIMESTAMP].to_pandas().mask(is_new, cutoff + pd.Timedelta(microseconds=2))
+    kind = table.schema.field(EVENT_TIMESTAMP).type
+    place = table.schema.get_field_index(EVENT_TIMESTAMP)
+    return table.set_column(place, EVENT_TIMESTAMP, pa.array(times, kind))

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from lorefuse.config import Arm, FeatureConfig
 from lorefuse.core.schema import CONTEXT_TEXT, Split
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.interest import InterestStates
 from lorefuse.features.prior import prior_columns
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import (
-    History,
+    Interactions,
     interest_facets,
     item_numeric_now,
     item_numeric_rows,
@@ -91,7 +91,7 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
     )
 
 
-def _interest(history: History, text: Vectors, graph: Vectors, shrinkage: float, more: Vectors) -> Interest:
+def _interest(history: Interactions, text: Vectors, graph: Vectors, shrinkage: float, more: Vectors) -> Interest:
     """Return the states as an array where they are few, which reads them faster than they are made, or as a promise."""
     states = InterestStates.of(history, (text, graph), shrinkage, more)
     num_states, width = states.shape
@@ -127,7 +127,7 @@ def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> t
         return text[order], graph[order]
     scale = text.std(0) if len(text) else 1.0
     random_text = (rng.standard_normal(text.shape) * scale).astype(np.float32)
-    return random_text, a.unit_rows(rng.standard_normal(graph.shape))
+    return random_text, unit_rows(rng.standard_normal(graph.shape))
 
 
 def _category_vectors(training_set: TrainingSet) -> Vectors:

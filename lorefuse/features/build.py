@@ -16,11 +16,11 @@ from lorefuse.core.errors import ArtifactError
 from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.context import context_facets
-from lorefuse.features.interactions import Rows, Tables, encode_tables
+from lorefuse.features.interactions import InteractionRows, Tables, encode_tables
 from lorefuse.features.profile import profile_facets
-from lorefuse.features.rows import History, interest_facets, item_prior
+from lorefuse.features.rows import Interactions, interest_facets, item_prior
 from lorefuse.features.sources import item_sources, user_sources, write_sources
 from lorefuse.features.vocabulary import save_vocabularies
 from lorefuse.training_set.spec import FeatureSpec
@@ -47,7 +47,7 @@ def build_feature_data(
     from safetensors.numpy import save_file
 
     frame, facts = load_split(split_path)
-    rows = Rows.of(dataset, frame)
+    rows = InteractionRows.of(dataset, frame)
     del frame  # at many rows what is not read again makes room
     pa.default_memory_pool().release_unused()
     tables = encode_tables(dataset, rows, config.features)
@@ -78,9 +78,9 @@ def build_feature_data(
     return {"num_snapshots": num_snapshots}
 
 
-def history_of(rows: Rows, label_kind: str) -> History:
+def history_of(rows: InteractionRows, label_kind: str) -> Interactions:
     """Return the rows as aggregates see them."""
-    return History.of(
+    return Interactions.of(
         rows.user_row, rows.item_row, rows.timestamp_us, rows.label, rows.value, rows.is_train, label_kind
     )
 
@@ -93,8 +93,8 @@ def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff
         user_fields=tables.user_specs,
         item_fields=tables.item_specs,
         item_multi_fields=tables.multi_specs,
-        user_numeric=a.USER_NUMERIC,
-        item_numeric=a.ITEM_NUMERIC,
+        user_numeric=USER_NUMERIC,
+        item_numeric=ITEM_NUMERIC,
         interest=interest_facets(text_dim, graph_dim) + profile_facets(vectors) + context_facets(vectors),
         text_dim=text_dim,
         text_blocks=blocks if len(blocks) > 1 else (),

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.schema import SPLIT_CODES, Split
-from lorefuse.features.rows import History
+from lorefuse.features.rows import Interactions
 from lorefuse.training_set.arrays import TrainingSet
 
 _PART_ROWS = 1 << 17
 
 
-def recent_liked(history: History, length: int, rows_B: NDArray[np.integer] | None = None) -> NDArray[np.int32]:
+def recent_liked(history: Interactions, length: int, rows_B: NDArray[np.integer] | None = None) -> NDArray[np.int32]:
     """Return item rows + 1 of the last `length` liked train items strictly before some rows' times, (B, L).
 
     Oldest first, padded with 0 on the left. Items liked at one moment keep the order of the rows.
@@ -46,10 +46,10 @@ def recent_liked(history: History, length: int, rows_B: NDArray[np.integer] | No
     return result
 
 
-def interactions_of(training_set: TrainingSet) -> History:
+def interactions_of(training_set: TrainingSet) -> Interactions:
     """Return the training set's interactions, without sampled negatives, as aggregates see them."""
     real = slice(0, training_set.num_states)
-    return History.of(
+    return Interactions.of(
         training_set.user_row[real],
         training_set.item_row[real],
         training_set.timestamp_us[real],
@@ -60,11 +60,11 @@ def interactions_of(training_set: TrainingSet) -> History:
     )
 
 
-def every_row_of(training_set: TrainingSet) -> History:
+def every_row_of(training_set: TrainingSet) -> Interactions:
     """Return all rows, of which only train interactions may be known: what item features of negatives come from."""
     known = training_set.split_code == SPLIT_CODES[Split.TRAIN]
     known = known & (np.arange(training_set.num_rows) < training_set.num_states)
-    return History.of(
+    return Interactions.of(
         training_set.user_row,
         training_set.item_row,
         training_set.timestamp_us,

@@ -9,9 +9,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import FeatureConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.core.schema import (
+    COLD,
+    EVENT_TIMESTAMP,
+    ITEM_ID,
+    LABEL,
+    ROW_ID,
+    SPLIT,
+    SPLIT_CODES,
+    USER_ID,
+    VALUE,
+    Split,
+)
 from lorefuse.data.dataset import Dataset
 from lorefuse.features.vocabulary import Vocabulary, encode_lists
 from lorefuse.training_set.spec import CategoricalField, MultiField
@@ -20,7 +30,7 @@ MAX_MULTI_WIDTH = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class InteractionRows:
     """Interactions in the dataset's order, then sampled negatives; R of them, the first S interactions.
 
     Attributes:
@@ -44,22 +54,22 @@ class Rows:
     state_row: NDArray[np.int32]
 
     @classmethod
-    def of(cls, dataset: Dataset, split: pd.DataFrame) -> Rows:
+    def of(cls, dataset: Dataset, split: pd.DataFrame) -> InteractionRows:
         """Join the dataset's interactions with their split.
 
         Raises:
             ArtifactError: The split was made of other rows, or a user or item is not in its table.
         """
         events = dataset.coded_interactions()
-        if not np.array_equal(events[c.ROW_ID], split[c.ROW_ID]):
+        if not np.array_equal(events[ROW_ID], split[ROW_ID]):
             raise ArtifactError(
                 "The split does not belong to this dataset.",
                 expected=f"{len(events)} rows, in the dataset's order",
                 got=f"{len(split)} rows",
                 fix="run again: lorefuse run",
             )
-        user_row = _rows_in(dataset.users()[c.USER_ID], events[c.USER_ID])
-        item_row = _rows_in(dataset.items()[c.ITEM_ID], events[c.ITEM_ID])
+        user_row = _rows_in(dataset.users()[USER_ID], events[USER_ID])
+        item_row = _rows_in(dataset.items()[ITEM_ID], events[ITEM_ID])
         num_unknown = int((np.minimum(user_row, item_row) < 0).sum())
         if num_unknown:
             raise ArtifactError(
@@ -70,15 +80,15 @@ class Rows:
         return cls(
             user_row=user_row.astype(np.int32),
             item_row=item_row.astype(np.int32),
-            timestamp_us=events[c.EVENT_TIMESTAMP].astype("int64").to_numpy().astype(np.int64),
-            value=events[c.VALUE].to_numpy(np.float32),
-            label=events[c.LABEL].to_numpy(np.float32),
-            split_code=split[c.SPLIT].map(SPLIT_CODES).to_numpy().astype(np.uint8),
-            cold=split[c.COLD].to_numpy(bool),
+            timestamp_us=events[EVENT_TIMESTAMP].astype("int64").to_numpy().astype(np.int64),
+            value=events[VALUE].to_numpy(np.float32),
+            label=events[LABEL].to_numpy(np.float32),
+            split_code=split[SPLIT].map(SPLIT_CODES).to_numpy().astype(np.uint8),
+            cold=split[COLD].to_numpy(bool),
             state_row=np.arange(len(events), dtype=np.int32),
         )
 
-    def with_negatives(self, dataset: Dataset, negatives: pd.DataFrame) -> Rows:
+    def with_negatives(self, dataset: Dataset, negatives: pd.DataFrame) -> InteractionRows:
         """Append sampled negatives: the user, moment and part of their positive, label and value 0.
 
         Args:
@@ -90,14 +100,14 @@ class Rows:
         """
         if negatives.empty:
             return self
-        positive = negatives[c.ROW_ID].to_numpy(np.int64)
-        item_row = pd.Index(dataset.items()[c.ITEM_ID]).get_indexer(negatives[c.ITEM_ID])
+        positive = negatives[ROW_ID].to_numpy(np.int64)
+        item_row = pd.Index(dataset.items()[ITEM_ID]).get_indexer(negatives[ITEM_ID])
         if item_row.min() < 0 or positive.min() < 0 or positive.max() >= len(self.user_row):
             raise ArtifactError("The negatives do not belong to this dataset.", fix="run again: lorefuse run")
         is_cold = np.ones(len(dataset.items()), dtype=bool)
         is_cold[self.item_row[self.is_train]] = False
         zeros = np.zeros(len(positive), dtype=np.float32)
-        return Rows(
+        return InteractionRows(
             user_row=np.concatenate([self.user_row, self.user_row[positive]]),
             item_row=np.concatenate([self.item_row, item_row.astype(np.int32)]),
             timestamp_us=np.concatenate([self.timestamp_us, self.timestamp_us[positive]]),
@@ -144,7 +154,7 @@ class Tables:
     vocabularies: dict[str, Vocabulary]
 
 
-def encode_tables(dataset: Dataset, rows: Rows, config: FeatureConfig) -> Tables:
+def encode_tables(dataset: Dataset, rows: InteractionRows, config: FeatureConfig) -> Tables:
     """Fit vocabularies on the users and items of train rows and encode everybody with them."""
     users, items, roles = dataset.users(), dataset.items(), dataset.roles
     train_users = np.unique(rows.user_row[rows.is_train])
@@ -154,13 +164,13 @@ def encode_tables(dataset: Dataset, rows: Rows, config: FeatureConfig) -> Tables
     def encode(table: pd.DataFrame, train: NDArray[np.int32], names: tuple[str, ...]) -> NDArray[np.int64]:
         columns = []
         for name in names:
-            minimum = 1 if name in (c.USER_ID, c.ITEM_ID) else config.min_category_count
+            minimum = 1 if name in (USER_ID, ITEM_ID) else config.min_category_count
             vocabularies[name] = Vocabulary.fit(table[name].iloc[train], minimum)
             columns.append(vocabularies[name].encode(table[name]))
         return np.stack(columns, axis=1)
 
-    user_names = (c.USER_ID, *roles.user_categories)
-    item_names = (c.ITEM_ID, *roles.item_categories)
+    user_names = (USER_ID, *roles.user_categories)
+    item_names = (ITEM_ID, *roles.item_categories)
     user_fields, item_fields = encode(users, train_users, user_names), encode(items, train_items, item_names)
     multi_specs, blocks = [], [np.zeros((len(items), 0), dtype=np.int64)]
     for name in roles.item_multi_categories:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lorefuse.features import aggregates as a
-from lorefuse.features.rows import History
+from lorefuse.features.aggregates import USER_SHRINKAGE, interest_features, shrunk_mean, unit_rows
+from lorefuse.features.rows import Interactions
 from lorefuse.training_set.lazy_states import LazyStates
 
 VALUES_AT_A_TIME, COLUMNS_AT_A_TIME = 1 << 22, 256
@@ -41,7 +41,7 @@ class InterestStates(LazyStates):
         kept: What has been made of all states, by name; for the callers' use.
     """
 
-    history: History
+    history: Interactions
     vectors: tuple[NDArray[np.float32], ...]
     shrinkage: float
     more: NDArray[np.float32]
@@ -49,7 +49,11 @@ class InterestStates(LazyStates):
 
     @classmethod
     def of(
-        cls, history: History, vectors: Sequence[NDArray[np.float32]], shrinkage: float, more: NDArray[np.float32]
+        cls,
+        history: Interactions,
+        vectors: Sequence[NDArray[np.float32]],
+        shrinkage: float,
+        more: NDArray[np.float32],
     ) -> InterestStates:
         """Describe the states; arguments as the attributes."""
         return cls(history, tuple(v for v in vectors if v.shape[1]), shrinkage, more)
@@ -117,14 +121,14 @@ class InterestStates(LazyStates):
         counting = np.flatnonzero(history.is_train[rows])
         past, rows = first + counting, rows[counting]
         weights = np.stack([np.ones(len(rows)), history.value[rows], history.liked[rows]], axis=1)
-        unit = a.unit_rows(vectors[history.item_row[rows]])
+        unit = unit_rows(vectors[history.item_row[rows]])
         step = max(1, VALUES_AT_A_TIME // max(vectors.shape[1], len(past)))
         start, stop = np.searchsorted(at, [first, last])
         for low in range(int(start), int(stop), step) if len(past) else ():
             mine = slice(low, min(low + step, int(stop)))
             known = past >= causal.group_start[at[mine]][:, None]
             known &= past < causal.block_start[at[mine]][:, None]
-            sums[mine] += (a.unit_rows(vectors[items[mine]]) @ unit.T * known) @ weights
+            sums[mine] += (unit_rows(vectors[items[mine]]) @ unit.T * known) @ weights
 
     def _facets(
         self, sums: NDArray[np.float64], length: NDArray[np.float64], at: NDArray[np.int32]
@@ -136,7 +140,7 @@ class InterestStates(LazyStates):
                    for values in (np.ones(len(counts)), history.value, history.liked)]  # fmt: skip
         count, value, liked = (of[causal.block_start[at]] - of[causal.group_start[at]] for of in running)
         unit = np.divide(sums[:, 2], length, out=np.zeros(len(at)), where=length > 1e-9)
-        mean = a.shrunk_mean(value, count, history.overall_value, a.USER_SHRINKAGE)
+        mean = shrunk_mean(value, count, history.overall_value, USER_SHRINKAGE)
         centred = (sums[:, 1] - mean * sums[:, 0]) / np.maximum(count + self.shrinkage, 1e-12)
         return np.stack([unit * liked / np.maximum(liked + self.shrinkage, 1e-12), centred], axis=1)
 
@@ -148,7 +152,7 @@ class InterestStates(LazyStates):
             rows = causal.order[first:end]
             running = np.zeros((len(rows) + 1, vectors.shape[1]))
             liked = (history.liked & history.is_train)[rows][:, None]
-            np.cumsum(a.unit_rows(vectors[history.item_row[rows]]) * liked, axis=0, out=running[1:])
+            np.cumsum(unit_rows(vectors[history.item_row[rows]]) * liked, axis=0, out=running[1:])
             begin = causal.group_start[first:end]
             before = running[:-1] - running[np.maximum(begin, first) - first]
             before[begin < first] += carried  # a user whose past is longer than a block
@@ -182,13 +186,13 @@ class InterestStates(LazyStates):
     def _made(self, vectors: NDArray[np.float32], states: NDArray[np.int64]) -> NDArray[np.float32]:
         """Sum some states' pasts, (B, 2E): the numbers of `rows.user_interest_rows`, but for the order of sums."""
         (items, *past_BM), dim = self._past(states), vectors.shape[1]
-        sums, unit = np.empty((len(states), 3 * dim + 3)), a.unit_rows(vectors[items])
+        sums, unit = np.empty((len(states), 3 * dim + 3)), unit_rows(vectors[items])
         for first in range(0, dim, COLUMNS_AT_A_TIME):
             block = unit[:, first : first + COLUMNS_AT_A_TIME].astype(np.float64)
             for weight, matrix in enumerate(past_BM):
                 sums[:, weight * dim + first : weight * dim + first + block.shape[1]] = matrix @ block
         sums[:, 3 * dim :] = np.stack([matrix.sum(axis=1) for matrix in past_BM], axis=1)
-        return np.concatenate(a.interest_features(sums, self.history.overall_value, self.shrinkage), axis=1)
+        return np.concatenate(interest_features(sums, self.history.overall_value, self.shrinkage), axis=1)
 
     def _past(self, states: NDArray[np.int64]) -> tuple[NDArray[np.int32], csr_array, csr_array, csr_array]:
         """Return the M items of states' pasts, and their weights by one, by value and by like there, (B, M) each."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError
 from lorefuse.core.schema import Tensor
-from lorefuse.features import aggregates as a
-from lorefuse.features.rows import History
+from lorefuse.features.aggregates import unit_rows
+from lorefuse.features.rows import Interactions
 from lorefuse.training_set.spec import InterestFacet
 from lorefuse.training_set.vectors import ItemVectors
 
@@ -39,7 +39,7 @@ def profile_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:
     )
 
 
-def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) -> dict[str, NDArray[np.float32]]:
+def profile_snapshots(history: Interactions, vectors: ItemVectors, shrinkage: float) -> dict[str, NDArray[np.float32]]:
     """Return the user's side after each snapshot row of `history.user_order`, (K, E): unit vector times n / (n + κ).
 
     Args:
@@ -74,12 +74,12 @@ def profile_snapshots(history: History, vectors: ItemVectors, shrinkage: float) 
         order = np.argsort(of_row)
         found = order[np.searchsorted(of_row[order], rows[last[known]])]
         state = np.zeros((len(rows), matrix.shape[1]), dtype=np.float32)
-        state[known] = a.unit_rows(matrix[found])
+        state[known] = unit_rows(matrix[found])
         result[name] = (state * (count / np.maximum(count + shrinkage, 1e-12))).astype(np.float32)
     return result
 
 
-def profile_rows(history: History, vectors: ItemVectors, shrinkage: float) -> NDArray[np.float32]:
+def profile_rows(history: Interactions, vectors: ItemVectors, shrinkage: float) -> NDArray[np.float32]:
     """Return the user's side as of every row, (R, E): the last snapshot strictly before; zeros where there is none."""
     blocks = profile_snapshots(history, vectors, shrinkage)
     state = np.concatenate([np.zeros((len(next(iter(blocks.values()), ())), 0), np.float32), *blocks.values()], axis=1)

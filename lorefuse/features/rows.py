@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.schema import Tensor
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import (
+    ITEM_NUMERIC,
+    USER_NUMERIC,
+    interest_features,
+    interest_values,
+    item_features,
+    item_values,
+    unit_rows,
+    user_features,
+    user_values,
+)
 from lorefuse.features.causal import CausalOrder, CausalPart
 from lorefuse.features.prior import ItemColumns, ItemPrior, fit_prior
 from lorefuse.training_set.spec import FeatureSpec, InterestFacet
@@ -23,7 +33,7 @@ FACETS = ("liked", "centred")
 
 
 @dataclass(frozen=True)
-class History:
+class Interactions:
     """What every aggregate is computed from: the rows, and which of them may be known.
 
     Attributes:
@@ -54,7 +64,7 @@ class History:
         value: NDArray[np.float32],
         is_train: NDArray[np.bool_],
         label_kind: str,
-    ) -> History:
+    ) -> Interactions:
         """Make a history; `label_kind` decides what counts as liked."""
         threshold = 0.5 if label_kind == "binary" else float(label[is_train].mean(dtype=np.float64))
         return cls(user_row, item_row, timestamp_us, label, value, is_train, label > threshold)
@@ -79,20 +89,18 @@ class History:
         """Mean label of each row's user as of the row, shrunk: (R,)."""
         mean = np.empty(len(self.label), dtype=np.float32)
         for part in self.user_parts():
-            mean[part.rows] = a.user_features(part.sums.before(), self.overall_mean)[:, 1]
+            mean[part.rows] = user_features(part.sums.before(), self.overall_mean)[:, 1]
         return mean
 
     def user_parts(self) -> Iterator[CausalPart]:
         """Yield the running sums of `aggregates.user_values`."""
-        return self.user_order.stream(
-            lambda rows: a.user_values(self.label[rows], self.value[rows], self.is_train[rows])
-        )
+        return self.user_order.stream(lambda rows: user_values(self.label[rows], self.value[rows], self.is_train[rows]))
 
     def item_parts(self) -> Iterator[CausalPart]:
         """Yield the running sums of `aggregates.item_values`."""
         mean = self.user_mean
         return CausalOrder.of(self.item_row, self.timestamp_us).stream(
-            lambda rows: a.item_values(self.label[rows], mean[rows], self.is_train[rows])
+            lambda rows: item_values(self.label[rows], mean[rows], self.is_train[rows])
         )
 
     def interest_parts(self, vectors: NDArray[np.float32], width: int = 0) -> Iterator[CausalPart]:
@@ -102,10 +110,10 @@ class History:
             vectors: Of the items.
             width: E of the widest vectors whose parts these are to be met with; default: these.
         """
-        unit = a.unit_rows(vectors)
+        unit = unit_rows(vectors)
 
         def values(rows: NDArray[np.int32]) -> NDArray[np.float64]:
-            return a.interest_values(unit, self.item_row[rows], self.value[rows], self.liked[rows], self.is_train[rows])
+            return interest_values(unit, self.item_row[rows], self.value[rows], self.liked[rows], self.is_train[rows])
 
         return self.user_order.stream(values, 3 * max(width, vectors.shape[1]) + 3)
 
@@ -121,34 +129,34 @@ def interest_facets(text_dim: int, graph_dim: int) -> tuple[InterestFacet, ...]:
     )
 
 
-def user_numeric_rows(history: History) -> NDArray[np.float32]:
+def user_numeric_rows(history: Interactions) -> NDArray[np.float32]:
     """Return `Tensor.USER_NUMERIC` as of every row, (R, Pu)."""
-    result = np.empty((len(history.label), len(a.USER_NUMERIC)), dtype=np.float32)
+    result = np.empty((len(history.label), len(USER_NUMERIC)), dtype=np.float32)
     for part in history.user_parts():
-        result[part.rows] = a.user_features(part.sums.before(), history.overall_mean)
+        result[part.rows] = user_features(part.sums.before(), history.overall_mean)
     return result
 
 
-def item_numeric_rows(history: History, prior: ItemPrior) -> NDArray[np.float32]:
+def item_numeric_rows(history: Interactions, prior: ItemPrior) -> NDArray[np.float32]:
     """Return `Tensor.ITEM_NUMERIC` as of every row, (R, Pi)."""
-    result = np.empty((len(history.label), len(a.ITEM_NUMERIC)), dtype=np.float32)
+    result = np.empty((len(history.label), len(ITEM_NUMERIC)), dtype=np.float32)
     for part in history.item_parts():
-        result[part.rows, :-1] = a.item_features(part.sums.before(), history.overall_mean)
+        result[part.rows, :-1] = item_features(part.sums.before(), history.overall_mean)
     result[:, -1] = prior.values[history.item_row]
     return result
 
 
-def item_numeric_now(history: History, prior: ItemPrior) -> NDArray[np.float32]:
+def item_numeric_now(history: Interactions, prior: ItemPrior) -> NDArray[np.float32]:
     """Return `Tensor.ITEM_NUMERIC` of every item after all train rows, (N, Pi): what the online store holds."""
     last = np.zeros((len(prior.values), 3))
     for part in history.item_parts():
         rows, after = part.snapshots(history.is_train)
         last[history.item_row[rows]] = after  # in order of time: an item's last one stays
-    return np.concatenate([a.item_features(last, history.overall_mean), prior.values[:, None]], axis=1)
+    return np.concatenate([item_features(last, history.overall_mean), prior.values[:, None]], axis=1)
 
 
 def user_interest_rows(
-    history: History, text: NDArray[np.float32], graph: NDArray[np.float32], shrinkage: float
+    history: Interactions, text: NDArray[np.float32], graph: NDArray[np.float32], shrinkage: float
 ) -> NDArray[np.float32]:
     """Return `Tensor.USER_INTEREST` as of every row, (R, V)."""
     result = np.empty((len(history.label), 2 * (text.shape[1] + graph.shape[1])), dtype=np.float32)
@@ -156,7 +164,7 @@ def user_interest_rows(
     for vectors in (text, graph):
         end = start + 2 * vectors.shape[1]
         for part in history.interest_parts(vectors) if end > start else ():
-            sides = a.interest_features(part.sums.before(), history.overall_value, shrinkage)
+            sides = interest_features(part.sums.before(), history.overall_value, shrinkage)
             result[part.rows, start:end] = np.concatenate(sides, axis=1)
         start = end
     return result
@@ -172,7 +180,7 @@ def multi_offsets(spec: FeatureSpec) -> tuple[int, ...]:
 
 
 def item_prior(
-    history: History,
+    history: Interactions,
     text: NDArray[np.float32],
     graph: NDArray[np.float32],
     item_fields: NDArray[np.int64],

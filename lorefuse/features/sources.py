@@ -20,14 +20,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.core import schema as c
-from lorefuse.core.schema import View
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, TIMESTAMP_UNIT, USER_ID, View
 from lorefuse.data.dataset import Dataset
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, interest_features, item_features, user_features
 from lorefuse.features.causal import PART_ROWS, CausalPart
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.profile import profile_snapshots
-from lorefuse.features.rows import FACETS, History
+from lorefuse.features.rows import FACETS, Interactions
 from lorefuse.training_set.vectors import ItemVectors
 
 EPOCH_US = 0
@@ -49,7 +48,11 @@ class Source:
 
 
 def user_sources(
-    dataset: Dataset, history: History, vectors: ItemVectors, config: PipelineConfig, known: NDArray[np.bool_]
+    dataset: Dataset,
+    history: Interactions,
+    vectors: ItemVectors,
+    config: PipelineConfig,
+    known: NDArray[np.bool_],
 ) -> Iterator[tuple[View, Source]]:
     """Yield the sources of the users' views.
 
@@ -62,43 +65,43 @@ def user_sources(
     """
     length = config.features.history_length
     yield View.USER_HISTORY, Source("user", _HISTORY_FIELDS, _history_frames(dataset, history, known, length))
-    attributes = dataset.users()[[c.USER_ID, *dataset.roles.user_categories]]
+    attributes = dataset.users()[[USER_ID, *dataset.roles.user_categories]]
     yield View.USER_ATTRIBUTES, _static("user", attributes, dict.fromkeys(dataset.roles.user_categories, "string"))
-    user_ids, mean = dataset.users()[c.USER_ID].to_numpy(), history.overall_mean
+    user_ids, mean = dataset.users()[USER_ID].to_numpy(), history.overall_mean
     stats = (
-        moments.frame(c.USER_ID, dict(zip(a.USER_NUMERIC, a.user_features(moments.states[0], mean).T, strict=True)))
+        moments.frame(USER_ID, dict(zip(USER_NUMERIC, user_features(moments.states[0], mean).T, strict=True)))
         for moments in _moments([history.user_parts()], history, history.user_row, user_ids)
     )
-    yield View.USER_STATS, Source("user", dict.fromkeys(a.USER_NUMERIC, "float"), stats)
+    yield View.USER_STATS, Source("user", dict.fromkeys(USER_NUMERIC, "float"), stats)
     interest = _interest_source(history, vectors, user_ids, config.features.interest_shrinkage)
     if interest.fields:
         yield View.USER_INTEREST, interest
 
 
 def item_sources(
-    dataset: Dataset, history: History, vectors: ItemVectors, prior: ItemPrior
+    dataset: Dataset, history: Interactions, vectors: ItemVectors, prior: ItemPrior
 ) -> Iterator[tuple[View, Source]]:
     """Yield the sources of the items' views."""
     items, roles = dataset.items(), dataset.roles
     fields = dict.fromkeys((roles.item_title, *roles.item_categories), "string")
     fields |= dict.fromkeys(roles.item_multi_categories, "strings")
-    fields.pop(c.ITEM_ID, None)
-    yield View.ITEM_ATTRIBUTES, _static("item", items[[c.ITEM_ID, *fields]], fields)
+    fields.pop(ITEM_ID, None)
+    yield View.ITEM_ATTRIBUTES, _static("item", items[[ITEM_ID, *fields]], fields)
 
     def stats() -> Iterator[pd.DataFrame]:
-        ids = items[c.ITEM_ID].to_numpy()
+        ids = items[ITEM_ID].to_numpy()
         for moments in _moments([history.item_parts()], history, history.item_row, ids):
-            numeric = a.item_features(moments.states[0], history.overall_mean)
+            numeric = item_features(moments.states[0], history.overall_mean)
             columns = [*numeric.T, prior.values[moments.entity_row]]
-            yield moments.frame(c.ITEM_ID, dict(zip(a.ITEM_NUMERIC, columns, strict=True)))
+            yield moments.frame(ITEM_ID, dict(zip(ITEM_NUMERIC, columns, strict=True)))
 
-    yield View.ITEM_STATS, Source("item", dict.fromkeys(a.ITEM_NUMERIC, "float"), stats())
+    yield View.ITEM_STATS, Source("item", dict.fromkeys(ITEM_NUMERIC, "float"), stats())
     for view, name, matrix in (
         (View.ITEM_TEXT, "text_vector", vectors.text),
         (View.ITEM_GRAPH, "graph_vector", vectors.graph),
     ):
         if matrix.shape[1]:
-            frame = pd.DataFrame({c.ITEM_ID: items[c.ITEM_ID], name: list(matrix)})
+            frame = pd.DataFrame({ITEM_ID: items[ITEM_ID], name: list(matrix)})
             yield view, _static("item", frame, {name: "floats"})
 
 
@@ -113,9 +116,9 @@ def write_sources(sources: Iterable[tuple[View, Source]], folder_path: Path) -> 
 
 
 def _write_source(source: Source, path: Path) -> int:
-    key = c.USER_ID if source.entity == "user" else c.ITEM_ID
+    key = USER_ID if source.entity == "user" else ITEM_ID
     schema = pa.schema(
-        [(key, pa.string()), (c.EVENT_TIMESTAMP, pa.timestamp(c.TIMESTAMP_UNIT, "UTC"))]
+        [(key, pa.string()), (EVENT_TIMESTAMP, pa.timestamp(TIMESTAMP_UNIT, "UTC"))]
         + [(name, _TYPES[kind]) for name, kind in source.fields.items()]
     )
     writer, num_rows = None, 0
@@ -142,11 +145,14 @@ class _Moments:
     states: list[NDArray[np.float64]]
 
     def frame(self, key: str, columns: dict[str, Any]) -> pd.DataFrame:
-        return pd.DataFrame({key: self.entity_id, c.EVENT_TIMESTAMP: _times(self.stamp_us)} | columns)
+        return pd.DataFrame({key: self.entity_id, EVENT_TIMESTAMP: _times(self.stamp_us)} | columns)
 
 
 def _moments(
-    streams: list[Iterator[CausalPart]], history: History, entity_row: NDArray[np.int32], entity_ids: NDArray[Any]
+    streams: list[Iterator[CausalPart]],
+    history: Interactions,
+    entity_row: NDArray[np.int32],
+    entity_ids: NDArray[Any],
 ) -> Iterator[_Moments]:
     """Yield the epoch for every entity, where the sums are zeros, then one snapshot after each moment with a train row.
 
@@ -163,7 +169,7 @@ def _moments(
         epoch = epoch[:0]
 
 
-def _interest_source(history: History, vectors: ItemVectors, user_ids: NDArray[Any], shrinkage: float) -> Source:
+def _interest_source(history: Interactions, vectors: ItemVectors, user_ids: NDArray[Any], shrinkage: float) -> Source:
     """Both sides of the user's interest in text and graph, and the texts about the user."""
     matrices = {name: m for name, m in (("text", vectors.text), ("graph", vectors.graph)) if m.shape[1]}
     profiles = profile_snapshots(history, vectors, shrinkage)
@@ -176,7 +182,7 @@ def _interest_source(history: History, vectors: ItemVectors, user_ids: NDArray[A
         start = 0
         for moments in _moments(streams, history, history.user_row, user_ids):
             states = moments.states if matrices else []
-            sides = [a.interest_features(state, history.overall_value, shrinkage) for state in states]
+            sides = [interest_features(state, history.overall_value, shrinkage) for state in states]
             columns: dict[str, Any] = dict(zip(names, [list(side) for pair in sides for side in pair], strict=True))
             num_epoch = len(user_ids) if start == 0 else 0
             end = start + len(moments.stamp_us) - num_epoch
@@ -184,28 +190,28 @@ def _interest_source(history: History, vectors: ItemVectors, user_ids: NDArray[A
                 at_the_epoch = np.zeros((num_epoch, after.shape[1]), dtype=np.float32)
                 columns[name] = list(np.concatenate([at_the_epoch, after[start:end]]))
             start = end
-            yield moments.frame(c.USER_ID, columns)
+            yield moments.frame(USER_ID, columns)
 
     return Source("user", dict.fromkeys([*names, *profiles], "floats"), frames())
 
 
 def _static(entity: str, frame: pd.DataFrame, fields: dict[str, str]) -> Source:
     """A source whose only snapshot is at the epoch, so that every label may see it."""
-    return Source(entity, fields, [frame.assign(**{c.EVENT_TIMESTAMP: _times(np.full(len(frame), EPOCH_US))})])
+    return Source(entity, fields, [frame.assign(**{EVENT_TIMESTAMP: _times(np.full(len(frame), EPOCH_US))})])
 
 
 _HISTORY_FIELDS = {"recent_liked": "strings", "seen": "strings"}
 
 
 def _history_frames(
-    dataset: Dataset, history: History, known: NDArray[np.bool_], length: int
+    dataset: Dataset, history: Interactions, known: NDArray[np.bool_], length: int
 ) -> Iterator[pd.DataFrame]:
     """Recent liked items (newest last) and all seen items of each user, of the known rows.
 
     Nothing is learned from them. They stand at the data cutoff at the latest: what is later counts as news.
     """
     cutoff_us = history.timestamp_us[history.is_train].max() + 1
-    users, items = dataset.users()[c.USER_ID], dataset.items()[c.ITEM_ID].to_numpy()
+    users, items = dataset.users()[USER_ID], dataset.items()[ITEM_ID].to_numpy()
     place = np.empty(len(items), dtype=np.int32)  # of each item among the sorted ids
     place[np.argsort(items, kind="stable")] = np.arange(len(items), dtype=np.int32)
     rows = np.flatnonzero(known).astype(np.int32)
@@ -222,8 +228,8 @@ def _history_frames(
         stamps = np.minimum(stamps, cutoff_us)
         yield pd.DataFrame(
             {
-                c.USER_ID: users[first:last].to_numpy(),
-                c.EVENT_TIMESTAMP: _times(stamps),
+                USER_ID: users[first:last].to_numpy(),
+                EVENT_TIMESTAMP: _times(stamps),
                 "recent_liked": [list(p[-length:]) for p in np.split(item[is_liked], num_liked[part_ends][:-1])],
                 "seen": [list(p) for p in np.split(item, part_ends[:-1])],
             }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from lorefuse.config import KnowledgeConfig
-from lorefuse.core import schema as c
+from lorefuse.core.schema import ENTITY_ID, HEAD, ITEM_ID, RELATION, TAIL
 from lorefuse.data.dataset import Dataset
 from lorefuse.knowledge.plausibility import category_sets, link_z_score
 
@@ -44,10 +44,10 @@ def item_graph_vectors(
     nothing = np.zeros((len(items), 0), dtype=np.float32), np.zeros(len(items), dtype=bool)
     if triples is None or links is None or links.empty:
         return *nothing, {"used": False, "reason": "the dataset has no graph"}
-    links = links.drop_duplicates(c.ITEM_ID)
-    counts = neighbourhoods(links[c.ENTITY_ID], triples)
+    links = links.drop_duplicates(ITEM_ID)
+    counts = neighbourhoods(links[ENTITY_ID], triples)
     roles = dataset.roles
-    categories = category_sets(items, roles.item_categories, roles.item_multi_categories).loc[links[c.ITEM_ID]]
+    categories = category_sets(items, roles.item_categories, roles.item_multi_categories).loc[links[ITEM_ID]]
     z_score = link_z_score(categories, _unit_rows(counts))
     report: dict[str, Any] = {"num_linked_items": len(links), "num_items": len(items), "link_z": round(z_score, 2)}
     can_be_checked = bool(roles.item_categories or roles.item_multi_categories)
@@ -58,14 +58,14 @@ def item_graph_vectors(
         reason = f"links look random: z = {z_score:.1f}, below knowledge.min_link_z = {config.min_link_z}"
         _log.warning("the knowledge graph is not used: %s", reason)
         return *nothing, {**report, "used": False, "reason": reason}
-    is_train = links[c.ITEM_ID].isin(train_item_ids).to_numpy()
+    is_train = links[ITEM_ID].isin(train_item_ids).to_numpy()
     if config.method == "svd":
         vectors, explained = _decompose(counts, is_train, config.graph_dim)
         made: dict[str, Any] = {"explained_variance": explained}
     else:
-        vectors, prediction = _embed(links[c.ENTITY_ID], triples, is_train, config)
+        vectors, prediction = _embed(links[ENTITY_ID], triples, is_train, config)
         made = {"link_prediction": prediction}
-    position = pd.Series(np.arange(len(items)), index=items[c.ITEM_ID]).loc[links[c.ITEM_ID]].to_numpy()
+    position = pd.Series(np.arange(len(items)), index=items[ITEM_ID]).loc[links[ITEM_ID]].to_numpy()
     full, has_graph = np.zeros((len(items), vectors.shape[1]), dtype=np.float32), np.zeros(len(items), dtype=bool)
     full[position], has_graph[position] = vectors, np.abs(vectors).sum(1) > 0
     return full, has_graph, {**report, "used": True, "method": config.method, "graph_dim": vectors.shape[1], **made}
@@ -75,11 +75,11 @@ def neighbourhoods(entities: pd.Series, triples: pd.DataFrame) -> csr_matrix:
     """Count the nodes around each entity: rows follow `entities`, columns are (relation, direction, node)."""
     row_of = pd.DataFrame({"entity": entities.to_numpy(), "row": np.arange(len(entities))})
     sides = [
-        triples.rename(columns={c.HEAD: "entity", c.TAIL: "node"}).assign(direction=">"),
-        triples.rename(columns={c.TAIL: "entity", c.HEAD: "node"}).assign(direction="<"),
+        triples.rename(columns={HEAD: "entity", TAIL: "node"}).assign(direction=">"),
+        triples.rename(columns={TAIL: "entity", HEAD: "node"}).assign(direction="<"),
     ]
     edges = pd.concat(sides).merge(row_of, on="entity")
-    names = edges[c.RELATION] + edges["direction"] + edges["node"]
+    names = edges[RELATION] + edges["direction"] + edges["node"]
     columns, labels = pd.factorize(names, sort=True)
     shape = (len(entities), len(labels))
     return csr_matrix((np.ones(len(edges)), (edges["row"].to_numpy(), columns)), shape=shape)

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import CONTEXT_TEXT, ITEM_ID, SPLIT, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.knowledge.graph import item_graph_vectors
@@ -53,8 +52,8 @@ def build_item_vectors(
 
     frame, split_facts = load_split(split_path)
     interactions = dataset.interactions()
-    train_items = set(interactions[c.ITEM_ID].to_numpy()[(frame[c.SPLIT] == Split.TRAIN).to_numpy()])
-    is_train = dataset.items()[c.ITEM_ID].isin(train_items).to_numpy()
+    train_items = set(interactions[ITEM_ID].to_numpy()[(frame[SPLIT] == Split.TRAIN).to_numpy()])
+    is_train = dataset.items()[ITEM_ID].isin(train_items).to_numpy()
     embedding = pinned(embedding, embeddings_path)
     text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
@@ -94,7 +93,7 @@ def _user_texts(
         rows, texts, num_left_out = written_texts(dataset, split_path, Path(embedding.written_users).expanduser())
         arrays |= {"written": profile_vectors(texts, embedding, Reducer.load(out_path)), "written_row": rows}
         counts = {"num_written": len(texts), "num_left_out": num_left_out}
-    asked = dataset.row_texts(c.CONTEXT_TEXT)
+    asked = dataset.row_texts(CONTEXT_TEXT)
     if asked is not None:
         distinct = {"": 0} | {text: number for number, text in enumerate(dict.fromkeys(filter(None, asked)), start=1)}
         arrays["context"] = profile_vectors(list(distinct), embedding, Reducer.load(out_path))
@@ -133,7 +132,7 @@ def _text_vectors(
         arrays.get("fitted", np.zeros(len(full), dtype=bool)),
         is_train=is_train,
         split_cutoff=load_split(split_path)[1]["data_cutoff"],
-        item_ids=dataset.items()[c.ITEM_ID].tolist(),
+        item_ids=dataset.items()[ITEM_ID].tolist(),
     )
     has_facet = arrays.get("has_facet", has_text[:, None])
     full, has_facet = fill_review_facets(full, has_facet, dataset, load_split(split_path)[0], embedding)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from lorefuse.core import schema as c
+from lorefuse.core.schema import ITEM_ID
 
 NUM_PERMUTATIONS = 100
 MAX_ENTITIES = 3000
@@ -79,4 +79,4 @@ def category_sets(items: pd.DataFrame, columns: tuple[str, ...], multi_columns: 
     for name in multi_columns:
         for row, values in zip(rows, items[name], strict=True):
             row += [f"{name}={value}" for value in values]
-    return pd.Series(rows, index=items[c.ITEM_ID], dtype=object)
+    return pd.Series(rows, index=items[ITEM_ID], dtype=object)

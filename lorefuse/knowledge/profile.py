@@ -14,9 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ConfigError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, LABEL, ROW_ID, SPLIT, USER_ID, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_texts
@@ -82,17 +81,17 @@ def profile_texts(
     Returns:
         Rows of the interactions, int64 (K,): the first train row of each user's moment; and the texts.
     """
-    events = dataset.interactions()[[c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.LABEL]].reset_index(drop=True)
-    train = events[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
+    events = dataset.interactions()[[USER_ID, ITEM_ID, EVENT_TIMESTAMP, LABEL]].reset_index(drop=True)
+    train = events[(parts[SPLIT] == Split.TRAIN).to_numpy()]
     # As aggregates count it: a label of 1, or a value above the train mean.
-    threshold = 0.5 if train[c.LABEL].isin((0, 1)).all() else float(train[c.LABEL].mean())
-    names, item_ids = _names(dataset), events[c.ITEM_ID].astype(str).tolist()
+    threshold = 0.5 if train[LABEL].isin((0, 1)).all() else float(train[LABEL].mean())
+    names, item_ids = _names(dataset), events[ITEM_ID].astype(str).tolist()
     reviews = train_reviews(dataset, parts) if template == REVIEWED else [""] * len(events)
     rows, texts = [], []
-    for _, own in train.sort_values([c.EVENT_TIMESTAMP], kind="stable").groupby(c.USER_ID, sort=False):
+    for _, own in train.sort_values([EVENT_TIMESTAMP], kind="stable").groupby(USER_ID, sort=False):
         liked: list[Liked] = []
-        for _, moment in own.groupby(c.EVENT_TIMESTAMP, sort=False):
-            own_rows = moment.index[moment[c.LABEL] > threshold]
+        for _, moment in own.groupby(EVENT_TIMESTAMP, sort=False):
+            own_rows = moment.index[moment[LABEL] > threshold]
             liked += [(*names[item_ids[row]], reviews[row]) for row in own_rows]
             rows.append(int(moment.index[0]))
             texts.append(profile_text(liked[-num_items:], template))
@@ -102,10 +101,10 @@ def profile_texts(
 def moment_rows(dataset: Dataset, split_path: Path) -> NDArray[np.int64]:
     """Return for each interaction the first train row of its user at its moment, int64 (R,); −1 where there is none."""
     events = dataset.interactions()
-    train = events[(load_split(split_path)[0][c.SPLIT] == Split.TRAIN).to_numpy()]
-    first = train.groupby([c.USER_ID, c.EVENT_TIMESTAMP], sort=False)[c.ROW_ID].transform("first")
+    train = events[(load_split(split_path)[0][SPLIT] == Split.TRAIN).to_numpy()]
+    first = train.groupby([USER_ID, EVENT_TIMESTAMP], sort=False)[ROW_ID].transform("first")
     result = np.full(len(events), -1, dtype=np.int64)
-    result[train[c.ROW_ID].to_numpy()] = first.to_numpy()
+    result[train[ROW_ID].to_numpy()] = first.to_numpy()
     return result
 
 
@@ -131,7 +130,7 @@ def _names(dataset: Dataset) -> dict[str, Liked]:
     titles = items[roles.item_title].fillna("").astype(str).str.strip()
     cells = [items[name].map(_joined) for name in (*roles.item_categories, *roles.item_multi_categories)]
     joined = [", ".join(filter(None, parts)) for parts in zip(*cells, strict=True)] if cells else [""] * len(items)
-    return dict(zip(items[c.ITEM_ID], zip(titles, joined, strict=True), strict=True))
+    return dict(zip(items[ITEM_ID], zip(titles, joined, strict=True), strict=True))
 
 
 def _joined(cell: object) -> str:

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ConfigError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, REVIEW_TEXT, SPLIT, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.facets import facets_of
@@ -27,7 +26,7 @@ def train_reviews(dataset: Dataset, parts: pd.DataFrame) -> list[str]:
     Raises:
         ConfigError: The data has no reviews.
     """
-    texts = dataset.row_texts(c.REVIEW_TEXT)
+    texts = dataset.row_texts(REVIEW_TEXT)
     if texts is None:
         raise ConfigError(
             "This data has no review text.",
@@ -35,7 +34,7 @@ def train_reviews(dataset: Dataset, parts: pd.DataFrame) -> list[str]:
             got="interactions without reviews",
             fix="keep the reviews, or leave facets and profiles of them out",
         )
-    is_train = (parts[c.SPLIT] == Split.TRAIN).to_numpy()
+    is_train = (parts[SPLIT] == Split.TRAIN).to_numpy()
     return [text[:MAX_REVIEW_CHARS] if known else "" for text, known in zip(texts, is_train, strict=True)]
 
 
@@ -54,10 +53,10 @@ def item_review_texts(dataset: Dataset, parts: pd.DataFrame, num_reviews: int) -
     Raises:
         ConfigError: The data has no reviews.
     """
-    reviews = dataset.interactions()[[c.ITEM_ID, c.EVENT_TIMESTAMP]].assign(text=train_reviews(dataset, parts))
-    told = reviews[reviews["text"] != ""].sort_values(c.EVENT_TIMESTAMP, kind="stable")
-    text_of = told.groupby(c.ITEM_ID)["text"].agg(lambda texts: " / ".join(texts.iloc[:num_reviews]))
-    return [str(text_of.get(item, "")) for item in dataset.items()[c.ITEM_ID]]
+    reviews = dataset.interactions()[[ITEM_ID, EVENT_TIMESTAMP]].assign(text=train_reviews(dataset, parts))
+    told = reviews[reviews["text"] != ""].sort_values(EVENT_TIMESTAMP, kind="stable")
+    text_of = told.groupby(ITEM_ID)["text"].agg(lambda texts: " / ".join(texts.iloc[:num_reviews]))
+    return [str(text_of.get(item, "")) for item in dataset.items()[ITEM_ID]]
 
 
 def fill_review_facets(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
+from lorefuse.core.schema import HEAD, RELATION, TAIL
 
 Ints = NDArray[np.int64]
 
@@ -38,15 +38,15 @@ class IndexedTriples:
     @classmethod
     def of(cls, triples: pd.DataFrame) -> IndexedTriples:
         """Number a frame of head, relation and tail names; the order of its rows does not matter."""
-        triples = triples[[c.HEAD, c.RELATION, c.TAIL]].drop_duplicates().sort_values([c.HEAD, c.RELATION, c.TAIL])
-        entities = pd.Index(np.unique(np.concatenate([triples[c.HEAD], triples[c.TAIL]]).astype(str)))
-        relations = pd.Index(np.unique(triples[c.RELATION].astype(str)))
+        triples = triples[[HEAD, RELATION, TAIL]].drop_duplicates().sort_values([HEAD, RELATION, TAIL])
+        entities = pd.Index(np.unique(np.concatenate([triples[HEAD], triples[TAIL]]).astype(str)))
+        relations = pd.Index(np.unique(triples[RELATION].astype(str)))
         return cls(
             entities,
             len(relations),
-            entities.get_indexer(pd.Index(triples[c.HEAD])).astype(np.int64),
-            relations.get_indexer(pd.Index(triples[c.RELATION])).astype(np.int64),
-            entities.get_indexer(pd.Index(triples[c.TAIL])).astype(np.int64),
+            entities.get_indexer(pd.Index(triples[HEAD])).astype(np.int64),
+            relations.get_indexer(pd.Index(triples[RELATION])).astype(np.int64),
+            entities.get_indexer(pd.Index(triples[TAIL])).astype(np.int64),
         )
 
     @property

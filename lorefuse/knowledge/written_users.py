@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import EVENT_TIMESTAMP, ROW_ID, USER_ID
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding.written import KNOWLEDGE_FILE
 from lorefuse.enrich.histories import QUESTION, user_histories
 from lorefuse.enrich.write import FACTS_FILE
 from lorefuse.knowledge.profile import moment_rows
 
-_COLUMNS = [c.USER_ID, c.ROW_ID, c.EVENT_TIMESTAMP, QUESTION, "text"]
+_COLUMNS = [USER_ID, ROW_ID, EVENT_TIMESTAMP, QUESTION, "text"]
 
 
 def written_texts(dataset: Dataset, split_path: Path, knowledge_path: Path) -> tuple[NDArray[np.int64], list[str], int]:
@@ -54,9 +54,9 @@ def written_texts(dataset: Dataset, split_path: Path, knowledge_path: Path) -> t
             got=", ".join(map(str, frame.columns)),
             fix="lorefuse enrich --about users",
         )
-    own = user_histories(dataset, split_path, num_titles, ends=set(frame[c.ROW_ID].tolist()))
+    own = user_histories(dataset, split_path, num_titles, ends=set(frame[ROW_ID].tolist()))
     digest_of = {part.row_id: part.digest(template) for part in own}
-    asked = zip(frame[c.ROW_ID], frame[QUESTION], strict=True)
+    asked = zip(frame[ROW_ID], frame[QUESTION], strict=True)
     fits = np.array([digest_of.get(row) == digest for row, digest in asked], dtype=bool)
     if not fits.any():
         raise LeakError(
@@ -67,6 +67,6 @@ def written_texts(dataset: Dataset, split_path: Path, knowledge_path: Path) -> t
         )
     kept = frame[fits]
     # Of two texts that end at one moment the later one stays.
-    moments = moment_rows(dataset, split_path)[kept[c.ROW_ID].to_numpy(np.int64)]
+    moments = moment_rows(dataset, split_path)[kept[ROW_ID].to_numpy(np.int64)]
     last = pd.Series(kept["text"].astype(str).to_numpy()).groupby(moments, sort=True).last()
     return last.index.to_numpy(np.int64), last.tolist(), int((~fits).sum())

@@ -21,7 +21,7 @@ from lorefuse.lists.near import Vectors
 from lorefuse.lists.stage_files import ReaderParts, weights_file
 from lorefuse.lists.two_stage import ENCODER, PAST
 from lorefuse.retrieval.sasrec import SASRec
-from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder
+from lorefuse.retrieval.sequence_encoder import SequenceEncoder, SequenceItems
 from lorefuse.retrieval.tables import Knowledge
 from lorefuse.training_set.arrays import TrainingSet
 
@@ -43,7 +43,7 @@ class ServedSequence(nn.Module):
     def __init__(self, item_vectors: Tensor, config: SASRecConfig) -> None:
         super().__init__()
         self.register_buffer("item_vectors", item_vectors)
-        nothing = ItemVectors(
+        nothing = SequenceItems(
             torch.zeros(1, 1, dtype=torch.int64), Knowledge(torch.zeros(1, 0)), item_vectors.shape[1], 0.0
         )
         self.encoder = SequenceEncoder(

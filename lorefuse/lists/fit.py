@@ -14,12 +14,12 @@ from scipy.sparse import csr_array
 
 from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.core.schema import Split
-from lorefuse.lists import tables as t
 from lorefuse.lists.blend import collect, fit_blend
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments
 from lorefuse.lists.order import BLEND_ALONE
 from lorefuse.lists.stage_files import Fitted, ReaderParts
+from lorefuse.lists.tables import content_table, with_new_items
 from lorefuse.lists.two_stage import Candidates
 from lorefuse.training_set.arrays import TrainingSet
 
@@ -47,11 +47,11 @@ def make_tables(
     """
     result, places = dict(collaborative), knowledge.places
     if places is not None:
-        result = {name: t.with_new_items(table, places, config.num_neighbours) for name, table in result.items()}
+        result = {name: with_new_items(table, places, config.num_neighbours) for name, table in result.items()}
     contents = {"content": knowledge.vectors, "graph_content": knowledge.graph_vectors}
     for name, vectors in contents.items():
         if name in config.views and vectors is not None and config.weights is None:
-            result[name] = t.content_table(vectors, config)
+            result[name] = content_table(vectors, config)
     return result
 
 

@@ -107,7 +107,7 @@ class PastSums:
         return np.asarray(self.arrays["items"] @ vector)
 
 
-class Encoder:
+class PastEncoder:
     """Products of items' vectors with what a graph makes of a past: SASRec.
 
     Args:
@@ -150,7 +150,7 @@ READERS: dict[str, Callable[[str, Arrays, Mapping[str, Any], int], Reader]] = {
     "near_users": NearUsers,
     "past_sums": PastSums,
     "asked": Asked,
-    ENCODER: Encoder,
+    ENCODER: PastEncoder,
 }
 
 
@@ -369,7 +369,7 @@ class TwoStage:
         return rows[best], chance.astype(np.float32)
 
 
-class Graph(Protocol):
+class OnnxGraph(Protocol):
     """An open ONNX graph."""
 
     def run(self, names: None, feed: dict[str, Rows]) -> list[Floats]:
@@ -381,7 +381,7 @@ def encoder_names(facts: Mapping[str, Any]) -> list[str]:
     return [name for name, of in facts["readers"].items() if of["kind"] == ENCODER]
 
 
-def encode(liked: Rows, graphs: Mapping[str, Graph], facts: Mapping[str, Any]) -> dict[str, Floats]:
+def encode(liked: Rows, graphs: Mapping[str, OnnxGraph], facts: Mapping[str, Any]) -> dict[str, Floats]:
     """Return what each graph makes of likes (rows, newest first), (D,) each, by name."""
     return {
         name: graph.run(None, {PAST: sequence_of(liked, facts["readers"][name])})[0][0]

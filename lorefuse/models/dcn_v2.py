@@ -11,7 +11,7 @@ from lorefuse.cpu.kernels import crosses
 from lorefuse.cpu.matmul import Dense
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import mlp
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import SideTensors
 from lorefuse.training_set.spec import FeatureSpec
 
 
@@ -75,7 +75,7 @@ class DCNV2(FieldRanker):
         self.deep = mlp(width, hidden_dims, dropout)
         self.out = nn.Linear(width + hidden_dims[-1], 1)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the logit of both networks, (B,)."""
         first_BW = fields_BFD.flatten(1)
         if self.num_dense:

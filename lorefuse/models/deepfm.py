@@ -16,7 +16,7 @@ from lorefuse.cpu.kernels import plain_sum_and_pairs, sum_and_pairs
 from lorefuse.cpu.matmul import Dense
 from lorefuse.models.field_ranker import FieldRanker, Front, Parts
 from lorefuse.models.layers import ReluDropout, weighted_sum
-from lorefuse.models.ranker import PAIR, Side
+from lorefuse.models.ranker import PAIR, SideTensors
 from lorefuse.training_set.spec import FeatureSpec
 
 
@@ -62,7 +62,7 @@ class DeepFM(FieldRanker):
         user_numeric: Tensor | None = None,
         user_interest: Tensor | None = None,
         user_history: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return the user's half: linear and FM self term (B,), FM sum (B, D), first layer (B, H), interest."""
         parts = self._user_parts(user_fields, user_numeric, user_interest)
         side = self._half(parts, slice(0, self.user_width), slice(0, len(self.spec.user_numeric)))
@@ -77,7 +77,7 @@ class DeepFM(FieldRanker):
         item_numeric: Tensor | None = None,
         item_text: Tensor | None = None,
         item_graph: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return the item's half: as the user's, with unit knowledge vectors for the interest scalars."""
         num_user, num_item = len(self.spec.user_numeric), len(self.spec.item_numeric)
         columns = slice(self.user_width, self.user_width + self.item_width)
@@ -85,7 +85,7 @@ class DeepFM(FieldRanker):
         side = self._half(parts, columns, slice(num_user, num_user + num_item))
         return side | self._unit_knowledge(item_text, item_graph)
 
-    def _half(self, parts: Parts, columns: slice, numerics: slice) -> Side:
+    def _half(self, parts: Parts, columns: slice, numerics: slice) -> SideTensors:
         first_B, vectors_BFD, numeric_BP = parts
         sum_BD, self_B = plain_sum_and_pairs(vectors_BFD)
         flat = vectors_BFD.flatten(1)
@@ -104,7 +104,7 @@ class DeepFM(FieldRanker):
         item = super().encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
         return super().cross(user | {PAIR: inputs[PAIR]} if PAIR in inputs else user, item)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the FM term and the MLP from whole fields: what `cross` computes from halves."""
         _, fm_B = sum_and_pairs(fields_BFD) if self.training else plain_sum_and_pairs(fields_BFD)
         num_user, num_item = len(self.spec.user_numeric), len(self.spec.item_numeric)
@@ -116,7 +116,7 @@ class DeepFM(FieldRanker):
         deep_B: Tensor = self.rest(self.first(flat)).squeeze(1)
         return fm_B + deep_B
 
-    def cross(self, user: Side, item: Side) -> Tensor:
+    def cross(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score row by row: logits (B,)."""
         fm_B = (user["sum"] * item["sum"]).sum(1)
         hidden_BH = user["hidden"] + item["hidden"] + self.first.bias
@@ -128,7 +128,7 @@ class DeepFM(FieldRanker):
         deep_B: Tensor = self.rest(hidden_BH).squeeze(1)
         return logits_B + deep_B
 
-    def cross_all(self, user: Side, item: Side) -> Tensor:
+    def cross_all(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score every pair: logits (B, N)."""
         fm_BN = user["sum"] @ item["sum"].T
         # Constants join a half before it is as large as B × N; and pairs are rows, for which onnxruntime adds what

@@ -20,7 +20,7 @@ from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.history_match import NUM_MATCHES, match_scalars
 from lorefuse.models.layers import NumericScaler, mlp, unit_length
 from lorefuse.models.pairs import history_matches
-from lorefuse.models.ranker import PAIR, Side
+from lorefuse.models.ranker import PAIR, SideTensors
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
@@ -138,7 +138,7 @@ class DIN(FieldRanker):
         user_numeric: Tensor | None = None,
         user_interest: Tensor | None = None,
         user_history: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return the user's half with past items: rows and which are there, (B, L), and their vectors, (B, L, W)."""
         side = super().encode_user(user_fields, user_numeric, user_interest)
         if user_history is not None:
@@ -148,11 +148,11 @@ class DIN(FieldRanker):
             side |= {_PRESENT: (user_history > 0).to(torch.float32), _HISTORY: user_history}
         return side
 
-    def cross_all(self, user: Side, item: Side) -> Tensor:
+    def cross_all(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score every pair: logits (B, N); see `FieldRanker.cross_all`."""
         return super().cross_all(user | self._past_knowledge(user), item)
 
-    def cross_lists(self, user: Side, item: Side, length: int) -> Tensor:
+    def cross_lists(self, user: SideTensors, item: SideTensors, length: int) -> Tensor:
         """Score each user with a list of items of their own, (B, C); no past knowledge is repeated for each item."""
         if self.match_scaler is None:
             return super().cross_lists(user, item, length)
@@ -164,7 +164,7 @@ class DIN(FieldRanker):
         rows = {k: v.repeat_interleave(length, dim=0) for k, v in user.items() if k not in ("interest", _HISTORY)}
         return self.cross(rows | lists, item).view(-1, length)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the MLP's logit, (B,)."""
         if _ATTENDED in user:
             interest_BW = user[_ATTENDED]
@@ -187,7 +187,7 @@ class DIN(FieldRanker):
         rows_n, place_BL = torch.unique(user_history, return_inverse=True)
         return self.catalogue.part(rows_n), place_BL
 
-    def paired(self, user: Side, item: Side) -> Side:
+    def paired(self, user: SideTensors, item: SideTensors) -> SideTensors:
         """Return what every pair has, as rows: interest and match scalars, and the past as the candidate sees it."""
         candidate_NW = item["fields"][:, : self.num_fused].flatten(1)
         attended_BNW = self.attention.of_all(user[_PAST], candidate_NW, user[_PRESENT])
@@ -204,14 +204,14 @@ class DIN(FieldRanker):
         past = (_HISTORY, _PAST, _PRESENT, *map(_past, self.matched))
         return (*super().never_repeated, *past)
 
-    def _past_knowledge(self, user: Side) -> Side:
+    def _past_knowledge(self, user: SideTensors) -> SideTensors:
         """Return the unit knowledge vectors of past items, (B, L, E) each."""
         if self.match_scaler is None:
             return {}
         found = {name: nn.functional.embedding(user[_HISTORY], getattr(self.catalogue, name)) for name in self.matched}
         return {_past(name): unit_length(vectors_BLE) for name, vectors_BLE in found.items()}
 
-    def _match_rows(self, user: Side, item: Side) -> Tensor:
+    def _match_rows(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the match scalars of pairs row by row, (B, M)."""
         if PAIR in user:
             return user[PAIR][:, self.num_facets :]

@@ -23,7 +23,7 @@ from lorefuse.models.fusion.base import facets, small_linear
 from lorefuse.models.injection import AlignmentLoss, distinct_items, initial_ids
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length, weighted_sum
 from lorefuse.models.pairs import interest_scalars
-from lorefuse.models.ranker import PAIR, Ranker, Side
+from lorefuse.models.ranker import PAIR, Ranker, SideTensors
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
@@ -108,7 +108,7 @@ class FieldRanker(Ranker):
         self.bias = nn.Parameter(torch.zeros(()))
 
     @abstractmethod
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return what a family adds to the linear part, (B,).
 
         Args:
@@ -128,7 +128,7 @@ class FieldRanker(Ranker):
         user_numeric: Tensor | None = None,
         user_interest: Tensor | None = None,
         user_history: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return linear (B,), fields (B, Fu, D), numeric (B, Pu) and interest (B, facets), where there are any."""
         parts = self._user_parts(user_fields, user_numeric, user_interest)
         side = self._side(parts, slice(0, len(self.spec.user_numeric)))
@@ -143,19 +143,19 @@ class FieldRanker(Ranker):
         item_numeric: Tensor | None = None,
         item_text: Tensor | None = None,
         item_graph: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return linear (B,), fields (B, Fi, D), numeric (B, Pi) and unit knowledge vectors, where there are any."""
         num_user = len(self.spec.user_numeric)
         parts = self._item_parts(item_fields, item_multi, item_numeric, item_text, item_graph)
         side = self._side(parts, slice(num_user, num_user + len(self.spec.item_numeric)))
         return side | self._unit_knowledge(item_text, item_graph)
 
-    def cross(self, user: Side, item: Side) -> Tensor:
+    def cross(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score row by row: logits (B,)."""
         linear_B, fields_BFD, dense_BX = self.joined(user, item)
         return linear_B + self.interact(fields_BFD, dense_BX, user, item)
 
-    def joined(self, user: Side, item: Side) -> tuple[Tensor, Tensor, Tensor]:
+    def joined(self, user: SideTensors, item: SideTensors) -> tuple[Tensor, Tensor, Tensor]:
         """Return the linear part (B,), all field vectors (B, F, D) and all numbers (B, X) of both halves."""
         linear_B = user["linear"] + item["linear"] + self.bias
         dense = [side["numeric"] for side in (user, item) if "numeric" in side]
@@ -167,7 +167,7 @@ class FieldRanker(Ranker):
         dense_BX = torch.cat(dense, dim=1) if dense else fields_BFD.new_zeros(fields_BFD.shape[0], 0)
         return linear_B, fields_BFD, dense_BX
 
-    def cross_all(self, user: Side, item: Side) -> Tensor:
+    def cross_all(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score every pair, as rows: logits (B, N), in blocks of items: memory does not grow with N."""
         num_items = item["linear"].shape[0]
         if not isinstance(num_items, int) or num_items <= ITEMS_PER_BLOCK:
@@ -177,7 +177,7 @@ class FieldRanker(Ranker):
         blocks = [{k: v[start : start + ITEMS_PER_BLOCK] for k, v in item.items()} for start in starts]
         return torch.cat([self._cross_block(user, block) for block in blocks], dim=1)
 
-    def paired(self, user: Side, item: Side) -> Side:
+    def paired(self, user: SideTensors, item: SideTensors) -> SideTensors:
         """Return what every pair has, as rows of a user's half (B · N, …), the items of a user next to each other."""
         if not self.num_facets:
             return {}
@@ -190,7 +190,7 @@ class FieldRanker(Ranker):
         """Entries of halves that are too wide to be repeated for every pair, and that `paired` stands in for."""
         return ("interest", TensorName.ITEM_TEXT.value, TensorName.ITEM_GRAPH.value)
 
-    def _cross_block(self, user: Side, item: Side) -> Tensor:
+    def _cross_block(self, user: SideTensors, item: SideTensors) -> Tensor:
         # `len` would freeze the number of users in an exported graph; `shape` keeps it open.
         num_users, num_items = user["linear"].shape[0], item["linear"].shape[0]
         narrow = [{k: v for k, v in side.items() if k not in self.never_repeated} for side in (user, item)]
@@ -198,7 +198,7 @@ class FieldRanker(Ranker):
         items = {k: v.unsqueeze(0).expand(num_users, *v.shape).flatten(0, 1) for k, v in narrow[1].items()}
         return self.cross(users | self.paired(user, item), items).view(-1, num_items)
 
-    def _interest_rows(self, user: Side, item: Side, length: int) -> Tensor:
+    def _interest_rows(self, user: SideTensors, item: SideTensors, length: int) -> Tensor:
         """Return the interest scalars of lists, (B · C, V), not yet standardised; as in `cross_lists`."""
         if not self.num_facets:
             return item["linear"].new_zeros(item["linear"].shape[0], 0)
@@ -206,7 +206,7 @@ class FieldRanker(Ranker):
         lists = ((item[f.against.value].view(-1, length, block.shape[1]), block) for f, block in pairs)
         return torch.stack([torch.bmm(own, block.unsqueeze(2)).flatten() for own, block in lists], dim=1)
 
-    def interest(self, user: Side, item: Side) -> Tensor:
+    def interest(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the standardised interest scalars, dot products of user and item vectors, (B, V)."""
         if PAIR in user:
             scalars_BV = user[PAIR][:, : self.num_facets]
@@ -295,7 +295,7 @@ class FieldRanker(Ranker):
             vectors_BFD = torch.cat([fused_BKD, vectors_BFD[:, 1:]], dim=1)
         return first_B, vectors_BFD, None if numeric is None else self.item_scaler(numeric)
 
-    def _side(self, parts: Parts, numerics: slice) -> Side:
+    def _side(self, parts: Parts, numerics: slice) -> SideTensors:
         linear_B, vectors_BFD, numeric_BP = parts
         side = {"linear": linear_B, "fields": vectors_BFD}
         if numeric_BP is not None:
@@ -303,11 +303,11 @@ class FieldRanker(Ranker):
             side |= {"linear": linear_B + own_B, "numeric": numeric_BP}
         return side
 
-    def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> Side:
+    def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> SideTensors:
         given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
         return {name: unit_length(vector) for name, vector in given.items() if vector is not None}
 
-    def _interest_blocks(self, user: Side) -> tuple[Tensor, ...]:
+    def _interest_blocks(self, user: SideTensors) -> tuple[Tensor, ...]:
         return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
 
 

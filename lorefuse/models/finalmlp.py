@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import mlp
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import SideTensors
 from lorefuse.training_set.spec import FeatureSpec
 
 
@@ -88,7 +88,7 @@ class FinalMLP(FieldRanker):
         self.first, self.second = mlp(width, hidden_dims, dropout), mlp(width, hidden_dims, dropout)
         self.heads = BilinearHeads(hidden_dims[-1], hidden_dims[-1], num_heads)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the logit of both streams, (B,)."""
         user_BC = fields_BFD[:, : self.num_user_fields].flatten(1)
         item_BC = fields_BFD[:, self.num_user_fields :].flatten(1)

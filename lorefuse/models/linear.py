@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.field_ranker import FieldRanker, Front, knowledge_tables
 from lorefuse.models.layers import NumericScaler, weighted_sum
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import SideTensors
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
@@ -51,7 +51,7 @@ class LogisticRegression(FieldRanker):
         item_numeric: Tensor | None = None,
         item_text: Tensor | None = None,
         item_graph: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Return the item's half, its knowledge already in the linear part."""
         side = super().encode_item(item_fields, item_multi, item_numeric, item_text, item_graph)
         vectors = [vector for vector in (item_text, item_graph) if vector is not None]
@@ -61,7 +61,7 @@ class LogisticRegression(FieldRanker):
             side["linear"] = side["linear"] + own_B
         return side
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return zeros: nothing interacts."""
         return torch.zeros_like(user["linear"])
 
@@ -75,7 +75,7 @@ class FactorizationMachine(FieldRanker):
     def __init__(self, spec: FeatureSpec, **front: Unpack[Front]) -> None:
         super().__init__(spec, **front)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the pairwise term, (B,)."""
         return pairwise(fields_BFD)
 

@@ -14,7 +14,7 @@ from lorefuse.core.errors import ConfigError
 from lorefuse.models.experts import TRUNKS
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import NumericScaler, mlp, weighted_sum
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import SideTensors
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
@@ -81,7 +81,7 @@ class MultiTask(FieldRanker):
         value = training_set.value[training_set.rows_of(Split.TRAIN)]
         self.value_scaler.fit(torch.from_numpy(value)[:, None])
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return what the label's head adds to the linear part, (B,)."""
         linear_B = user["linear"] + item["linear"] + self.bias
         if self.num_facets:

@@ -23,7 +23,7 @@ from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
-Side = dict[str, Tensor]
+SideTensors = dict[str, Tensor]
 """An encoded half: named tensors whose first dimension is the row (or the catalogue item)."""
 PAIR = "pair"
 """Input of a training's batches, and entry of their user halves: what `Ranker.pair_numbers` says of each row."""
@@ -49,7 +49,7 @@ class Ranker(nn.Module, ABC):
         user_numeric: Tensor | None = None,
         user_interest: Tensor | None = None,
         user_history: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Encode the user half; inputs as described at `contract.Tensor`, absent where their width is 0."""
 
     @abstractmethod
@@ -60,18 +60,18 @@ class Ranker(nn.Module, ABC):
         item_numeric: Tensor | None = None,
         item_text: Tensor | None = None,
         item_graph: Tensor | None = None,
-    ) -> Side:
+    ) -> SideTensors:
         """Encode the item half; inputs as described at `contract.Tensor`, absent where their width is 0."""
 
     @abstractmethod
-    def cross(self, user: Side, item: Side) -> Tensor:
+    def cross(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score user row b with item row b: logits of shape (B,)."""
 
     @abstractmethod
-    def cross_all(self, user: Side, item: Side) -> Tensor:
+    def cross_all(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score every user row with every item: logits of shape (B, N)."""
 
-    def cross_lists(self, user: Side, item: Side, length: int) -> Tensor:
+    def cross_lists(self, user: SideTensors, item: SideTensors, length: int) -> Tensor:
         """Score each user with a list of items of their own: logits (B, C).
 
         Args:
@@ -156,7 +156,7 @@ class Ranker(nn.Module, ABC):
         self.check_inputs(inputs)
         return self.cross(*self.halves(inputs))
 
-    def halves(self, inputs: Mapping[str, Tensor]) -> tuple[Side, Side]:
+    def halves(self, inputs: Mapping[str, Tensor]) -> tuple[SideTensors, SideTensors]:
         """Return both encoded halves of rows; inputs as for `forward`, those of a batch with their pair numbers."""
         user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs if name in inputs})
         item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lorefuse.models.field_ranker import FieldRanker, Front
 from lorefuse.models.layers import mlp
-from lorefuse.models.ranker import Side
+from lorefuse.models.ranker import SideTensors
 from lorefuse.training_set.spec import FeatureSpec
 
 
@@ -39,7 +39,7 @@ class WideDeep(FieldRanker):
         self.deep = mlp(width, hidden_dims, dropout)
         self.out = nn.Linear(hidden_dims[-1], 1)
 
-    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: Side, item: Side) -> Tensor:
+    def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
         """Return the MLP's logit, (B,)."""
         deep_B: Tensor = self.out(self.deep(torch.cat([fields_BFD.flatten(1), dense_BX], dim=1))).squeeze(1)
         return deep_B

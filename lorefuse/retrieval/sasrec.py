@@ -18,7 +18,7 @@ from lorefuse.config.retrieval import SASRecConfig
 from lorefuse.core.errors import UsageError
 from lorefuse.retrieval.loop import train_epochs
 from lorefuse.retrieval.recommender import Recommender, Rows, Side
-from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder, by_length
+from lorefuse.retrieval.sequence_encoder import SequenceEncoder, SequenceItems, by_length
 from lorefuse.retrieval.sequence_loss import SequenceLoss
 from lorefuse.retrieval.tables import knowledge_of, liked_only, load_weights, save_weights
 
@@ -66,7 +66,7 @@ class SASRec(Recommender):
         fields = liked_only(train_UN, side)[1]
         text_dim = 0 if config.item_mode == "ids" else config.text_dim
         knowledge, none = knowledge_of(side, train_UN, text_dim), knowledge_of(Side(), train_UN, 0)
-        items = ItemVectors(
+        items = SequenceItems(
             fields if fused else fields[:, :1],
             knowledge if fused else none,
             config.embedding_dim,

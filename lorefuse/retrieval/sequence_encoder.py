@@ -20,7 +20,7 @@ ID_START = 0.1
 """Length at which ids start beside knowledge: ids of full length drown it, and twice as many epochs find less."""
 
 
-class ItemVectors(nn.Module):
+class SequenceItems(nn.Module):
     """The vector of an item: Σ fields + W·knowledge; the same one is read in a history and scored as a candidate.
 
     An unseen id takes index 0, which id-dropout has trained to stand for any item: what is left is its knowledge.
@@ -102,7 +102,7 @@ class Block(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Rows of past items → a user's vector, to be multiplied with `ItemVectors`.
+    """Rows of past items → a user's vector, to be multiplied with `SequenceItems`.
 
     Positions are counted from the latest item, so padding on the left changes nothing, and any length up to the
     longest fits. A sequence without an item has a vector too: it was trained to tell first likes.
@@ -118,7 +118,7 @@ class SequenceEncoder(nn.Module):
     """
 
     def __init__(
-        self, items: ItemVectors, *, history_length: int, num_layers: int, num_heads: int, dropout: float
+        self, items: SequenceItems, *, history_length: int, num_layers: int, num_heads: int, dropout: float
     ) -> None:
         super().__init__()
         self.items = items

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split, Tensor
-from lorefuse.models.ranker import Ranker, Side, as_inputs
+from lorefuse.models.ranker import Ranker, SideTensors, as_inputs
 from lorefuse.training_set.arrays import TrainingSet
 
 USERS_AT_A_TIME, ITEMS_AT_A_TIME = 8, 2048
@@ -52,7 +52,7 @@ def top_items(ranker: Ranker, training_set: TrainingSet, num_users: int, k: int)
     return np.concatenate([items_BK.numpy() for _, items_BK in best])
 
 
-def _user_half(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> Side:
+def _user_half(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> SideTensors:
     inputs = as_inputs(training_set.inputs(rows))
     return ranker.encode_user(**{name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs})
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, LeakError
-from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.core.schema import SPLIT, SPLIT_CODES, Split
 from lorefuse.data.split import load_split
 from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, unit_rows
 from lorefuse.features.profile import user_texts
@@ -54,7 +53,7 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
                 fix="fit it on the same split: lorefuse run",
             )
     if "vectors" in folders:
-        _check_profiles(folders["vectors"], (parts[c.SPLIT] == Split.TRAIN).to_numpy())
+        _check_profiles(folders["vectors"], (parts[SPLIT] == Split.TRAIN).to_numpy())
     sampled = 0
     if "rows" in folders:
         training_set = TrainingSet.load(folders["rows"])

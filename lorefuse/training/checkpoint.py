@@ -21,7 +21,7 @@ from lorefuse.core.atomic import atomic_folder, write_json
 from lorefuse.core.errors import ArtifactError
 from lorefuse.models.ranker import Ranker
 from lorefuse.training.ddp import in_group
-from lorefuse.training.ema import History
+from lorefuse.training.ema import LearningCurve
 from lorefuse.training.optimizer import Optimizer
 
 TENSORS_FILE, FACTS_FILE = "state.safetensors", "state.json"
@@ -39,7 +39,7 @@ class Progress:
 
     best_weights: dict[str, Tensor]
     best_score: float = -np.inf
-    history: History = field(default_factory=History)
+    history: LearningCurve = field(default_factory=LearningCurve)
 
 
 class Checkpoints:
@@ -131,7 +131,9 @@ class Checkpoints:
             torch.cuda.set_rng_state(tensors["random.cuda"], self._device)
         self._average.num_updates = int(facts["num_updates"])
         best_weights = {name: value.to(self._device) for name, value in _below("best.", tensors).items()}
-        return Progress(best_weights, float(facts["best_score"]), History(facts["epochs"], int(facts["best_epoch"])))
+        return Progress(
+            best_weights, float(facts["best_score"]), LearningCurve(facts["epochs"], int(facts["best_epoch"]))
+        )
 
     def _check_same(self, epoch: int) -> None:
         if not in_group():

@@ -14,7 +14,7 @@ from lorefuse.models.ranker import Ranker
 
 
 @dataclass
-class History:
+class LearningCurve:
     """What happened in a training run.
 
     Attributes:

@@ -23,7 +23,7 @@ from lorefuse.core.atomic import atomic_folder, sha256_json, write_json
 from lorefuse.core.errors import ArtifactError, LorefuseError, UsageError
 from lorefuse.core.settings import settings
 from lorefuse.core.step_cache import code_digest, read_digest
-from lorefuse.training.ema import History
+from lorefuse.training.ema import LearningCurve
 from lorefuse.training.train import Trained, arm_set, train
 
 TRAINED_FILE = "trained.json"
@@ -95,7 +95,7 @@ def read_trained(folder_path: Path) -> Trained:
     ranker = load_ranker(folder_path)
     try:
         content = json.loads((folder_path / TRAINED_FILE).read_text("utf-8"))
-        history = History(content["history"], int(content["best_epoch"]), content.get("privacy"))
+        history = LearningCurve(content["history"], int(content["best_epoch"]), content.get("privacy"))
         return Trained(ranker, history, float(content["validation_score"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder_path} holds no whole training.", got=str(error)) from None

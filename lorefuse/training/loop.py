@@ -25,7 +25,7 @@ from lorefuse.training.checkpoint import Checkpoints, Progress
 from lorefuse.training.checks import check_finite, check_rows
 from lorefuse.training.ddp import Shared
 from lorefuse.training.device import device_of
-from lorefuse.training.ema import History, copied_weights
+from lorefuse.training.ema import LearningCurve, copied_weights
 from lorefuse.training.optimizer import Optimizer
 from lorefuse.training.order import Drawn, order_of
 from lorefuse.training.step import predict, step_loss
@@ -48,7 +48,7 @@ def fit(
     validation_score: Callable[[NDArray[np.float32]], float],
     on_epoch: EpochCallback | None = None,
     checkpoint_path: Path | None = None,
-) -> History:
+) -> LearningCurve:
     """Train a ranker in place and leave it with the averaged weights of its best epoch, in evaluation mode.
 
     In a process group (started by torchrun, joined by `ddp.process_group`) each process takes its share of every

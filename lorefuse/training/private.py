@@ -38,7 +38,7 @@ from lorefuse.models.ranker import Ranker
 from lorefuse.training.batches import Batches
 from lorefuse.training.checks import check_finite, check_rows
 from lorefuse.training.device import device_of
-from lorefuse.training.ema import History, WeightAverage, copied_weights
+from lorefuse.training.ema import LearningCurve, WeightAverage, copied_weights
 from lorefuse.training.optimizer import dense_optimizer
 from lorefuse.training.step import predict
 from lorefuse.training_set.arrays import TrainingSet
@@ -57,7 +57,7 @@ def fit_private(
     *,
     validation_score: Callable[[NDArray[np.float32]], float],
     on_epoch: Callable[[int, float], bool] | None = None,
-) -> History:
+) -> LearningCurve:
     """Train a ranker in place with differential privacy and leave it with the averaged weights of its last epoch.
 
     `max_epochs` passes of (users / `users_per_step`) steps are made, and no epoch is chosen: that would be one more
@@ -94,7 +94,7 @@ def fit_private(
     secret = torch.Generator(device).manual_seed(secret_seed())
     steps = PrivateSteps(ranker, batches, dense_optimizer(ranker, config), plan, secret)
     epoch = _Epochs(users, steps, average, plan, config.privacy, np.random.default_rng(secret_seed()))
-    history, stopped = History(), False
+    history, stopped = LearningCurve(), False
     with torch_threads(config.num_threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(secret_seed())  # dropped ids
         while not stopped and len(history.epochs) < config.max_epochs:

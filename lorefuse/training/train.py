@@ -18,7 +18,7 @@ from lorefuse.models.ranker import Ranker
 from lorefuse.training import loop
 from lorefuse.training.batches import Batches
 from lorefuse.training.ddp import prepare
-from lorefuse.training.ema import History
+from lorefuse.training.ema import LearningCurve
 from lorefuse.training.metrics import judge
 from lorefuse.training.row_metrics import gauc, logloss, rmse
 from lorefuse.training.step import predict
@@ -37,7 +37,7 @@ class Trained:
     """
 
     ranker: Ranker
-    history: History
+    history: LearningCurve
     validation_score: float
 
 

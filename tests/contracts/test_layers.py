@@ -117,3 +117,28 @@ def test_wheel_holds_the_library_alone(tmp_path: Path) -> None:
         names = wheel.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"lorefuse"}
     assert "lorefuse/report/report.html.j2" in names
+
+
+def test_modules_are_called_by_their_names() -> None:
+    """No one-letter aliases of our own modules."""
+    short = {
+        f"{path.relative_to(PROJECT_PATH)}: {alias.asname}"
+        for folder in ("lorefuse", "components", "pipelines", "tests", "benchmarks")
+        for path in sorted((PROJECT_PATH / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "lorefuse"
+        for alias in node.names
+        if alias.asname and len(alias.asname) == 1
+    }
+    assert short == set()
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for folder in ("lorefuse", "pipelines", "serving/model_repository"):
+        for path in sorted((PROJECT_PATH / folder).rglob("*.py")):
+            for node in ast.parse(path.read_text("utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(path.relative_to(PROJECT_PATH).as_posix())
+    places.pop("TritonPythonModel")  # Triton wants this name of every model
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

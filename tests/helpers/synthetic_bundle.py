@@ -23,7 +23,7 @@ from lorefuse.export.write_bundle import write_bundle
 from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.features.build import TABLES_FILE, build_feature_data, history_of
 from lorefuse.features.history import with_history
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.lists.run import run_lists
@@ -204,7 +204,7 @@ def _write_vectors(path: Path, rng: np.random.Generator) -> None:
 
 def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig, path: Path) -> TrainingSet:
     """The training set computed in memory: the store's join has tests of its own."""
-    rows = Rows.of(dataset, load_split(path / "split")[0])
+    rows = InteractionRows.of(dataset, load_split(path / "split")[0])
     history, prior = history_of(rows, "binary"), ItemPrior.load(path / "feature_data")
     training_set = TrainingSet(
         spec=FeatureSpec.load(path / "feature_data"),

@@ -8,7 +8,7 @@ from lorefuse.config import DeepFMConfig, EvaluationConfig, PipelineConfig, Trai
 from lorefuse.core.schema import SPLIT_CODES, Split
 from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.rows import (
-    History,
+    Interactions,
     interest_facets,
     item_numeric_now,
     item_numeric_rows,
@@ -49,7 +49,7 @@ def make_training_set(
     label = (value >= 4).astype(np.float32) if label_kind == "binary" else value
     split_code = np.array([SPLIT_CODES[s] for s in (Split.TRAIN, Split.VALIDATION, Split.TEST)], np.uint8)[part]
     timestamp_us = (1_000_000 * np.arange(num_rows)).astype(np.int64)
-    history = History.of(user_row, item_row, timestamp_us, label, value, part == 0, label_kind)
+    history = Interactions.of(user_row, item_row, timestamp_us, label, value, part == 0, label_kind)
     spec = FeatureSpec(
         user_fields=(
             CategoricalField(name="user_id", size=NUM_USERS + 1),

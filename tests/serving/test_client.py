@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from lorefuse.client import AsyncClient, Client, Tls, is_up
 from lorefuse.client.admin import admin_headers
-from lorefuse.client.connection import Target
+from lorefuse.client.connection import ServerTarget
 from lorefuse.core.errors import UnreachableError, UsageError
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
@@ -147,7 +147,7 @@ def test_retries_end_with_their_number_and_with_the_deadline() -> None:
 
 def test_bad_settings_are_refused_at_once() -> None:
     with pytest.raises(UsageError, match="cannot be negative"):
-        Target.of("x:1", 1.0, -1, None)
+        ServerTarget.of("x:1", 1.0, -1, None)
     with pytest.raises(UsageError, match="go together"):
         Client("127.0.0.1:9", tls=Tls(key_path="key.pem"))
     with pytest.raises(UsageError, match="missing"):

@@ -14,7 +14,7 @@ from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.export.item_tables import item_tables
 from lorefuse.features.history import recent_liked
-from lorefuse.features.rows import History
+from lorefuse.features.rows import Interactions
 from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle, make_ranker
 
 MODEL = DINConfig(embedding_dim=4, hidden_dims=(8,), history_length=6, attention_dim=5)
@@ -26,7 +26,7 @@ def history_after_everything(world: World, user_id: str) -> list[int]:
     users = world.dataset.users()["user_id"].to_list()
     extra = {"user_row": users.index(f"u{user}"), "item_row": 0, "timestamp_us": 2**60, "label": 0.0, "value": 0.0}
     columns = {name: np.append(getattr(rows, name), np.array([value])) for name, value in extra.items()}
-    history = History.of(
+    history = Interactions.of(
         columns["user_row"].astype(np.int32),
         columns["item_row"].astype(np.int32),
         columns["timestamp_us"],

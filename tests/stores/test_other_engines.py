@@ -23,7 +23,7 @@ from lorefuse.feature_store import store as module
 from lorefuse.feature_store.materialize import apply_definitions, definitions_path, fill, open_config
 from lorefuse.feature_store.retrieve import retrieve_training_set
 from lorefuse.feature_store.store import ASOF, apply_and_materialize, online_features, point_in_time
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import USER_NUMERIC
 from lorefuse.training_set.arrays import ARRAYS_FILE
 from tests.helpers.feature_world import World, make_world
 
@@ -118,7 +118,7 @@ def test_spark_gives_the_training_set_and_the_online_store_of_our_join(
         rows[path].mkdir()
         folders = (world.split_path, world.vectors, world.feature_data_path, path, rows[path])
         retrieve_training_set(world.dataset, *folders)
-        features = online_features(path, View.USER_STATS, a.USER_NUMERIC, ["u0", "u7", "nobody"])
-        np.save(rows[path] / "online.npy", features[list(a.USER_NUMERIC)].to_numpy(np.float32))
+        features = online_features(path, View.USER_STATS, USER_NUMERIC, ["u0", "u7", "nobody"])
+        np.save(rows[path] / "online.npy", features[list(USER_NUMERIC)].to_numpy(np.float32))
     for name in (ARRAYS_FILE, "online.npy"):
         assert (rows[theirs] / name).read_bytes() == (rows[ours] / name).read_bytes(), name

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lorefuse.auto.race import DONE, FAILED, NOT_TRIED
-from lorefuse.auto.trial import MIN_COLD, TrialTask, run_trial, score_of
+from lorefuse.auto.trial import MIN_COLD, RaceTask, run_trial, score_of
 from lorefuse.config import PipelineConfig, parse_config
 from tests.helpers.feature_world import World
 from tests.helpers.race_rows import rows_of
@@ -25,8 +25,8 @@ def test_cold_rows_count_where_there_are_enough() -> None:
     assert score_of({"rmse_warm": 0.9, "rmse_cold": 1.1, "num_cold": 50.0}) == pytest.approx(-1.0)
 
 
-def _task(rows_path: Path, config: PipelineConfig = SMALL, deadline_s: float = np.inf) -> TrialTask:
-    return TrialTask("one", str(rows_path), config, 1.0, 0, deadline_s)
+def _task(rows_path: Path, config: PipelineConfig = SMALL, deadline_s: float = np.inf) -> RaceTask:
+    return RaceTask("one", str(rows_path), config, 1.0, 0, deadline_s)
 
 
 def test_a_trial_has_figures_or_says_what_went_wrong(world: World, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lorefuse.config import EmbeddingConfig
 from lorefuse.cpu import unpadded
 from lorefuse.cpu.unpadded import pack_rows, runs_of, takes_rows
 from lorefuse.embedding import encoder
-from lorefuse.embedding.encoder import Encoder, load_encoder
+from lorefuse.embedding.encoder import TextEncoder, load_encoder
 
 TEXTS = ["w1 w2 w3", "", "w4", "w5 " * 40, "w1 [PAD] w2", "[PAD] w3", "w1 w2 w3"] + [
     f"w{n} w{n + 1}" for n in range(30)
@@ -29,7 +29,7 @@ def own_encoder() -> None:
     encoder._load_once.cache_clear()
 
 
-def plainly(loaded: Encoder) -> np.ndarray:
+def plainly(loaded: TextEncoder) -> np.ndarray:
     """Each text alone, so without padding; a padding token that stands in a text counts as any other."""
     return np.concatenate([loaded._forward([ids]) for ids in loaded.tokenize(TEXTS)])
 

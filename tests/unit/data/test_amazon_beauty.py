@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import load_config
-from lorefuse.core import schema as c
+from lorefuse.core.schema import ITEM_ID, LABEL, ROW_ID, SPLIT, USER_ID
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.ingest import ingest
 from lorefuse.data.negatives import read_negatives
@@ -32,17 +32,17 @@ def test_order_leave_last_out_and_negatives_on_real_data(tmp_path: Path) -> None
     ingest(data, tmp_path / "dataset")
     dataset = Dataset.open(tmp_path / "dataset")
     events = dataset.interactions()
-    assert (len(events), events[c.USER_ID].nunique(), len(dataset.items())) == (198_502, 22_363, 12_101)
-    assert (events[c.LABEL] == 1).all()
+    assert (len(events), events[USER_ID].nunique(), len(dataset.items())) == (198_502, 22_363, 12_101)
+    assert (events[LABEL] == 1).all()
     assert dataset.items()["categories"].map(len).min() >= 0  # lists stay lists
     facts = split(dataset, config.split, tmp_path / "split", data.negatives)
     assert facts["counts"]["test"] == facts["counts"]["validation"] == 22_363  # one of each for everybody
     parts, negatives = load_split(tmp_path / "split")[0], read_negatives(tmp_path / "split")
-    train = (parts[c.SPLIT] == "train").sum()
+    train = (parts[SPLIT] == "train").sum()
     assert len(negatives) == 4 * train + 20 * 2 * 22_363
-    touched = events[c.USER_ID].to_numpy() + "|" + events[c.ITEM_ID].to_numpy()
-    drawn = events[c.USER_ID].to_numpy()[negatives[c.ROW_ID]] + "|" + negatives[c.ITEM_ID].to_numpy()
-    part = parts[c.SPLIT].to_numpy()
+    touched = events[USER_ID].to_numpy() + "|" + events[ITEM_ID].to_numpy()
+    drawn = events[USER_ID].to_numpy()[negatives[ROW_ID]] + "|" + negatives[ITEM_ID].to_numpy()
+    part = parts[SPLIT].to_numpy()
     for name, known in (("train", ["train"]), ("test", ["train", "validation", "test"])):
-        mine = part[negatives[c.ROW_ID]] == name
+        mine = part[negatives[ROW_ID]] == name
         assert not pd.Series(drawn[mine]).isin(set(touched[np.isin(part, known)])).any()

@@ -11,7 +11,7 @@ import yaml
 
 from lorefuse import steps
 from lorefuse.config import FileSource, load_config
-from lorefuse.core import schema as c
+from lorefuse.core import schema
 from lorefuse.core.errors import ConfigError, DataError
 from lorefuse.core.schema import Tensor, View
 from lorefuse.data import amazon, mind, movielens
@@ -24,7 +24,7 @@ from lorefuse.data.quarantine import LINE
 from lorefuse.drift.sample import sample_of
 from lorefuse.embedding.prompt import item_texts
 from lorefuse.feature_store.store import online_features
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.build import read_views
 from lorefuse.features.profile import USER_TEXT_FACETS
 from lorefuse.features.rows import interest_facets
@@ -51,12 +51,12 @@ ODD = (
 
 
 def _names_of_contract() -> set[str]:
-    return {value for name, value in vars(c).items() if name.isupper() and isinstance(value, str)} - {"us"}
+    return {value for name, value in vars(schema).items() if name.isupper() and isinstance(value, str)} - {"us"}
 
 
 def test_every_name_used_inside_is_known_as_ours() -> None:
     """A name that is added to the product and not here would meet a user's column of that name one day."""
-    named = _names_of_contract() | {*View, *Tensor, *a.USER_NUMERIC, *a.ITEM_NUMERIC, *USER_TEXT_FACETS, LINE}
+    named = _names_of_contract() | {*View, *Tensor, *USER_NUMERIC, *ITEM_NUMERIC, *USER_TEXT_FACETS, LINE}
     named |= {facet.name for facet in interest_facets(1, 1)}
     assert named <= OURS
 

@@ -15,7 +15,7 @@ from lorefuse.core.atomic import sha256_file, sha256_json
 from lorefuse.core.errors import ArtifactError
 from lorefuse.data.dataset import Dataset
 from lorefuse.embedding import dtype_choice, embed
-from lorefuse.embedding.encoder import Encoder
+from lorefuse.embedding.encoder import TextEncoder
 
 TITLES = ["w1 w2", "w3", None, "w1 w2", "w4 w5 w6"]
 
@@ -86,15 +86,15 @@ def test_what_decides_nothing_is_not(config: EmbeddingConfig) -> None:
 def test_a_killed_run_goes_on_to_the_same_bytes(config: EmbeddingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"w{n} " * (1 + n % 7) for n in range(50)]
     monkeypatch.setattr(embed, "CHUNK", 16)
-    encode, calls = Encoder.encode, []
+    encode, calls = TextEncoder.encode, []
 
-    def killed_in_the_third_chunk(self: Encoder, chunk: list[str]) -> np.ndarray:
+    def killed_in_the_third_chunk(self: TextEncoder, chunk: list[str]) -> np.ndarray:
         calls.append(len(chunk))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return encode(self, chunk)
 
-    monkeypatch.setattr(Encoder, "encode", killed_in_the_third_chunk)
+    monkeypatch.setattr(TextEncoder, "encode", killed_in_the_third_chunk)
     with pytest.raises(KeyboardInterrupt):
         embed.embed_texts(texts, config)
     resumed, report = embed.embed_texts(texts, config)
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(config: EmbeddingConfig, monkeyp
 
 def test_vectors_that_are_not_finite_are_never_cached(config: EmbeddingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "encode", lambda self, texts: np.full((len(texts), 16), np.nan, dtype=np.float32))
+        patch.setattr(TextEncoder, "encode", lambda self, texts: np.full((len(texts), 16), np.nan, dtype=np.float32))
         with pytest.raises(ArtifactError, match="not finite"):
             embed.embed_texts(["w1"], config)
     assert embed.embed_texts(["w1"], config)[1]["num_encoded"] == 1

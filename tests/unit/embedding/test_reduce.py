@@ -9,7 +9,7 @@ import pytest
 
 from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.embedding.reduce import REDUCER_FILE, Reducer, fit_reducer
-from lorefuse.embedding.reducers import Target
+from lorefuse.embedding.reducers import ReducerTarget
 
 
 def low_rank(num_rows: int = 60, dim: int = 12, rank: int = 5, seed: int = 0) -> np.ndarray:
@@ -112,7 +112,7 @@ def test_the_supervised_map_finds_the_direction_that_decides() -> None:
     taste = np.stack([vectors[:, 5], -vectors[:, 5], 0 * vectors[:, 5]], axis=1) + rng.normal(0, 0.01, (400, 3))
     weight = np.ones(400, dtype=np.float32)
     weight[350:], taste[350:] = 0, 1e6  # items without a liked train row: never read
-    target = Target(taste.astype(np.float32), weight)
+    target = ReducerTarget(taste.astype(np.float32), weight)
     reduced = fit_reducer(vectors, np.arange(400), 1, "supervised", target=target).transform(vectors, weight >= 0)
     assert abs(np.corrcoef(reduced[:, 0], vectors[:, 5])[0, 1]) > 0.999
     assert reduced.std() == pytest.approx(1, abs=1e-4)
@@ -129,7 +129,7 @@ def test_every_kind_is_an_affine_map_that_ignores_other_rows_and_travels(tmp_pat
     vectors, rows = low_rank(), np.arange(0, 60, 2)
     has_text = np.ones(60, dtype=bool)
     taste = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float32)
-    first = fit_reducer(vectors, rows, 4, kind, target=Target(taste, np.ones(60, dtype=np.float32)))
+    first = fit_reducer(vectors, rows, 4, kind, target=ReducerTarget(taste, np.ones(60, dtype=np.float32)))
     first.save(tmp_path)
     loaded = Reducer.load(tmp_path)
     np.testing.assert_array_equal(loaded.transform(vectors, has_text), first.transform(vectors, has_text))
@@ -137,7 +137,7 @@ def test_every_kind_is_an_affine_map_that_ignores_other_rows_and_travels(tmp_pat
     np.testing.assert_allclose(vectors @ weight + bias, first.transform(vectors, has_text), atol=1e-4)
     others = vectors.copy()
     others[1::2], taste[1::2] = 99, 99
-    second = fit_reducer(others, rows, 4, kind, target=Target(taste, np.ones(60, dtype=np.float32)))
+    second = fit_reducer(others, rows, 4, kind, target=ReducerTarget(taste, np.ones(60, dtype=np.float32)))
     np.testing.assert_array_equal(second.components, first.components)
 
 

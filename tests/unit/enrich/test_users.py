@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lorefuse.config import EmbeddingConfig, EnrichConfig, PipelineConfig, SplitConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import EVENT_TIMESTAMP, ROW_ID, SPLIT, USER_ID, View
 from lorefuse.data.split import load_split, split
 from lorefuse.embedding.embed import embed_items, embed_texts
 from lorefuse.embedding.reduce import Reducer
@@ -87,8 +87,8 @@ def test_each_row_reads_the_last_text_of_an_earlier_moment(flow: Flow) -> None:
     num_known = 0
     for row in range(0, len(events), 3):
         event = events.iloc[row]
-        mine = flow.written[flow.written[c.USER_ID] == event[c.USER_ID]]
-        mine = mine[mine[c.EVENT_TIMESTAMP] < event[c.EVENT_TIMESTAMP]]
+        mine = flow.written[flow.written[USER_ID] == event[USER_ID]]
+        mine = mine[mine[EVENT_TIMESTAMP] < event[EVENT_TIMESTAMP]]
         if mine.empty:
             assert not found[row].any()
             continue
@@ -100,17 +100,17 @@ def test_each_row_reads_the_last_text_of_an_earlier_moment(flow: Flow) -> None:
 
 def test_texts_end_with_train_rows_and_the_last_one_holds_all_of_them(flow: Flow) -> None:
     parts, facts = load_split(flow.world.split_path)
-    assert (parts[c.SPLIT].to_numpy()[flow.written[c.ROW_ID]] == "train").all()
-    assert flow.written[c.EVENT_TIMESTAMP].max() <= pd.Timestamp(facts["data_cutoff"])
-    assert flow.written.groupby(c.USER_ID).size().max() == 3
+    assert (parts[SPLIT].to_numpy()[flow.written[ROW_ID]] == "train").all()
+    assert flow.written[EVENT_TIMESTAMP].max() <= pd.Timestamp(facts["data_cutoff"])
+    assert flow.written.groupby(USER_ID).size().max() == 3
     assert 0.3 < flow.rows.user_interest[:, -4:].any(1).mean() < 1
 
 
 def test_the_online_store_holds_the_last_text(flow: Flow) -> None:
-    users = flow.world.dataset.users()[c.USER_ID].tolist()
-    online = online_features(flow.path / "store", c.View.USER_INTEREST, [WRITTEN_FACET], users)
-    held = dict(zip(online[c.USER_ID], online[WRITTEN_FACET], strict=True))
-    last = flow.written.groupby(c.USER_ID)["text"].last()
+    users = flow.world.dataset.users()[USER_ID].tolist()
+    online = online_features(flow.path / "store", View.USER_INTEREST, [WRITTEN_FACET], users)
+    held = dict(zip(online[USER_ID], online[WRITTEN_FACET], strict=True))
+    last = flow.written.groupby(USER_ID)["text"].last()
     reducer = Reducer.load(flow.path / "vectors")
     for user in users:
         if user not in last:
@@ -125,7 +125,7 @@ def test_the_leak_check_passes_them_and_names_a_text_that_comes_too_early(flow: 
     check_leaks(flow.folders, num_sampled=10_000)
     arrays = load_file(str(flow.path / "vectors" / "item_vectors.safetensors"))
     (tmp_path / "item_vectors.json").write_bytes((flow.path / "vectors" / "item_vectors.json").read_bytes())
-    late = np.flatnonzero((load_split(flow.world.split_path)[0][c.SPLIT] == "test").to_numpy())[0]
+    late = np.flatnonzero((load_split(flow.world.split_path)[0][SPLIT] == "test").to_numpy())[0]
     for row, message in ((late, "written text includes a row that is not train"), (None, "last earlier moment")):
         rows = arrays["written_row"].copy()
         rows = np.r_[late, rows[1:]] if row is not None else rows[::-1].copy()
@@ -141,7 +141,7 @@ def test_texts_that_another_split_does_not_allow_are_left_out(flow: Flow, tmp_pa
     split(flow.world.dataset, config, tmp_path / "less")
     rows, texts, num_left_out = written_texts(flow.world.dataset, tmp_path / "less", flow.path / "written")
     parts = load_split(tmp_path / "less")[0]
-    assert (parts[c.SPLIT].to_numpy()[rows] == "train").all()
+    assert (parts[SPLIT].to_numpy()[rows] == "train").all()
     assert 0 < num_left_out < len(flow.written)
     assert len(texts) == len(rows) <= len(flow.written) - num_left_out
     spoiled = flow.written.assign(question_sha256="0")
@@ -149,6 +149,6 @@ def test_texts_that_another_split_does_not_allow_are_left_out(flow: Flow, tmp_pa
     (tmp_path / "knowledge.json").write_bytes((flow.path / "written" / "knowledge.json").read_bytes())
     with pytest.raises(LeakError, match="not of this split's train rows"):
         written_texts(flow.world.dataset, flow.world.split_path, tmp_path)
-    flow.written[[c.USER_ID, "text"]].to_parquet(tmp_path / "knowledge.parquet")
+    flow.written[[USER_ID, "text"]].to_parquet(tmp_path / "knowledge.parquet")
     with pytest.raises(ArtifactError, match="does not fit"):
         written_texts(flow.world.dataset, flow.world.split_path, tmp_path)

@@ -9,15 +9,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError, DataError, UsageError
-from lorefuse.core.schema import Split, View
+from lorefuse.core.schema import COLD, EVENT_TIMESTAMP, ITEM_ID, LABEL, SPLIT, USER_ID, VALUE, Split, View
 from lorefuse.data.split import load_split
 from lorefuse.feature_store.retrieve import retrieve_training_set
 from lorefuse.feature_store.store import apply_and_materialize, online_features, open_store, point_in_time
-from lorefuse.features import aggregates as a
+from lorefuse.features.aggregates import ITEM_NUMERIC, ITEM_SHRINKAGE, USER_NUMERIC, USER_SHRINKAGE
 from lorefuse.features.build import history_of
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.features.vocabulary import load_user_values
@@ -56,15 +55,15 @@ def training_set(world: World, store_path: Path, tmp_path_factory: pytest.TempPa
 def test_the_world_is_hard(world: World) -> None:
     """The tests below would pass on data without equal times, cold items, or users that nothing is known of."""
     events, frame = world.dataset.interactions(), load_split(world.split_path)[0]
-    train = (frame[c.SPLIT] == Split.TRAIN).to_numpy()
-    assert events.duplicated([c.USER_ID, c.EVENT_TIMESTAMP]).sum() > 50
-    assert events.duplicated([c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP]).any()
-    assert frame[c.COLD].any()
-    assert set(world.dataset.items()[c.ITEM_ID]) - set(events[c.ITEM_ID][train])
+    train = (frame[SPLIT] == Split.TRAIN).to_numpy()
+    assert events.duplicated([USER_ID, EVENT_TIMESTAMP]).sum() > 50
+    assert events.duplicated([USER_ID, ITEM_ID, EVENT_TIMESTAMP]).any()
+    assert frame[COLD].any()
+    assert set(world.dataset.items()[ITEM_ID]) - set(events[ITEM_ID][train])
 
 
 def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingSet) -> None:
-    rows = Rows.of(world.dataset, load_split(world.split_path)[0])
+    rows = InteractionRows.of(world.dataset, load_split(world.split_path)[0])
     history = history_of(rows, "binary")
     prior = ItemPrior.load(world.feature_data_path)
     interest = user_interest_rows(history, world.vectors.text, world.vectors.graph, SHRINKAGE)
@@ -78,18 +77,18 @@ def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingS
 def test_every_row_knows_only_train_rows_strictly_before(world: World, training_set: TrainingSet) -> None:
     """Counts and means by a loop over rows, from the raw tables alone."""
     events = world.dataset.interactions()
-    train = events[(load_split(world.split_path)[0][c.SPLIT] == Split.TRAIN).to_numpy()]
-    overall = train[c.LABEL].mean()
+    train = events[(load_split(world.split_path)[0][SPLIT] == Split.TRAIN).to_numpy()]
+    overall = train[LABEL].mean()
     for row in range(0, NUM_ROWS, 7):
         event = events.iloc[row]
-        past = train[train[c.EVENT_TIMESTAMP] < event[c.EVENT_TIMESTAMP]]
-        mine, its = past[past[c.USER_ID] == event[c.USER_ID]], past[past[c.ITEM_ID] == event[c.ITEM_ID]]
+        past = train[train[EVENT_TIMESTAMP] < event[EVENT_TIMESTAMP]]
+        mine, its = past[past[USER_ID] == event[USER_ID]], past[past[ITEM_ID] == event[ITEM_ID]]
         expected = [
             np.log1p(len(mine)),
-            (mine[c.LABEL].sum() + a.USER_SHRINKAGE * overall) / (len(mine) + a.USER_SHRINKAGE),
+            (mine[LABEL].sum() + USER_SHRINKAGE * overall) / (len(mine) + USER_SHRINKAGE),
         ]
         np.testing.assert_allclose(training_set.user_numeric[row], expected, rtol=1e-6)
-        mean = (its[c.LABEL].sum() + a.ITEM_SHRINKAGE * overall) / (len(its) + a.ITEM_SHRINKAGE)
+        mean = (its[LABEL].sum() + ITEM_SHRINKAGE * overall) / (len(its) + ITEM_SHRINKAGE)
         np.testing.assert_allclose(training_set.item_numeric[row, :2], [np.log1p(len(its)), mean], rtol=1e-6)
 
 
@@ -98,9 +97,9 @@ def _bits(column: pd.Series) -> np.ndarray:
 
 
 VIEWS = {
-    View.USER_STATS: a.USER_NUMERIC,
+    View.USER_STATS: USER_NUMERIC,
     View.USER_INTEREST: ("liked_text", "centred_text", "liked_graph", "centred_graph"),
-    View.ITEM_STATS: a.ITEM_NUMERIC,
+    View.ITEM_STATS: ITEM_NUMERIC,
     View.ITEM_TEXT: ("text_vector",),
     View.ITEM_GRAPH: ("graph_vector",),
 }
@@ -109,13 +108,13 @@ VIEWS = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_online_is_offline_at_the_cutoff(world: World, store_path: Path, view: View) -> None:
     """Of every user and item, known or not, to the last bit."""
-    key = c.USER_ID if view.startswith("user") else c.ITEM_ID
-    table = world.dataset.users() if key == c.USER_ID else world.dataset.items()
+    key = USER_ID if view.startswith("user") else ITEM_ID
+    table = world.dataset.users() if key == USER_ID else world.dataset.items()
     names, ids = VIEWS[view], table[key].tolist()
     online = online_features(store_path, view, names, ids)
     # One second on, as the materialization: the last snapshot stands a microsecond after the last train row.
     moment = pd.Timestamp(load_split(world.split_path)[1]["data_cutoff"]) + pd.Timedelta(seconds=1)
-    entities = pd.DataFrame({key: ids, c.EVENT_TIMESTAMP: moment})
+    entities = pd.DataFrame({key: ids, EVENT_TIMESTAMP: moment})
     job = open_store(store_path).get_historical_features(entities, [f"{view}:{name}" for name in names])
     offline = job.to_arrow().to_pandas()
     assert online[key].tolist() == offline[key].tolist() == ids
@@ -126,32 +125,32 @@ def test_online_is_offline_at_the_cutoff(world: World, store_path: Path, view: V
 def test_online_items_are_what_the_training_set_calls_now(
     world: World, store_path: Path, training_set: TrainingSet
 ) -> None:
-    ids = world.dataset.items()[c.ITEM_ID].tolist()
-    online = online_features(store_path, View.ITEM_STATS, a.ITEM_NUMERIC, ids)
-    np.testing.assert_array_equal(online[list(a.ITEM_NUMERIC)].to_numpy(np.float32), training_set.item_numeric_now)
-    rows = Rows.of(world.dataset, load_split(world.split_path)[0])
+    ids = world.dataset.items()[ITEM_ID].tolist()
+    online = online_features(store_path, View.ITEM_STATS, ITEM_NUMERIC, ids)
+    np.testing.assert_array_equal(online[list(ITEM_NUMERIC)].to_numpy(np.float32), training_set.item_numeric_now)
+    rows = InteractionRows.of(world.dataset, load_split(world.split_path)[0])
     prior = ItemPrior.load(world.feature_data_path)
     np.testing.assert_array_equal(item_numeric_now(history_of(rows, "binary"), prior), training_set.item_numeric_now)
 
 
 def test_online_history_and_attributes(world: World, store_path: Path) -> None:
     events = world.dataset.interactions()
-    train = events[load_split(world.split_path)[0][c.SPLIT].isin([Split.TRAIN, Split.VALIDATION]).to_numpy()]
-    users = world.dataset.users()[c.USER_ID].tolist()
+    train = events[load_split(world.split_path)[0][SPLIT].isin([Split.TRAIN, Split.VALIDATION]).to_numpy()]
+    users = world.dataset.users()[USER_ID].tolist()
     online = online_features(store_path, View.USER_HISTORY, ["seen", "recent_liked"], users)
     for user, seen, liked in zip(users, online["seen"], online["recent_liked"], strict=True):
-        mine = train[train[c.USER_ID] == user].sort_values([c.EVENT_TIMESTAMP, c.ITEM_ID])
-        assert set(seen or []) == set(mine[c.ITEM_ID])
-        assert list(liked or []) == mine[c.ITEM_ID][mine[c.LABEL] == 1].tolist()[-CONFIG.features.history_length :]
+        mine = train[train[USER_ID] == user].sort_values([EVENT_TIMESTAMP, ITEM_ID])
+        assert set(seen or []) == set(mine[ITEM_ID])
+        assert list(liked or []) == mine[ITEM_ID][mine[LABEL] == 1].tolist()[-CONFIG.features.history_length :]
     items = world.dataset.items()
-    online = online_features(store_path, View.ITEM_ATTRIBUTES, ["title", "decade", "genres"], items[c.ITEM_ID].tolist())
+    online = online_features(store_path, View.ITEM_ATTRIBUTES, ["title", "decade", "genres"], items[ITEM_ID].tolist())
     assert online["title"].tolist() == items["title"].tolist()
     assert [list(genres or []) for genres in online["genres"]] == [list(genres) for genres in items["genres"]]
 
 
 def test_somebody_unknown_has_nothing_online(store_path: Path) -> None:
-    online = online_features(store_path, View.USER_STATS, a.USER_NUMERIC, ["u0", "nobody"])
-    assert online[list(a.USER_NUMERIC)].isna().all(axis=1).tolist() == [False, True]
+    online = online_features(store_path, View.USER_STATS, USER_NUMERIC, ["u0", "nobody"])
+    assert online[list(USER_NUMERIC)].isna().all(axis=1).tolist() == [False, True]
 
 
 def test_labels_outside_train_reach_no_source(world: World, tmp_path: Path) -> None:
@@ -163,9 +162,9 @@ def test_labels_outside_train_reach_no_source(world: World, tmp_path: Path) -> N
     class Flipped(Dataset):
         def interactions(self) -> pd.DataFrame:
             events = super().interactions()
-            outside = (load_split(world.split_path)[0][c.SPLIT] != Split.TRAIN).to_numpy()
-            events.loc[outside, c.LABEL] = 1 - events.loc[outside, c.LABEL]
-            events.loc[outside, c.VALUE] = 6 - events.loc[outside, c.VALUE]
+            outside = (load_split(world.split_path)[0][SPLIT] != Split.TRAIN).to_numpy()
+            events.loc[outside, LABEL] = 1 - events.loc[outside, LABEL]
+            events.loc[outside, VALUE] = 6 - events.loc[outside, VALUE]
             return events
 
     flipped = Flipped(world.dataset.path, world.dataset.manifest)
@@ -179,17 +178,17 @@ def test_labels_outside_train_reach_no_source(world: World, tmp_path: Path) -> N
 def test_snapshots_stand_one_microsecond_after_their_moment(world: World) -> None:
     """One per (user, moment) of train rows, and one at the epoch for everybody."""
     stats = pq.read_table(world.feature_data_path / "sources" / "user_stats.parquet").to_pandas()
-    assert not stats.duplicated([c.USER_ID, c.EVENT_TIMESTAMP]).any()
+    assert not stats.duplicated([USER_ID, EVENT_TIMESTAMP]).any()
     events = world.dataset.interactions()
-    train = events[(load_split(world.split_path)[0][c.SPLIT] == Split.TRAIN).to_numpy()]
-    moments = set(zip(train[c.USER_ID], train[c.EVENT_TIMESTAMP] + pd.Timedelta(microseconds=1), strict=True))
-    epoch = {(user, pd.Timestamp(0, tz="UTC")) for user in world.dataset.users()[c.USER_ID]}
-    assert set(zip(stats[c.USER_ID], stats[c.EVENT_TIMESTAMP], strict=True)) == moments | epoch
+    train = events[(load_split(world.split_path)[0][SPLIT] == Split.TRAIN).to_numpy()]
+    moments = set(zip(train[USER_ID], train[EVENT_TIMESTAMP] + pd.Timedelta(microseconds=1), strict=True))
+    epoch = {(user, pd.Timestamp(0, tz="UTC")) for user in world.dataset.users()[USER_ID]}
+    assert set(zip(stats[USER_ID], stats[EVENT_TIMESTAMP], strict=True)) == moments | epoch
 
 
 def test_a_row_without_features_is_an_error(world: World, store_path: Path) -> None:
     events = world.dataset.interactions()
-    events.loc[17, c.USER_ID] = "nobody"
+    events.loc[17, USER_ID] = "nobody"
     with pytest.raises(DataError, match="row_id 17"):
         point_in_time(store_path, events)
 
@@ -234,7 +233,7 @@ def test_no_vectors_no_interest(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArtifactError, match="online store"):
-        online_features(tmp_path, View.USER_STATS, a.USER_NUMERIC, ["u0"])
+        online_features(tmp_path, View.USER_STATS, USER_NUMERIC, ["u0"])
     with pytest.raises(ArtifactError, match=r"views\.json"):
         apply_and_materialize(tmp_path, tmp_path)
     monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path))

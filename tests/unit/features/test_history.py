@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from lorefuse.features import history as history_module
 from lorefuse.features.history import recent_liked, with_history
-from lorefuse.features.rows import History
+from lorefuse.features.rows import Interactions
 from tests.helpers.training_rows import make_training_set as synthetic
 
 
-def history_of(rows: list[tuple[int, int, int, int, bool]]) -> History:
+def history_of(rows: list[tuple[int, int, int, int, bool]]) -> Interactions:
     user, item, time, label, train = (np.array(column) for column in zip(*rows, strict=True))
-    return History.of(
+    return Interactions.of(
         user.astype(np.int32), item.astype(np.int32), time.astype(np.int64), label.astype(np.float32),
         label.astype(np.float32), train.astype(bool), "binary",
     )  # fmt: skip

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from lorefuse.config import FeatureConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ArtifactError
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, USER_ID
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
-from lorefuse.features.interactions import Rows, encode_tables
+from lorefuse.features.interactions import InteractionRows, encode_tables
 from tests.helpers.feature_world import World, make_world
 
 
@@ -24,17 +24,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_rows_point_at_their_user_and_item(world: World) -> None:
-    rows, events = Rows.of(world.dataset, load_split(world.split_path)[0]), world.dataset.interactions()
-    assert world.dataset.users()[c.USER_ID].iloc[rows.user_row].tolist() == events[c.USER_ID].tolist()
-    assert world.dataset.items()[c.ITEM_ID].iloc[rows.item_row].tolist() == events[c.ITEM_ID].tolist()
-    assert rows.timestamp_us[0] == events[c.EVENT_TIMESTAMP].iloc[0].timestamp() * 1_000_000
+    rows, events = InteractionRows.of(world.dataset, load_split(world.split_path)[0]), world.dataset.interactions()
+    assert world.dataset.users()[USER_ID].iloc[rows.user_row].tolist() == events[USER_ID].tolist()
+    assert world.dataset.items()[ITEM_ID].iloc[rows.item_row].tolist() == events[ITEM_ID].tolist()
+    assert rows.timestamp_us[0] == events[EVENT_TIMESTAMP].iloc[0].timestamp() * 1_000_000
 
 
 def test_a_split_of_other_rows_is_refused(world: World) -> None:
     frame = load_split(world.split_path)[0]
     for other in (frame.iloc[:-1], frame.iloc[::-1]):
         with pytest.raises(ArtifactError, match="does not belong"):
-            Rows.of(world.dataset, other)
+            InteractionRows.of(world.dataset, other)
 
 
 def test_an_unknown_item_is_refused(world: World) -> None:
@@ -46,11 +46,11 @@ def test_an_unknown_item_is_refused(world: World) -> None:
 
     dataset = Shorter(world.dataset.path, world.dataset.manifest)
     with pytest.raises(ArtifactError, match="not in its table"):
-        Rows.of(dataset, load_split(world.split_path)[0])
+        InteractionRows.of(dataset, load_split(world.split_path)[0])
 
 
 def test_vocabularies_know_train_rows_alone(world: World) -> None:
-    rows = Rows.of(world.dataset, load_split(world.split_path)[0])
+    rows = InteractionRows.of(world.dataset, load_split(world.split_path)[0])
     tables = encode_tables(world.dataset, rows, FeatureConfig())
     is_train_item = np.isin(np.arange(len(tables.item_fields)), rows.item_row[rows.is_train])
     np.testing.assert_array_equal(tables.item_fields[:, 0] > 0, is_train_item)
@@ -63,7 +63,7 @@ def test_vocabularies_know_train_rows_alone(world: World) -> None:
 
 
 def test_train_of_one_row_is_enough(world: World, tmp_path: Path) -> None:
-    rows = Rows.of(world.dataset, load_split(world.split_path)[0])
+    rows = InteractionRows.of(world.dataset, load_split(world.split_path)[0])
     alone = dataclasses.replace(rows, split_code=np.where(np.arange(len(rows.label)) == 0, 0, 2).astype(np.uint8))
     tables = encode_tables(world.dataset, alone, FeatureConfig())
     assert tables.vocabularies["item_id"].size == tables.vocabularies["user_id"].size == 2

@@ -9,15 +9,15 @@ import pytest
 
 from lorefuse.features import interest as module
 from lorefuse.features.interest import InterestStates
-from lorefuse.features.rows import History, user_interest_rows
+from lorefuse.features.rows import Interactions, user_interest_rows
 
 KAPPA, WIDTH = 5.0, 300
 
 
-def _history(num_rows: int) -> History:
+def _history(num_rows: int) -> Interactions:
     rng = np.random.default_rng(3)
     num_users, num_items = num_rows // 10, 50
-    return History.of(
+    return Interactions.of(
         rng.integers(0, num_users, num_rows).astype(np.int32),
         rng.integers(0, num_items, num_rows).astype(np.int32),
         rng.integers(0, num_rows // 2, num_rows),  # some moments hold several rows

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from lorefuse.config import NegativesConfig
-from lorefuse.core import schema as c
-from lorefuse.core.schema import SPLIT_CODES, Split
+from lorefuse.core.schema import ITEM_ID, ROW_ID, SPLIT_CODES, Split
 from lorefuse.data.negatives import read_negatives
 from lorefuse.data.split import load_split
 from lorefuse.feature_store.retrieve import retrieve_training_set
@@ -58,9 +57,9 @@ def test_a_negative_has_its_positives_user_moment_and_part(
     rows, world = sets[1], worlds[1]
     negatives, start = read_negatives(world.split_path), rows.num_states
     positive = rows.state_row[start:]
-    assert positive.tolist() == negatives[c.ROW_ID].tolist()
-    items = world.dataset.items()[c.ITEM_ID].to_numpy()
-    assert items[rows.item_row[start:]].tolist() == negatives[c.ITEM_ID].tolist()
+    assert positive.tolist() == negatives[ROW_ID].tolist()
+    items = world.dataset.items()[ITEM_ID].to_numpy()
+    assert items[rows.item_row[start:]].tolist() == negatives[ITEM_ID].tolist()
     for name in ("user_row", "timestamp_us", "split_code"):
         np.testing.assert_array_equal(getattr(rows, name)[start:], getattr(rows, name)[positive])
     assert not rows.label[start:].any()

@@ -22,7 +22,7 @@ from lorefuse.feature_store.new_entities import Extended, extend, extended_set
 from lorefuse.feature_store.store import apply_and_materialize, online_features
 from lorefuse.feature_store.update import build_update, update_store
 from lorefuse.features.build import build_feature_data, history_of, read_views
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_rows, user_interest_rows, user_numeric_rows
 from lorefuse.training_set.vectors import ItemVectors
@@ -125,7 +125,7 @@ def test_a_dataset_without_new_items_is_as_the_model_knows_it(grown: Grown, tmp_
 
 def test_rows_that_the_model_was_made_with_keep_their_features_to_the_bit(grown: Grown) -> None:
     training_set, test, new = extended_set(grown.merged, grown.is_new, grown.split_path, grown.extended(), CONFIG)
-    before = history_of(Rows.of(grown.base, load_split(grown.split_path)[0]), "binary")
+    before = history_of(InteractionRows.of(grown.base, load_split(grown.split_path)[0]), "binary")
     vectors = ItemVectors.load(grown.vectors_path)
     old = np.flatnonzero(~grown.is_new)
     assert np.array_equal(training_set.user_numeric[old], user_numeric_rows(before))

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lorefuse.core import schema as c
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import EVENT_TIMESTAMP, SPLIT, USER_ID
 from lorefuse.data.split import load_split
 from lorefuse.feature_store.retrieve import retrieve_training_set
 from lorefuse.feature_store.store import apply_and_materialize
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.build import build_feature_data, history_of
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.profile import PROFILE_FACET, profile_rows
 from lorefuse.features.rows import user_interest_rows
 from lorefuse.knowledge.profile import profile_texts
@@ -59,7 +59,7 @@ def training_set(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingSet) -> None:
-    history = history_of(Rows.of(world.dataset, load_split(world.split_path)[0]), "binary")
+    history = history_of(InteractionRows.of(world.dataset, load_split(world.split_path)[0]), "binary")
     plain = user_interest_rows(history, world.vectors.text, world.vectors.graph, KAPPA)
     profile = profile_rows(history, world.vectors, KAPPA)
     np.testing.assert_array_equal(training_set.user_interest, np.concatenate([plain, profile], axis=1))
@@ -70,8 +70,8 @@ def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingS
 def test_a_row_has_the_last_profile_strictly_before(world: World, training_set: TrainingSet) -> None:
     """By a loop over rows, from the raw tables alone."""
     events = world.dataset.interactions()
-    train = load_split(world.split_path)[0][c.SPLIT].eq("train").to_numpy()
-    stamps, users = events[c.EVENT_TIMESTAMP].to_numpy(), events[c.USER_ID].to_numpy()
+    train = load_split(world.split_path)[0][SPLIT].eq("train").to_numpy()
+    stamps, users = events[EVENT_TIMESTAMP].to_numpy(), events[USER_ID].to_numpy()
     profile, of_row = world.vectors.profile, world.vectors.profile_row
     for row in range(0, len(events), 5):
         mine = of_row[(users[of_row] == users[row]) & (stamps[of_row] < stamps[row])]
@@ -106,7 +106,7 @@ def test_profiles_of_other_rows_are_refused(world: World, tmp_path: Path) -> Non
 def test_the_leak_check_finds_a_profile_of_a_test_row(world: World, tmp_path: Path) -> None:
     parts, facts = load_split(world.split_path)
     arrays = {name: getattr(world.vectors, name) for name in ("text", "graph", "has_text", "has_graph", "profile")}
-    late = np.flatnonzero(parts[c.SPLIT].to_numpy() == "test")[0]
+    late = np.flatnonzero(parts[SPLIT].to_numpy() == "test")[0]
     for number, row in enumerate((world.vectors.profile_row[0], late)):
         path = tmp_path / str(number)
         path.mkdir()

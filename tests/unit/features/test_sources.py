@@ -12,7 +12,7 @@ import pytest
 from lorefuse.data.split import load_split
 from lorefuse.features import causal, sources
 from lorefuse.features.build import build_feature_data, history_of
-from lorefuse.features.interactions import Rows
+from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
 from tests.helpers.feature_world import CONFIG, World, make_world
 
@@ -21,7 +21,7 @@ from tests.helpers.feature_world import CONFIG, World, make_world
 def world(tmp_path: Path) -> World:
     """A world whose snapshots also hold texts about the users."""
     plain = make_world(tmp_path)
-    history = history_of(Rows.of(plain.dataset, load_split(plain.split_path)[0]), "binary")
+    history = history_of(InteractionRows.of(plain.dataset, load_split(plain.split_path)[0]), "binary")
     moments = history.user_order.snapshot_rows(history.is_train)[::3]
     written = np.random.default_rng(5).standard_normal((len(moments), 4)).astype(np.float32)
     vectors = dataclasses.replace(plain.vectors, written=written, written_row=moments)
@@ -55,7 +55,10 @@ def test_parts_make_the_same_files(world: World, tmp_path: Path, monkeypatch: py
 def test_parts_give_rows_in_memory_the_same_bits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from lorefuse.features.prior import ItemPrior
 
-    rows, prior = Rows.of(world.dataset, load_split(world.split_path)[0]), ItemPrior.load(world.feature_data_path)
+    rows, prior = (
+        InteractionRows.of(world.dataset, load_split(world.split_path)[0]),
+        ItemPrior.load(world.feature_data_path),
+    )
 
     def features() -> list[bytes]:
         history = history_of(rows, "binary")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from lorefuse.config import EmbeddingConfig
-from lorefuse.core import schema as c
 from lorefuse.core.errors import ConfigError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, LABEL, SPLIT, USER_ID, Split
 from lorefuse.data.split import load_split
 from lorefuse.embedding.embed import embed_texts
 from lorefuse.embedding.reduce import fit_reducer
@@ -38,13 +37,13 @@ def test_each_names_the_last_liked_train_rows_up_to_its_moment(world: World) -> 
     """By a loop over the raw table, for every profile."""
     parts = load_split(world.split_path)[0]
     rows, texts = profile_texts(world.dataset, parts, 3, "liked@1")
-    events, items = world.dataset.interactions(), world.dataset.items().set_index(c.ITEM_ID)
-    train = events[(parts[c.SPLIT] == Split.TRAIN).to_numpy()]
-    assert len(rows) == len(train.drop_duplicates([c.USER_ID, c.EVENT_TIMESTAMP])) > 100
+    events, items = world.dataset.interactions(), world.dataset.items().set_index(ITEM_ID)
+    train = events[(parts[SPLIT] == Split.TRAIN).to_numpy()]
+    assert len(rows) == len(train.drop_duplicates([USER_ID, EVENT_TIMESTAMP])) > 100
     for row, text in zip(rows, texts, strict=True):
         event = events.iloc[row]
-        past = train[(train[c.USER_ID] == event[c.USER_ID]) & (train[c.EVENT_TIMESTAMP] <= event[c.EVENT_TIMESTAMP])]
-        liked = past[past[c.LABEL] == 1].sort_values(c.EVENT_TIMESTAMP, kind="stable")[c.ITEM_ID].tolist()[-3:]
+        past = train[(train[USER_ID] == event[USER_ID]) & (train[EVENT_TIMESTAMP] <= event[EVENT_TIMESTAMP])]
+        liked = past[past[LABEL] == 1].sort_values(EVENT_TIMESTAMP, kind="stable")[ITEM_ID].tolist()[-3:]
         named = [
             f"{items.at[item, 'title']} ({', '.join([items.at[item, 'decade'], *items.at[item, 'genres']])})"
             for item in liked[::-1]
@@ -55,8 +54,8 @@ def test_each_names_the_last_liked_train_rows_up_to_its_moment(world: World) -> 
 def test_later_rows_change_no_profile(world: World) -> None:
     parts = load_split(world.split_path)[0]
     events = world.dataset.interactions()
-    cut = events[c.EVENT_TIMESTAMP].quantile(0.5)
-    early = parts.assign(**{c.SPLIT: parts[c.SPLIT].where((events[c.EVENT_TIMESTAMP] <= cut).to_numpy(), Split.TEST)})
+    cut = events[EVENT_TIMESTAMP].quantile(0.5)
+    early = parts.assign(**{SPLIT: parts[SPLIT].where((events[EVENT_TIMESTAMP] <= cut).to_numpy(), Split.TEST)})
     some, every = (dict(zip(*profile_texts(world.dataset, part, 5, "liked@1"), strict=True)) for part in (early, parts))
     assert 0 < len(some) < len(every)
     assert some == {row: text for row, text in every.items() if row in some}

@@ -18,7 +18,7 @@ from lorefuse.retrieval import sequence_loss, tables
 from lorefuse.retrieval.evaluate import evaluate_retrieval, ndcg_of
 from lorefuse.retrieval.recommender import Side, recommend
 from lorefuse.retrieval.sasrec import SASRec, latest
-from lorefuse.retrieval.sequence_encoder import ItemVectors, SequenceEncoder, by_length
+from lorefuse.retrieval.sequence_encoder import SequenceEncoder, SequenceItems, by_length
 from lorefuse.retrieval.sequence_loss import SequenceLoss
 from lorefuse.retrieval.tables import Knowledge
 from tests.helpers.likes import NUM_ITEMS, NUM_USERS, topic_data
@@ -46,7 +46,7 @@ def encoder(length: int = 5, num_items: int = 9, seed: int = 0) -> SequenceEncod
     """Return a fresh encoder whose positions matter, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        items = ItemVectors(torch.arange(1, num_items + 1)[:, None], Knowledge(torch.randn(num_items, 3)), 8, 0.0)
+        items = SequenceItems(torch.arange(1, num_items + 1)[:, None], Knowledge(torch.randn(num_items, 3)), 8, 0.0)
         module = SequenceEncoder(items, history_length=length, num_layers=2, num_heads=2, dropout=0.5)
         torch.nn.init.normal_(module.position)
     return module.eval()

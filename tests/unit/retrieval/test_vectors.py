@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lorefuse.core.errors import ArtifactError
-from lorefuse.retrieval import two_tower as t
+from lorefuse.retrieval import two_tower
 from lorefuse.retrieval.data import RetrievalData
 from lorefuse.retrieval.two_tower import TwoTower
 from lorefuse.retrieval.vectors import TowerArrays, recency, unit
@@ -80,7 +80,7 @@ def test_a_large_catalogue_learns_the_same_as_a_small_one(data: RetrievalData, m
     """Embedding only what a batch holds is the same step: without dropped ids not even the draws differ."""
     config = QUICK.model_copy(update={"id_dropout": 0.0})
     whole = TwoTower(config).fit(data.train, data.side)
-    monkeypatch.setattr(t, "ALL_ITEMS_UP_TO", 0)
+    monkeypatch.setattr(two_tower, "ALL_ITEMS_UP_TO", 0)
     parts = TwoTower(config).fit(data.train, data.side)
     np.testing.assert_allclose(whole.item_vectors(), parts.item_vectors(), atol=1e-4)
 

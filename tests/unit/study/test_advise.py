@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from lorefuse.auto.profile import Profile, profile
 from lorefuse.config import NegativesConfig, parse_config
-from lorefuse.core import schema as c
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import ITEM_ID, SPLIT, USER_ID, Split
 from lorefuse.data.split import load_split
 from lorefuse.study.advise import FIRST, advise, as_text, of_profile
 from lorefuse.study.rules import RULES, TABLES, matching
@@ -105,19 +104,19 @@ def test_a_profile_counts_what_the_tables_hold(tmp_path: Path) -> None:
     world = make_world(tmp_path, negatives=NegativesConfig(num_train=1, num_eval=2))
     facts = profile(world.dataset, world.split_path)
     rows, part = world.dataset.interactions(), load_split(world.split_path)[0]
-    known = {name: rows[(part[c.SPLIT] == name).to_numpy()] for name in (Split.TRAIN, Split.TEST)}
+    known = {name: rows[(part[SPLIT] == name).to_numpy()] for name in (Split.TRAIN, Split.TEST)}
     train, test = known[Split.TRAIN], known[Split.TEST]
     assert (facts.num_train, facts.num_test) == (len(train), len(test))
-    assert facts.rows_per_item == len(train) / len(set(train[c.ITEM_ID]))
-    assert facts.rows_per_user == len(train) / len(set(train[c.USER_ID]))
-    cold = [item not in set(train[c.ITEM_ID]) for item in test[c.ITEM_ID]]
-    new = [user not in set(train[c.USER_ID]) for user in test[c.USER_ID]]
+    assert facts.rows_per_item == len(train) / len(set(train[ITEM_ID]))
+    assert facts.rows_per_user == len(train) / len(set(train[USER_ID]))
+    cold = [item not in set(train[ITEM_ID]) for item in test[ITEM_ID]]
+    new = [user not in set(train[USER_ID]) for user in test[USER_ID]]
     assert facts.cold_share == pytest.approx(sum(cold) / len(cold))
     assert facts.new_user_share == pytest.approx(sum(new) / len(new))
     items = world.dataset.items()
     assert facts.num_items == len(items)
     links = world.dataset.links()
-    expected = 0.0 if links is None else items[c.ITEM_ID].isin(links[c.ITEM_ID]).mean()
+    expected = 0.0 if links is None else items[ITEM_ID].isin(links[ITEM_ID]).mean()
     assert facts.linked_share == pytest.approx(expected)
 
 

@@ -38,7 +38,7 @@ def _minus_loss(training_set: TrainingSet) -> Callable[[np.ndarray], float]:
 
 def _fit(
     training_set: TrainingSet, validation_score: Callable[[np.ndarray], float] | None = None, **changes: object
-) -> tuple[Ranker, loop.History]:
+) -> tuple[Ranker, loop.LearningCurve]:
     ranker = _fresh(training_set)
     judge = validation_score or _minus_loss(training_set)
     config = CONFIG.training.model_copy(update=changes)

@@ -12,7 +12,7 @@ FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a fault of ours would raise: callers get one line, the log gets the trace."""
 
 
-class RequestError(Exception):
+class AnswerError(Exception):
     """Something the caller can mend, in one line."""
 
 
@@ -30,7 +30,7 @@ class TritonPythonModel:
         for request in requests:
             try:
                 responses.append(pb_utils.InferenceResponse(output_tensors=self._answer(request)))
-            except RequestError as error:
+            except AnswerError as error:
                 responses.append(_failed(error, pb_utils.TritonError.INVALID_ARG))
             except FAULTS as error:
                 pb_utils.Logger.log_error(traceback.format_exc())
@@ -42,7 +42,7 @@ class TritonPythonModel:
         rows, scores, k, liked = (pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names)
         num_items = len(self.answers.item_ids)
         if (rows >= num_items).any():
-            raise RequestError(f"catalogue_row must lie below {num_items}")
+            raise AnswerError(f"catalogue_row must lie below {num_items}")
         tensors = self.answers.tensors(rows, scores, k, liked)
         return [pb_utils.Tensor(name, array) for name, array in tensors.items()]
 

@@ -14,7 +14,7 @@ MAX_SCORES = 4096
 """Requests share a run up to so many scores: past that their layers leave a core's cache, and each takes longer."""
 
 
-class Graph:
+class ServedGraph:
     """One graph.
 
     Args:

@@ -12,7 +12,7 @@ import os
 import triton_python_backend_utils as pb_utils
 from answers import Answers
 from byte_texts import install
-from graph import ORT_ERRORS, Graph
+from graph import ORT_ERRORS, ServedGraph
 from recommend_request import inputs_of
 from users import FAILURES, Users, failure
 
@@ -41,7 +41,7 @@ class TritonPythonModel:
             except OPEN_ERRORS as error:
                 raise pb_utils.TritonModelException(f"candidates are not whole: {type(error).__name__}") from None
         try:
-            return Graph(os.path.join(folder, "model.onnx"), self.users.catalogue.num_items)
+            return ServedGraph(os.path.join(folder, "model.onnx"), self.users.catalogue.num_items)
         except ORT_ERRORS as error:
             raise pb_utils.TritonModelException(f"model.onnx is no whole graph: {type(error).__name__}") from None
 

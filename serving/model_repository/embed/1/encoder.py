@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from words import hashed_words
 
 
-class Encoder:
+class OnnxEncoder:
     """An encoder of one version.
 
     Args:

@@ -10,7 +10,7 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from encoder import Encoder
+from encoder import OnnxEncoder
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 MAX_TEXT_BYTES = 65_536
@@ -21,7 +21,7 @@ NOBODY = b"\x00nobody"
 """A user_id that no data set can hold."""
 
 
-class RequestError(Exception):
+class EmbedRequestError(Exception):
     """Something the caller can mend, in one line."""
 
 
@@ -39,7 +39,7 @@ class TritonPythonModel:
             self.facts = json.load(stream)
         with np.load(os.path.join(folder, "embed.npz"), allow_pickle=False) as arrays:
             self.arrays = dict(arrays)
-        self.encoder = Encoder(folder, self.facts)
+        self.encoder = OnnxEncoder(folder, self.facts)
         self.version = int(args["model_version"])
         self.provenance = {
             "model_version": args["model_version"].encode(),
@@ -52,7 +52,7 @@ class TritonPythonModel:
         for request in requests:
             try:
                 responses.append(pb_utils.InferenceResponse(output_tensors=self._answer(request)))
-            except RequestError as error:
+            except EmbedRequestError as error:
                 responses.append(_failed(error, pb_utils.TritonError.INVALID_ARG))
             except PartError as error:
                 responses.append(_failed(error, pb_utils.TritonError.INTERNAL))
@@ -76,10 +76,10 @@ class TritonPythonModel:
     def _texts(self, request):
         array = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()
         if array.shape[1] > self.facts["num_facets"]:
-            raise RequestError(f"text has {array.shape[1]} columns; this model knows {self.facts['num_facets']}")
+            raise EmbedRequestError(f"text has {array.shape[1]} columns; this model knows {self.facts['num_facets']}")
         rows = [[_decoded(value) for value in row] for row in array]
         if not all(any(text.strip() for text in row) for row in rows):
-            raise RequestError("text is empty")
+            raise EmbedRequestError("text is empty")
         return rows
 
     def _vectors(self, rows):
@@ -132,17 +132,17 @@ class TritonPythonModel:
         if response.has_error():
             message = str(response.error().message()).strip().splitlines()[0][:300]
             invalid = response.error().code() == pb_utils.TritonError.INVALID_ARG
-            raise (RequestError if invalid else PartError)(message)
+            raise (EmbedRequestError if invalid else PartError)(message)
         return {key: pb_utils.get_output_tensor_by_name(response, key).as_numpy() for key in outputs}
 
 
 def _decoded(value):
     if len(value) > MAX_TEXT_BYTES:
-        raise RequestError(f"text holds {len(value):,} bytes; at most {MAX_TEXT_BYTES:,} are allowed")
+        raise EmbedRequestError(f"text holds {len(value):,} bytes; at most {MAX_TEXT_BYTES:,} are allowed")
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        raise RequestError("text is not UTF-8") from None
+        raise EmbedRequestError("text is not UTF-8") from None
 
 
 def _failed(error, code):

@@ -14,7 +14,7 @@ def as_said(columns, said):
     return [names.get(column, column) for column in columns]
 
 
-class Catalogue:
+class ServedCatalogue:
     """The catalogue of one version.
 
     Args:

@@ -10,7 +10,7 @@ import traceback
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from catalogue import Catalogue, as_said
+from catalogue import ServedCatalogue, as_said
 from context_reducer import CONTEXT_FACET, ContextReducer, context_vectors
 from names import check_names, check_strangers
 from online_store import open_store
@@ -34,7 +34,7 @@ class Users:
         said = self.facts.get("said_names", {})
         self.said = said.get("context", {})
         self.pseudonyms = self.facts.get("pseudonyms", "")
-        self.catalogue = Catalogue(
+        self.catalogue = ServedCatalogue(
             self.facts["item_ids"],
             self.facts["filters"],
             self.facts["num_excluded"],
