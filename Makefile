@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # torch goes first: CPU or CUDA is the machine's choice, so its hash is not in the locks; everything else is held to its own.
 TORCH = grep '^torch==' requirements.lock | $(BIN)/pip install -q $(PIP_ARGS) -r /dev/stdin
 
-.PHONY: help setup setup-dev demo test test-containers test-fast lint format bench scale up down ui compile experiments lock audit sbom clean
+.PHONY: help setup setup-dev demo test test-containers test-install test-fast lint format bench scale up down ui compile experiments lock audit sbom clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test: setup-dev ## All tests that can run here; the number skipped is printed an
 test-containers: setup-dev ## Build the image of the steps and run the training pipeline in it; skipped without an engine
 	@PYTHON=$(BIN)/python bash infra/docker/test_containers.sh
 
+test-install: setup-dev ## The wheel with all its packages in a new environment, the demo without a checkout (ten minutes)
+	@LOREFUSE_TEST_INSTALL=full $(BIN)/python -m pytest tests/install -n 0
+
 test-fast: setup-dev ## Unit tests alone
 	@$(BIN)/python -m pytest tests/unit -n 2 -m "not slow"
 
@@ -92,7 +95,7 @@ PIP_COMPILE = $(BIN)/pip-compile -q --upgrade --strip-extras --generate-hashes -
   --no-emit-index-url --no-emit-options --no-emit-trusted-host --annotation-style=line
 
 lock: setup-dev ## Resolve the locks again from pyproject.toml
-	@$(PIP_COMPILE) -o requirements.lock pyproject.toml
+	@$(PIP_COMPILE) --extra serve --extra pipelines -o requirements.lock pyproject.toml
 	@$(PIP_COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@$(PIP_COMPILE) -o infra/audit.lock infra/audit.in
 	@for lock in requirements.lock requirements-dev.lock; do \

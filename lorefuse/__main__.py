@@ -1,5 +1,18 @@
-"""``python -m lorefuse``: the command line."""
+"""``python -m lorefuse`` and the command ``lorefuse``."""
 
-from lorefuse.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line, where its packages are there: the client alone is installed without them."""
+    try:
+        from lorefuse.cli.main import main as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("lorefuse"):
+            raise
+        sys.exit(f"The command line needs the package {error.name}.\n  fix: pip install 'lorefuse[all]'")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -166,18 +166,17 @@ def step_digest(step: str) -> str:
     Args:
         step: Name of the component: `components/<step>.py`.
     """
-    project_path = settings().project_path
     files = {
-        path.relative_to(project_path).as_posix(): path.read_text("utf-8")
-        for name in ("feature_repo", "serving")
-        for path in sorted((project_path / name).rglob("*"))
+        path.relative_to(folder_path.parent).as_posix(): path.read_text("utf-8")
+        for folder_path in map(settings().folder, ("feature_repo", "serving"))
+        for path in sorted(folder_path.rglob("*"))
         if path.suffix in CODE_SUFFIXES and "__pycache__" not in path.parts
     }
-    return sha256_json([code_of_file(project_path / "components" / f"{step}.py").digest(), files])
+    return sha256_json([code_of_file(settings().folder("components") / f"{step}.py").digest(), files])
 
 
 def _check_step_names(cluster: ClusterConfig) -> None:
-    folder_path = settings().project_path / "components"
+    folder_path = settings().folder("components")
     known = {path.stem for path in folder_path.glob("*.py")} - {"__init__", "base"}
     given = {step for secret in cluster.secrets for step in secret.steps}
     named = {*cluster.steps, *cluster.uncached, *(cluster.gpu.steps if cluster.gpu else ()), *given}

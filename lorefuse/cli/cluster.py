@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorefuse.cli.options import ConfigOption
 from lorefuse.cli.pipelines import run_module
-from lorefuse.cli.study import ConfigOption
 from lorefuse.cli.training import register_training_commands
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lorefuse.cli.study import ConfigOption
-from lorefuse.core.errors import UsageError
+from lorefuse.cli.options import ConfigOption
 from lorefuse.core.settings import settings
 
 
@@ -66,16 +65,15 @@ def backfill(
 
 
 def run_module(name: str, arguments: list[str]) -> None:
-    """Become the module's process; the pipelines live in the project, not in this package.
+    """Become the module's process: the pipelines and components are no part of this package.
 
     Raises:
-        UsageError: There are no pipelines in the project's folder.
+        UsageError: The package is not whole.
     """
-    project_path = settings().project_path
-    if not (project_path / "pipelines").is_dir():
-        raise UsageError(
-            f"There are no pipelines in {project_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT to one"
-        )
-    os.chdir(project_path)
+    places = [str(settings().folder(folder).parent) for folder in ("pipelines", "components")]
+    given = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*places, *([given] if given else [])]))
+    os.chdir(settings().project_path)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", name, *arguments])  # noqa: S606
+    # -P: a folder `pipelines` of the user's own, which is not ours, must not be taken for it.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", name, *arguments])  # noqa: S606

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lorefuse.cli.options import ConfigOption
 from lorefuse.core.log import short_log
 from lorefuse.core.settings import settings
 
 if TYPE_CHECKING:
     from lorefuse.config import PipelineConfig
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="YAML preset, e.g. pipelines/configs/movielens_100k.yaml")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the results; default: below <home>.")]
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lorefuse.cli.options import ConfigOption
 from lorefuse.cli.pipelines import run_module
-from lorefuse.cli.study import ConfigOption
 
 RowsOption = Annotated[Path, typer.Option("--rows", help="Training set folder, e.g. a finished training_set step.")]
 ArmOption = Annotated[str, typer.Option(help="Knowledge given to the model: real, none, shuffled …")]

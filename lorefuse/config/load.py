@@ -70,7 +70,10 @@ def _read_mapping(path: Path, example: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"There is no configuration {path}.", fix=f"name a YAML file, e.g. {example}") from None
+        raise ConfigError(
+            f"There is no configuration {path}.",
+            fix=f"name a YAML file (--config {example}), or begin a project: lorefuse init my-shop",
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} could not be read.", expected="a YAML file in UTF-8", got=str(error)) from None
     if content is None:

@@ -1,4 +1,6 @@
-"""Profiles: named sets of stores, from ``pipelines/profiles/<name>.yaml``; URLs and secrets by environment reference.
+"""Profiles: named sets of stores, from ``profiles/<name>.yaml`` or ``pipelines/profiles/<name>.yaml``.
+
+URLs and secrets stand in them as references to the environment.
 
 A profile is chosen by ``lorefuse run --profile NAME`` or by `LOREFUSE_PROFILE`. What the environment says by itself
 (`MLFLOW_TRACKING_URI`, `LOREFUSE_ONLINE_STORE_URL`, …) goes before what the profile says.
@@ -14,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lorefuse.core.errors import ConfigError
+from lorefuse.core.project import folder_of
 
 PROFILE_VARIABLE = "LOREFUSE_PROFILE"
 VARIABLES = {
@@ -33,7 +36,7 @@ def profile_values(name: str, project_path: Path, environment: Mapping[str, str]
 
     Args:
         name: Name of the profile, the YAML's name without its end.
-        project_path: Checkout that holds `pipelines/profiles/`.
+        project_path: The user's project; a profile in its `profiles/` is taken before those that come with Lorefuse.
         environment: Where the references are looked up.
 
     Returns:
@@ -42,8 +45,7 @@ def profile_values(name: str, project_path: Path, environment: Mapping[str, str]
     Raises:
         ConfigError: There is no such profile, it holds an unknown key, a secret, or refers to a variable not set.
     """
-    folder_path = project_path / "pipelines" / "profiles"
-    content = _read(folder_path / f"{name}.yaml", name)
+    content = _read(name, project_path / "profiles", folder_of("pipelines", project_path) / "profiles")
     wanted = [key for key in VARIABLES if content.get(key) and not environment.get(VARIABLES[key])]
     named = {variable for key in wanted for variable in _REFERENCE.findall(content[key])}
     needed = sorted((named | set(content.get("requires", ()))) - {key for key, value in environment.items() if value})
@@ -57,12 +59,13 @@ def profile_values(name: str, project_path: Path, environment: Mapping[str, str]
 
 
 @functools.cache
-def _read(path: Path, name: str) -> dict[str, Any]:
+def _read(name: str, *folder_paths: Path) -> dict[str, Any]:
     import yaml
 
-    if not re.fullmatch(r"[\w-]+", name) or not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or f"none in {path.parent}"
-        raise ConfigError("There is no such profile.", expected=f"one of: {known}", got=name)
+    files = {file.stem: file for folder_path in reversed(folder_paths) for file in folder_path.glob("*.yaml")}
+    if name not in files:
+        raise ConfigError("There is no such profile.", expected=f"one of: {', '.join(sorted(files))}", got=name)
+    path = files[name]
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError) as error:

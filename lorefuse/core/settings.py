@@ -9,6 +9,7 @@ from pathlib import Path
 from lorefuse.core.errors import ConfigError
 from lorefuse.core.home import check_home
 from lorefuse.core.profiles import PROFILE_VARIABLE, VARIABLES, profile_values
+from lorefuse.core.project import folder_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Settings:
 
     Attributes:
         home_path: Cache, tracking store and served models (`LOREFUSE_HOME`, default `.lorefuse`).
-        project_path: Checkout that holds `pipelines/`, `feature_repo/` and `serving/` (`LOREFUSE_PROJECT`).
+        project_path: The user's project, or a checkout (`LOREFUSE_PROJECT`, default the current folder).
         tracking_uri: MLflow tracking and registry server (`MLFLOW_TRACKING_URI`, default SQLite in the home).
         triton_url: gRPC address of Triton, `host:port` (`LOREFUSE_TRITON_URL`).
         triton_http: Whether a Triton that is started here also answers HTTP (`LOREFUSE_TRITON_HTTP=1`).
@@ -68,6 +69,14 @@ class Settings:
     def serve_path(self) -> Path:
         """Triton's model repository, logs and pid files."""
         return self.home_path / "serve"
+
+    def folder(self, name: str) -> Path:
+        """Return `components`, `pipelines`, `feature_repo` or `serving`: the project's own, else the package's.
+
+        Raises:
+            UsageError: There is none: the package is not whole.
+        """
+        return folder_of(name, self.project_path)
 
 
 def settings() -> Settings:

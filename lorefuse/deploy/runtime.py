@@ -29,7 +29,7 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "site": sysconfig.g
   "base": sys.base_prefix, "numpy": numpy.__version__}))
 """
 _PLAIN = re.compile(r"[\w/.@%+:,=-]+", re.ASCII)
-_SETUP = "make setup"
+_SETUP = "lorefuse setup-serving, or in a checkout make setup"
 _KEPT = frozenset(
     {"HOME", "USER", "LOGNAME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "XDG_RUNTIME_DIR"}
     | {"CUDA_VISIBLE_DEVICES", "LOREFUSE_ONLINE_STORE_DOWN", "GLIBC_TUNABLES", "GRPC_EXPERIMENTS"}
@@ -154,7 +154,7 @@ def _lay_out(triton_path: Path, stub_path: Path, folder_path: Path) -> None:
         "python/libtriton_python.so": python_backend_path / "libtriton_python.so",
         "python/triton_python_backend_utils.py": python_backend_path / "triton_python_backend_utils.py",
         "python/triton_python_backend_stub": stub_path,
-        "onnxruntime/model.py": settings().project_path / "serving" / "backends" / "onnxruntime" / "model.py",
+        "onnxruntime/model.py": settings().folder("serving") / "backends" / "onnxruntime" / "model.py",
     }
     for name, source_path in parts.items():
         if not source_path.is_file():

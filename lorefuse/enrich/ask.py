@@ -213,16 +213,19 @@ def _ask_missing(
 ) -> None:
     limit = endpoint.config.max_cost
 
-    def work(messages: Messages) -> Answer:
-        return _UNASKED if limit is not None and endpoint.spending.cost >= limit else endpoint.ask(messages)
+    def work(key: str, messages: Messages) -> Answer:
+        if limit is not None and endpoint.spending.cost >= limit:
+            return _UNASKED
+        answer = endpoint.ask(messages)
+        if not answer.fault:  # stored before the next is asked: what was paid for is not lost by a kill
+            store.put(key, answer)
+        return answer
 
     workers = ThreadPoolExecutor(endpoint.config.concurrency, "lorefuse-ask")
     try:
-        futures = {workers.submit(work, messages): key for key, messages in missing.items()}
+        futures = {workers.submit(work, key, messages): key for key, messages in missing.items()}
         for future in track(as_completed(futures), "Asking the language model", total=len(futures)):
-            answer = answers[futures[future]] = future.result()
-            if not answer.fault:
-                store.put(futures[future], answer)
+            answers[futures[future]] = future.result()
     finally:
         workers.shutdown(cancel_futures=True)
 

@@ -13,7 +13,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorefuse.core.errors import UsageError
 from lorefuse.core.settings import settings
 from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE, model_config, read_config, write_config
 from lorefuse.export.served import signatures_of
@@ -47,11 +46,9 @@ def write_router(repository_path: Path, trial: Trial) -> None:
     """Write the router over `recommend`; it takes over once Triton loads `recommend`.
 
     Raises:
-        UsageError: There are no `serving/` templates in the project.
+        UsageError: The package is not whole.
     """
-    template_path = settings().project_path / "serving" / "model_repository" / "router" / "1" / _TEMPLATE
-    if not template_path.is_file():
-        raise UsageError(f"There is no {template_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT")
+    template_path = settings().folder("serving") / "model_repository" / "router" / "1" / _TEMPLATE
     folder_path = repository_path / RECOMMEND
     version_path = folder_path / str(trial.stable)
     version_path.mkdir(parents=True, exist_ok=True)

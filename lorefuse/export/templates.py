@@ -42,12 +42,12 @@ def templates_digest() -> str:
 
 
 def _files(name: str) -> list[Path]:
-    templates_path = settings().project_path / "serving" / "model_repository"
+    templates_path = settings().folder("serving") / "model_repository"
     files = sorted(templates_path.glob(f"{name}/1/*.py"))
     if not files:
         raise UsageError(
             f"There are no serving templates in {templates_path / name / '1'}.",
-            fix="run inside a checkout, or set LOREFUSE_PROJECT",
+            fix="install the package anew, or set LOREFUSE_PROJECT to a checkout",
         )
     return files
 

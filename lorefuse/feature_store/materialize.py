@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lorefuse.core.errors import UsageError
 from lorefuse.core.settings import settings
 from lorefuse.feature_store.online import explained_servers
 from lorefuse.features.build import read_views
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
 
 
 def definitions_path() -> Path:
-    """Return the folder of the project's feature definitions.
-
-    Raises:
-        UsageError: There is none.
-    """
-    repo_path = settings().project_path / "feature_repo"
-    if not (repo_path / "rec_views.py").is_file():
-        raise UsageError(
-            f"There are no feature definitions in {repo_path}.", fix="run inside a checkout, or set LOREFUSE_PROJECT"
-        )
-    return repo_path
+    """Return the folder of the feature definitions: the project's own, else the package's."""
+    return settings().folder("feature_repo")
 
 
 def open_config(config: RepoConfig) -> FeatureStore:

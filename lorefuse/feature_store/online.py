@@ -124,7 +124,7 @@ def repo_config(store_path: Path, project: str | None = None) -> RepoConfig:
     """
     import feast
 
-    repo_path = settings().project_path / "feature_repo"
+    repo_path = settings().folder("feature_repo")
     if project is None and (facts := server_facts(store_path)):
         project = str(facts["project"])
     if project is not None:

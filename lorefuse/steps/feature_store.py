@@ -37,7 +37,7 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
     """Feature data → Feast registry and online store."""
     parse_config(config)
     paths = origins(feature_data=feature_data)
-    repo_path = settings().project_path / "feature_repo"
+    repo_path = settings().folder("feature_repo")
     servers = bool(settings().online_store_url)
     files = [*repo_path.glob("*.py"), *(repo_path.glob("feature_store.prod.yaml") if servers else ())]
     definitions = {file.name: sha256_file(file) for file in sorted(files)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+
+from lorefuse.deploy.ports import HOST, free_ports
 
 PROJECT_PATH = Path(__file__).resolve().parents[2]
 CATEGORIES = ("garden", "kitchen", "music", "sport")
@@ -146,3 +149,16 @@ def without_clock(content: Any) -> Any:
     if isinstance(content, dict):
         return {name: without_clock(v) for name, v in content.items() if not name.endswith(("_s", "_ms", "_per_s"))}
     return [without_clock(value) for value in content] if isinstance(content, list) else content
+
+
+def grpc_port() -> int:
+    """Return a gRPC port whose neighbours below and above, which HTTP and metrics get, are free too."""
+    while True:
+        port = free_ports().grpc
+        try:
+            for other in (port - 1, port, port + 1):
+                with socket.socket() as one:
+                    one.bind((HOST, other))
+        except (OSError, OverflowError):
+            continue
+        return port

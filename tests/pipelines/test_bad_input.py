@@ -142,14 +142,6 @@ def test_no_arguments_is_a_usage_error(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_pipelines_elsewhere(tmp_path: Path) -> None:
-    config_path = write_shop(tmp_path / "shop")
-    done = lorefuse(tmp_path / "home", "run", "--config", str(config_path), LOREFUSE_PROJECT=str(tmp_path))
-    assert done.returncode == 2
-    assert "LOREFUSE_PROJECT" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_unreachable_mlflow_is_not_the_users_mistake(tmp_path: Path) -> None:
     done = lorefuse(tmp_path, "status", MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert done.returncode == 1

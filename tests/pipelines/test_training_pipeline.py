@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from lorefuse.deploy.ports import HOST, free_ports
-from tests.helpers.shop import PROJECT_PATH, lorefuse, pipeline, write_shop
+from lorefuse.deploy.ports import HOST
+from tests.helpers.shop import PROJECT_PATH, grpc_port, lorefuse, pipeline, write_shop
 
 SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
 SERVES = SERVE_PYTHON_PATH.exists()
@@ -54,7 +53,7 @@ def _flags() -> list[str]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     path = tmp_path_factory.mktemp("shop")
     config_path, home_path = write_shop(path / "data"), path / "home"
-    environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{_grpc_port()}"}
+    environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"}
     try:
         yield Shop(home_path, config_path, pipeline(home_path, config_path, *_flags(), **environment), environment)
     finally:
@@ -62,19 +61,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         assert stopped.returncode == 0, stopped.stderr
         if SERVES:
             assert re.search(r"Triton\s+stopped", stopped.stdout), stopped.stdout
-
-
-def _grpc_port() -> int:
-    """Return a gRPC port whose neighbours below and above, which HTTP and metrics get, are free too."""
-    while True:
-        port = free_ports().grpc
-        try:
-            for other in (port - 1, port, port + 1):
-                with socket.socket() as one:
-                    one.bind((HOST, other))
-        except (OSError, OverflowError):
-            continue
-        return port
 
 
 def _finished(run: subprocess.CompletedProcess[str]) -> None:

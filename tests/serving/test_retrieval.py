@@ -91,7 +91,7 @@ def template() -> Iterator[ModuleType]:
         yield importlib.import_module("retriever")
     finally:
         sys.path.remove(str(TEMPLATE_PATH))
-        for name in ("retriever", "tables", "opened"):
+        for name in ("retriever", "tables", "finder"):
             sys.modules.pop(name, None)
 
 
@@ -181,7 +181,7 @@ def test_what_is_damaged_is_told_from_a_fault(
 ) -> None:
     shutil.copytree(large.path / "repository" / "retrieve" / "1", tmp_path / "1")
     (tmp_path / "1" / name).write_bytes(content)
-    with pytest.raises(sys.modules["opened"].OPEN_ERRORS):
+    with pytest.raises(sys.modules["finder"].OPEN_ERRORS):
         template.Retriever(str(tmp_path / "1"))
 
 

@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 def write_profile(project_path: Path, text: str, name: str = "mine") -> Path:
-    path = project_path / "pipelines" / "profiles" / f"{name}.yaml"
+    path = project_path / "profiles" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path

@@ -17,27 +17,6 @@ COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-def
 HEAVY = ("torch", "mlflow", "kfp", "pandas", "numpy", "feast", "sklearn", "transformers", "optuna", "tritonclient")
 
 
-def test_commands_are_the_documented_ones() -> None:
-    expected = {
-        "advise",
-        "compile",
-        "down",
-        "enrich",
-        "fine-tune",
-        "leaks",
-        "lists",
-        "promote",
-        "rank",
-        "recommend",
-        "run",
-        "score",
-    }
-    expected |= {"reconcile", "refresh", "result", "rollback", "status", "study", "submit", "tune", "ui", "up"}
-    expected |= {"accounts", "add-items", "backfill", "webhook", "sign", "backup", "restore"}
-    expected |= {"embed", "submit-training", "submit-tuning", "train", "forget", "export-user"}
-    assert expected == set(COMMANDS)
-
-
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command) or "-")
 def test_help(command: list[str]) -> None:
     answer = CliRunner().invoke(app, [*command, "--help"])

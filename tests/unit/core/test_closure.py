@@ -16,7 +16,7 @@ from lorefuse.core.closure import PACKAGE_PATH, closure_of, code_of_file
 from tests.helpers.shop import PROJECT_PATH, environment, write_shop
 
 DECIDES = {
-    "ingest": ("data/validate.py", "data/movielens.py", "knowledge/relink.py"),
+    "ingest": ("data/validate.py", "data/movielens.py", "data/relink.py"),
     "split": ("data/negatives.py",),
     "embed": ("embedding/pooling.py", "cpu/matmul.py", "embedding/words.py"),
     "embed_shard": ("embedding/cache.py",),
@@ -44,8 +44,8 @@ DECIDES = {
     "bundle": ("training/params.py", "training/evaluate.py", "embedding/reduce.py", "export/onnx.py"),
     "append_rows": ("data/append.py", "data/names.py"),
     "champion": ("registry/version.py",),
-    "update_features": ("embedding/reduce.py", "features/new_entities.py"),
-    "update_store": ("features/update.py", "feature_store/bulk_write.py"),
+    "update_features": ("embedding/reduce.py", "feature_store/new_entities.py"),
+    "update_store": ("feature_store/update.py", "feature_store/bulk_write.py"),
     "judge_refresh": ("drift/statistics.py", "report/drift.html.j2"),
     "backfill_days": ("feature_store/asof_join.py",),
     "close_backfill": ("core/atomic.py",),
@@ -150,11 +150,12 @@ def test_a_component_depends_on_its_own_step() -> None:
 RUN = """
 import json, sys, threading
 from pathlib import Path
-from lorefuse import steps, workspace
+from lorefuse import steps
+from lorefuse.core import step_cache
 from lorefuse.core.closure import PACKAGE_PATH, closure_of
 from lorefuse.config import load_config
 
-ran, inside = {}, workspace.reuse_or_build
+ran, inside = {}, step_cache.reuse_or_build
 
 def watched(step, *, build, **given):
     files = set()

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lorefuse.core.errors import ArtifactError, DataError, UsageError
+from lorefuse.core.errors import ArtifactError, DataError
 from lorefuse.core.schema import COLD, EVENT_TIMESTAMP, ITEM_ID, LABEL, SPLIT, USER_ID, VALUE, Split, View
 from lorefuse.data.split import load_split
 from lorefuse.feature_store.retrieve import retrieve_training_set
@@ -231,11 +231,8 @@ def test_no_vectors_no_interest(tmp_path: Path) -> None:
     assert TrainingSet.load(out_path).user_interest.shape == (NUM_ROWS, 0)
 
 
-def test_what_is_missing_is_said(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="online store"):
         online_features(tmp_path, View.USER_STATS, USER_NUMERIC, ["u0"])
     with pytest.raises(ArtifactError, match=r"views\.json"):
         apply_and_materialize(tmp_path, tmp_path)
-    monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path))
-    with pytest.raises(UsageError, match="LOREFUSE_PROJECT"):
-        apply_and_materialize(world.feature_data_path, tmp_path)
