@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # torch goes first: CPU or CUDA is the machine's choice, so its hash is not in the locks; everything else is held to its own.
 TORCH = grep '^torch==' requirements.lock | $(BIN)/pip install -q $(PIP_ARGS) -r /dev/stdin
 
-.PHONY: help setup setup-dev demo test test-containers test-install test-fast lint format bench scale up down ui compile experiments lock audit sbom clean
+.PHONY: help setup setup-dev demo test test-containers test-install test-fast lint format bench scale up down ui compile experiments lock docs audit sbom clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,7 @@ lock: setup-dev ## Resolve the locks again from pyproject.toml
 	@$(PIP_COMPILE) --extra serve --extra pipelines -o requirements.lock pyproject.toml
 	@$(PIP_COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@$(PIP_COMPILE) -o infra/audit.lock infra/audit.in
+	@$(PIP_COMPILE) -o docs/site.lock docs/site.in
 	@for lock in requirements.lock requirements-dev.lock; do \
 	  awk '/^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
 	    torch && /--hash/ {next} {torch = 0; print}' $$lock > $$lock.new && mv $$lock.new $$lock; done
@@ -106,6 +107,15 @@ lock: setup-dev ## Resolve the locks again from pyproject.toml
 	@test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
 	@.venv-audit/bin/pip install -q $(PIP_ARGS) --require-hashes -r infra/audit.lock
 	@touch $@
+
+.venv-docs/.ready: docs/site.lock
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install -q $(PIP_ARGS) --require-hashes -r docs/site.lock
+	@touch $@
+
+docs: setup .venv-docs/.ready ## These pages as a site, every link checked: build/site/index.html
+	@$(BIN)/python docs/reference.py
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build -q
 
 audit: .venv-audit/.ready ## Look every pinned version up among the published holes; needs pypi.org itself, not a mirror
 	@for lock in requirements.lock requirements-dev.lock serving/requirements.lock serving/triton.lock; do \
@@ -119,4 +129,4 @@ sbom: setup .venv-audit/.ready ## What .venv and .venv-serve are made of, with l
 
 clean: ## Remove environments, caches and served models
 	@test ! -x $(BIN)/lorefuse || $(BIN)/lorefuse down
-	@rm -rf .venv .venv-serve .venv-audit .lorefuse sbom
+	@rm -rf .venv .venv-serve .venv-audit .venv-docs .lorefuse sbom build

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands, targets, presets and code exist and work as written."""
+"""README and first pages tell the truth: their commands, targets, presets and code exist and work as written."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from lorefuse.config import parse_config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = ("install", "tutorial", "own-data", "knowledge", "measured", "settings", "layout")
+TEXT = "\n".join([README, *((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in PAGES)])
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
 
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M))
-    named = set(re.findall(r"`?make ([a-z][a-z-]+)", README)) - {"it"}
+    named = set(re.findall(r"`?make ([a-z][a-z-]+)", TEXT)) - {"it"}
     assert named
     assert named <= targets
 
@@ -63,7 +65,7 @@ def test_python_in_the_readme_compiles_and_its_names_exist(text: str) -> None:
 
 
 def test_the_tree_names_what_is_there() -> None:
-    tree = README.partition("## Where things are")[2].partition("## Settings")[0]
+    tree = (ROOT / "docs" / "layout.md").read_text("utf-8")
     for name in re.findall(r"^([a-z_]+)/ ", tree, flags=re.M):
         assert (ROOT / name).is_dir(), name
 
