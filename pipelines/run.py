@@ -32,7 +32,7 @@ from lorefuse.features.days import day_ranges
 from lorefuse.registry.tracking import probe
 from lorefuse.steps import dump_config
 from lorefuse.steps.refresh import new_files
-from pipelines.warm import warm_tasks
+from pipelines.forkserver import warm_tasks
 
 PIPELINES = ("training", "tuning", "refresh", "backfill", "embed_shards")
 CHOSEN = ("tuning", "refresh", "backfill")

@@ -61,7 +61,7 @@ class ServedRetrievalConfig(Section):
     )
     num_judged: int = Field(1000, ge=2, description="Held-out users whose searches are compared with exact ones.")
 
-    def past_one_graph(self, num_items: int) -> bool:
+    def two_stage(self, num_items: int) -> bool:
         """Tell whether a catalogue of so many items is searched by an index."""
         return self.mode == "ann" or (self.mode == "auto" and num_items > self.threshold)
 

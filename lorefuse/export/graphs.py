@@ -60,7 +60,7 @@ def export_graphs(
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
     blends = (out_path / CANDIDATES_FILE).is_file()
-    if blends or serving.retrieval.past_one_graph(num_items):
+    if blends or serving.retrieval.two_stage(num_items):
         report = _export_halves(ranker, load_ranker(list_ranker_path or out_path), inputs, out_path)
         if blends:
             return report | export_stages(training_set, config, ranker, out_path)

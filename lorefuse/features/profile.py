@@ -77,19 +77,3 @@ def profile_snapshots(history: Interactions, vectors: ItemVectors, shrinkage: fl
         state[known] = unit_rows(matrix[found])
         result[name] = (state * (count / np.maximum(count + shrinkage, 1e-12))).astype(np.float32)
     return result
-
-
-def profile_rows(history: Interactions, vectors: ItemVectors, shrinkage: float) -> NDArray[np.float32]:
-    """Return the user's side as of every row, (R, E): the last snapshot strictly before; zeros where there is none."""
-    blocks = profile_snapshots(history, vectors, shrinkage)
-    state = np.concatenate([np.zeros((len(next(iter(blocks.values()), ())), 0), np.float32), *blocks.values()], axis=1)
-    causal = history.user_order
-    is_snapshot = np.zeros(len(causal.order), dtype=bool)
-    is_snapshot[history.user_order.snapshot_rows(history.is_train)] = True
-    # Snapshot rows stand in causal order, so a count of those before a place is the number of the next.
-    num_before = np.concatenate([[0], np.cumsum(is_snapshot[causal.order])])
-    last, first = num_before[causal.block_start], num_before[causal.group_start]
-    result = np.zeros((len(causal.order), state.shape[1]), dtype=np.float32)
-    known = last > first
-    result[causal.order[known]] = state[last[known] - 1]
-    return result

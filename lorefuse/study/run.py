@@ -6,7 +6,6 @@ trained model. Finished cells are kept: a study that was killed goes on where it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,9 +203,3 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 def _seeds(config: PipelineConfig) -> list[int]:
     return [config.training.seed + number for number in range(config.study.num_seeds)]
-
-
-def read_study_file(path: Path) -> dict[str, Any]:
-    """Return the content of a finished study's `study.json`."""
-    content: dict[str, Any] = json.loads((path / STUDY_FILE).read_text("utf-8"))
-    return content

@@ -19,11 +19,12 @@ from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.build import build_feature_data, history_of
 from lorefuse.features.interactions import InteractionRows
-from lorefuse.features.profile import PROFILE_FACET, profile_rows
-from lorefuse.features.rows import user_interest_rows
+from lorefuse.features.profile import PROFILE_FACET, profile_snapshots
+from lorefuse.features.rows import Interactions, user_interest_rows
 from lorefuse.knowledge.profile import profile_texts
 from lorefuse.study.leak import check_leaks
 from lorefuse.training_set.arrays import TrainingSet
+from lorefuse.training_set.vectors import ItemVectors
 from tests.helpers.feature_world import CONFIG, World, make_world
 
 KAPPA = CONFIG.features.interest_shrinkage
@@ -56,6 +57,22 @@ def training_set(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trai
         world.dataset, world.split_path, world.vectors, world.feature_data_path, path / "store", path / "rows"
     )
     return TrainingSet.load(path / "rows")
+
+
+def profile_rows(history: Interactions, vectors: ItemVectors, shrinkage: float) -> np.ndarray:
+    """Return the user's side as of every row, (R, E): the last snapshot strictly before; zeros where there is none."""
+    blocks = profile_snapshots(history, vectors, shrinkage)
+    state = np.concatenate([np.zeros((len(next(iter(blocks.values()), ())), 0), np.float32), *blocks.values()], axis=1)
+    causal = history.user_order
+    is_snapshot = np.zeros(len(causal.order), dtype=bool)
+    is_snapshot[history.user_order.snapshot_rows(history.is_train)] = True
+    # Snapshot rows stand in causal order, so a count of those before a place is the number of the next.
+    num_before = np.concatenate([[0], np.cumsum(is_snapshot[causal.order])])
+    last, first = num_before[causal.block_start], num_before[causal.group_start]
+    result = np.zeros((len(causal.order), state.shape[1]), dtype=np.float32)
+    known = last > first
+    result[causal.order[known]] = state[last[known] - 1]
+    return result
 
 
 def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingSet) -> None:

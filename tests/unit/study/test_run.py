@@ -14,7 +14,7 @@ from lorefuse.config.candidates import CandidatesConfig
 from lorefuse.core.schema import Split
 from lorefuse.study.cell import judge_buckets
 from lorefuse.study.report import write_study_report
-from lorefuse.study.run import read_study_file, run_study
+from lorefuse.study.run import STUDY_FILE, run_study
 from lorefuse.study.track import track_study
 from lorefuse.study.variants import make_variants
 from lorefuse.training.metrics import judge
@@ -47,7 +47,7 @@ def study(folders: dict[str, Path], out_path: Path) -> dict[str, Any]:
 
 def test_a_study_from_end_to_end(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = study(folders, tmp_path / "out")
-    assert read_study_file(tmp_path / "out") == json.loads(json.dumps(content))
+    assert json.loads((tmp_path / "out" / STUDY_FILE).read_text("utf-8")) == json.loads(json.dumps(content))
     assert [entry["name"] for entry in content["variants"]] == ["model.fusion=residual", "model.fusion=concat"]
     assert content["best_by_validation"] in {entry["name"] for entry in content["variants"]}
     first = content["variants"][0]

@@ -9,8 +9,8 @@ import pytest
 from kfp import dsl, local
 from kfp.local import config, subprocess_task_handler
 
+from pipelines.forkserver import warm_tasks
 from pipelines.run import _address
-from pipelines.warm import warm_tasks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="tasks are forked on Linux alone")
 
@@ -50,7 +50,7 @@ def test_a_run_that_was_made_before_imports_nothing_heavy(tmp_path: Path) -> Non
     """In a process of its own: the fork server of this one may have torch in it."""
     code = (
         "import multiprocessing, sys\n"
-        "from pipelines.warm import warm_tasks\n"
+        "from pipelines.forkserver import warm_tasks\n"
         "def see(sent): sent.send([name in sys.modules for name in ('torch', 'feast', 'lorefuse.steps')])\n"
         "if __name__ == '__main__':\n"
         "    with warm_tasks(heavy=False):\n"
