@@ -31,8 +31,8 @@ from lorefuse.export.bundle import Bundle
 from lorefuse.registry.version import fetch_bundle
 from tests.helpers.new_rows import write_more_of_the_same
 from tests.helpers.planted import MAIL, PHONE, places, plant
-from tests.helpers.shop import PROJECT_PATH, environment, lorefuse, pipeline, write_preset, write_shop
-from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags, _grpc_port
+from tests.helpers.shop import PROJECT_PATH, environment, grpc_port, lorefuse, pipeline, write_preset, write_shop
+from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("forget")]
 ANNA, BOB = MAIL.format("Anna2"), PHONE.format(3)
@@ -73,7 +73,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         lines = frame.assign(user_id=plant(frame["user_id"])).to_csv(index=False) + "\n".join(broken) + "\n"
         (path / "data" / name).write_text(lines)
     config_path = write_preset(path / "data", evaluation__global_cut=False)
-    shop = Shop(path / "home", path / "data", config_path, {"LOREFUSE_TRITON_URL": f"{HOST}:{_grpc_port()}"})
+    shop = Shop(path / "home", path / "data", config_path, {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"})
     try:
         _finished(pipeline(shop.home_path, config_path, *_flags(), **shop.environment))
         code, said = shop.ask(

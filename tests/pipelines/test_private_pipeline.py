@@ -12,8 +12,8 @@ import pytest
 
 from lorefuse.deploy.ports import HOST
 from lorefuse.registry.version import get_version
-from tests.helpers.shop import lorefuse, pipeline, write_preset, write_shop
-from tests.pipelines.test_training_pipeline import _finished, _flags, _grpc_port, no_serving
+from tests.helpers.shop import grpc_port, lorefuse, pipeline, write_preset, write_shop
+from tests.pipelines.test_training_pipeline import _finished, _flags, no_serving
 
 pytest.importorskip("opacus", reason="Opacus is not installed (pip install 'lorefuse[privacy]')")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("private")]
@@ -28,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path,
     privacy = {"epsilon": EPSILON, "delta": 1e-4, "rows_per_user": 4, "users_per_step": 64}
     more = {"training__privacy": privacy, "leaks__num_models": 4, "evaluation__global_cut": False}
     config_path, home_path = write_preset(path / "data", **more), path / "home"
-    environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{_grpc_port()}"}
+    environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"}
     try:
         _finished(pipeline(home_path, config_path, *_flags(), **environment))
         yield home_path, config_path, environment
