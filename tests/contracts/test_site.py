@@ -13,6 +13,7 @@ from tests.helpers.module_file import module_of
 from tests.helpers.shop import PROJECT_PATH
 
 README = (PROJECT_PATH / "README.md").read_text("utf-8")
+DRAWINGS = module_of(PROJECT_PATH / "docs" / "drawings.py")
 REFERENCE = module_of(PROJECT_PATH / "docs" / "reference.py").pages()
 
 
@@ -28,6 +29,13 @@ def test_readme_is_two_screens_with_two_pictures() -> None:
     assert len(pictures) == 2
     for picture in pictures:
         assert 0 < (PROJECT_PATH / picture).stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT_PATH / "docs/images").glob("*.mmd")), ids=lambda path: path.stem)
+def test_drawings_are_of_their_sources(path: Path) -> None:
+    drawn = path.with_suffix(".svg").read_text("utf-8")
+    assert DRAWINGS.source_digest(path) in drawn, "docs/drawings.py draws it anew"
+    assert "<script" not in drawn
 
 
 @pytest.mark.slow
