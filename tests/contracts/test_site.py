@@ -6,9 +6,14 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
+from lorefuse.config import parse_config
+from lorefuse.config.candidates import ViewName
+from lorefuse.models.build import FAMILIES
 from tests.helpers.module_file import module_of
 from tests.helpers.shop import PROJECT_PATH
 
@@ -21,6 +26,27 @@ REFERENCE = module_of(PROJECT_PATH / "docs" / "reference.py").pages()
 def test_reference_is_what_the_code_says(name: str) -> None:
     written = (PROJECT_PATH / "docs" / "reference" / name).read_text("utf-8")
     assert written == REFERENCE[name], "make docs writes it anew"
+
+
+def test_every_model_has_a_page_whose_recipe_is_valid() -> None:
+    pages = {path.stem: path.read_text("utf-8") for path in (PROJECT_PATH / "docs" / "models").glob("*.md")}
+    views = set(get_args(ViewName)) - {"graph_content", "asked"}  # on the page of content; no recommender by itself
+    assert set(pages) == set(FAMILIES) | views
+    for name, text in pages.items():
+        (recipe,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
+        config = parse_config(yaml.safe_load(recipe))
+        assert config.model.family == name or config.candidates.views == (name,)
+
+
+def test_figures_of_the_model_pages_are_measured_ones() -> None:
+    measured = (PROJECT_PATH / "docs" / "experiments.md", *(PROJECT_PATH / "benchmarks" / "results").glob("*.md"))
+    known = set(_figures("".join(path.read_text("utf-8") for path in measured)))
+    for path in (PROJECT_PATH / "docs" / "models").glob("*.md"):
+        assert set(_figures(path.read_text("utf-8"))) <= known, path.name
+
+
+def _figures(text: str) -> list[str]:
+    return re.findall(r"(?<![\d:])\.\d{4}\b", text.replace("0.", "."))
 
 
 def test_readme_is_two_screens_with_two_pictures() -> None:
