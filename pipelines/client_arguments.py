@@ -1,4 +1,4 @@
-"""Arguments of a compiled pipeline, held to its input definitions before a byte is sent (kfp's client does not)."""
+"""Arguments of a compiled pipeline, checked against its inputs before anything is sent (kfp's client does not)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TrainJob of Kubeflow's Trainer and an Experiment of Katib, each held to the models of its API package.
+"""A TrainJob of Kubeflow's Trainer and an Experiment of Katib, each checked against the models of its API package.
 
 ``python -m pipelines.resources '<request>'`` writes one as YAML (``kubectl apply -f``) and, where asked, creates it
 through the current kubeconfig. Contract-tested against the models and a stand-in API server, not run on a cluster.

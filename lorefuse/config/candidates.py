@@ -55,7 +55,7 @@ class CandidatesConfig(Section):
     num_lessons: int = Field(
         3000, ge=50, description="Lists of the train part, at earlier moments of users, that a ranker learns from."
     )
-    num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker is asked about for a user.")
+    num_candidates: int = Field(200, ge=1, le=20_000, description="Items that the ranker scores for a user.")
     half_lives: tuple[float, ...] = Field(
         (2.0, 20.0), min_length=1, max_length=4, description="After how many later items a past one counts half."
     )

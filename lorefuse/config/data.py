@@ -43,7 +43,7 @@ class FileSource(Section):
     )
     review_text: str | None = Field(None, description="Interaction column with what the user wrote about the item.")
     context_text: str | None = Field(
-        None, description="Interaction column with what the user asked before: a search, a line of a chat."
+        None, description="Interaction column with the user's query: a search, a line of a chat."
     )
     item_text: tuple[str, ...] = Field(("title",), description="Item columns that make up its text.")
     item_title: str | None = Field(None, description="Item column shown to people; default: the first text column.")

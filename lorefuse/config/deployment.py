@@ -43,7 +43,9 @@ class DeploymentConfig(Section):
         5.0, gt=0, description="Largest median latency of a new version, as a multiple of the running one's."
     )
     latency_slack_ms: float = Field(10.0, ge=0, description="Milliseconds that a new version may always take more.")
-    shadow_s: float = Field(0.0, ge=0, description="Seconds in which a new version is asked too and never heard.")
+    shadow_s: float = Field(
+        0.0, ge=0, description="Seconds in which a new version gets a copy of each request; its answer is dropped."
+    )
     canary_s: float = Field(0.0, ge=0, description="Seconds in which a new version answers a share of the users.")
     canary_share: float = Field(0.1, gt=0, lt=1, description="That share, chosen by a hash of the user id.")
     signed_by: Path | None = Field(

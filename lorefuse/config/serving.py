@@ -30,8 +30,9 @@ class RegistryConfig(Section):
         None,
         ge=0.5,
         le=1,
-        description="Refuse a model whose train rows can be told better than this, measured on models of random halves "
-        "of them (section leaks), which are then trained before it is judged; 0.5 is guessing; null: not measured.",
+        description="Refuse a model whose train rows can be found out better than this, measured on models of "
+        "random halves of them (section leaks), which are then trained before it is judged; "
+        "0.5 is guessing; null: not measured.",
     )
 
 

@@ -55,7 +55,7 @@ class Submission(Access):
     version_name: str | None = Field(
         None, min_length=1, description="Name of the version; default: its content's hash."
     )
-    cron: str | None = Field(None, description="Six fields, seconds first, or @daily and its kin: a recurring run.")
+    cron: str | None = Field(None, description="Six fields, seconds first, or @daily and the like: a recurring run.")
     catch_up: bool = Field(False, description="Make up for what a paused schedule missed.")
     max_concurrency: int = Field(1, ge=1, le=10, description="Runs of the schedule at the same time.")
 

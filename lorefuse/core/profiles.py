@@ -3,7 +3,7 @@
 URLs and secrets stand in them as references to the environment.
 
 A profile is chosen by ``lorefuse run --profile NAME`` or by `LOREFUSE_PROFILE`. What the environment says by itself
-(`MLFLOW_TRACKING_URI`, `LOREFUSE_ONLINE_STORE_URL`, …) goes before what the profile says.
+(`MLFLOW_TRACKING_URI`, `LOREFUSE_ONLINE_STORE_URL`, …) overrides the profile.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _pays(dtype: torch.dtype) -> bool:
 
 
 def _join_gelu(module: nn.Module) -> None:
-    """BERT and its kin end the first layer of a block's MLP in a module of their own, `intermediate_act_fn`."""
+    """Encoders like BERT end the first layer of a block's MLP in a module of their own, `intermediate_act_fn`."""
     from transformers.activations import GELUActivation
 
     dense, activation = getattr(module, "dense", None), getattr(module, "intermediate_act_fn", None)

@@ -1,4 +1,4 @@
-"""BERT and its kin on texts laid one after the other: nothing is padded, nothing masked.
+"""Encoders like BERT on texts laid one after the other: nothing is padded, nothing masked.
 
 The tokens of all texts are the rows of one matrix. Products, sums and norms work on real tokens alone; query, key and
 value come out of one product; attention, the only place where tokens meet, goes run by run, texts of equal length

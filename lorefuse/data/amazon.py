@@ -3,8 +3,8 @@
 Origin: Ni, Li and McAuley, "Justifying Recommendations using Distantly-Labeled Reviews and Fine-Grained Aspects"
 (EMNLP 2019) for 2018; Hou et al., "Bridging Language and Items for Retrieval and Recommendation" (arXiv:2403.03952)
 for 2023. Published for research without a licence that allows passing them on: they are fetched to the user's cache
-and never committed. The publisher gives no checksums: what is fetched is held to its length, to gzip's own CRC, and
-from then on to the sha256 it had.
+and never committed. The publisher gives no checksums: what is fetched is checked against its
+length, against gzip's own CRC, and from then on against the sha256 it had.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _refuse_other_names(base: Dataset, intake: Intake) -> None:
 def _refuse_other_texts(base: Dataset, intake: Intake) -> None:
     """What the manifest says of its texts is true of all of them, those of the base and the new ones."""
     known, ours = base.manifest.get("privacy", {}).get("scrub"), intake.address.get("scrub")
-    # Releases may differ: the rules of a newer one are held to be better, not others.
+    # Releases may differ: the rules of a newer one are taken as better, not as different.
     before, now = ({name: value for name, value in (one or {}).items() if name != "releases"} for one in (known, ours))
     if before != now:
         changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))

@@ -32,7 +32,7 @@ def fetch_url(url: str, checksum: str | None = None) -> Path:
 
     Args:
         url: Publisher's address.
-        checksum: As ``md5:…`` or ``sha256:…``. None where the publisher gives none: the file is then held to the
+        checksum: As ``md5:…`` or ``sha256:…``. None where the publisher gives none: the file is then compared with the
             sha256 that it had when it was fetched, which is kept beside it.
 
     Raises:

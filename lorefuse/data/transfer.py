@@ -45,7 +45,7 @@ def transfer(url: str, part_path: Path) -> bool:
         Whether bytes of an earlier try are in it (a wrong checksum then deserves a whole fetch).
 
     Raises:
-        UnreachableError: No such file, no access, or no whole answer in `NUM_TRIES` tries.
+        UnreachableError: No such file, no access, or no complete answer in `NUM_TRIES` tries.
         ArtifactError: The disk is full.
     """
     import requests

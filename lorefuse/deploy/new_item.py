@@ -40,7 +40,7 @@ def new_item_tensors(text: str | Mapping[str, str], bundle_path: Path) -> dict[s
     """Turn a text into the item tensors of an item that no training row has seen.
 
     The id and every category are unseen (index 0), there is no graph vector, the counts are those of an item without
-    history, and the prior is what the text alone promises.
+    history, and the prior comes from the text alone.
 
     Args:
         text: What is known about the item, best in the words of the catalogue's texts (title, genres, ...). Where the

@@ -20,7 +20,7 @@ class Stage(StrEnum):
 
     EMPTY = "empty"  # nothing was ever deployed
     LIVE = "live"  # one version answers everybody
-    SHADOW = "shadow"  # a new version is asked too, and never heard
+    SHADOW = "shadow"  # a new version gets a copy of each request; its answer is dropped
     CANARY = "canary"  # a new version answers a share of the users
     STANDBY = "standby"  # (of a version) it answered before, and is still loaded
     REJECTED = "rejected"  # (of a version) it was not fit to serve

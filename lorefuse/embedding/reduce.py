@@ -76,7 +76,7 @@ class Reducer:
         try:
             return cls(**load_file(str(folder_path / REDUCER_FILE)))
         except (OSError, SafetensorError, TypeError) as error:
-            raise ArtifactError(f"{folder_path} holds no whole reducer.", got=str(error)) from None
+            raise ArtifactError(f"{folder_path} holds no complete reducer.", got=str(error)) from None
 
     @classmethod
     def side_by_side(cls, fits: Sequence[Fit]) -> Reducer:

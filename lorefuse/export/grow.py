@@ -2,7 +2,7 @@
 
 Past one graph they join the index instead; how a version finds its items does not change as it grows.
 
-An item that training has not seen scores from its words, categories and the prior that its text promises; nothing that
+An item that training has not seen scores from its words, categories and the prior of its text; nothing that
 the version said about its other items changes.
 """
 

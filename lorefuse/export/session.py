@@ -23,4 +23,4 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile, state.RuntimeException) as error:
-        raise ArtifactError(f"{path} is no whole ONNX model.", got=str(error)[:300], fix="export it again") from None
+        raise ArtifactError(f"{path} is not a valid ONNX model.", got=str(error)[:300], fix="export it again") from None

@@ -1,4 +1,4 @@
-"""Fill a bundle: everything that a model version carries, with its graphs held to torch."""
+"""Fill a bundle: everything that a model version carries, with its graphs checked against torch."""
 
 from __future__ import annotations
 

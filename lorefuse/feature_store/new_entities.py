@@ -202,7 +202,7 @@ def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Pat
         arrays = load_file(str(embeddings_path / embed.ARRAYS_FILE))
         full, has_text = arrays["full"][num_known:], arrays["has_text"][num_known:]
     except (OSError, KeyError, SafetensorError) as error:
-        raise ArtifactError(f"{embeddings_path} holds no whole embeddings.", got=str(error)) from None
+        raise ArtifactError(f"{embeddings_path} holds no complete embeddings.", got=str(error)) from None
     if len(full) != num_items - num_known:
         raise ArtifactError("The embeddings are of another dataset.", got=f"{len(full) + num_known} items")
     text = np.zeros((len(full), 0), dtype=np.float32)

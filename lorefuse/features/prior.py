@@ -66,7 +66,7 @@ class ItemPrior:
         try:
             return cls(**load_file(str(folder_path / PRIOR_FILE)))
         except (OSError, SafetensorError, TypeError) as error:
-            raise ArtifactError(f"{folder_path} holds no whole item prior.", got=str(error)) from None
+            raise ArtifactError(f"{folder_path} holds no complete item prior.", got=str(error)) from None
 
 
 def prior_columns(

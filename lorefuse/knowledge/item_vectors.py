@@ -126,7 +126,7 @@ def _text_vectors(
         seen_until = json.loads(facts_path.read_text("utf-8")).get("data_cutoff") if facts_path.exists() else None
         full, has_text = arrays["full"], arrays["has_text"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ArtifactError(f"{embeddings_path} holds no whole embeddings.", got=str(error)) from None
+        raise ArtifactError(f"{embeddings_path} holds no complete embeddings.", got=str(error)) from None
     check_no_leak(
         seen_until,
         arrays.get("fitted", np.zeros(len(full), dtype=bool)),

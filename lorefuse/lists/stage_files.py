@@ -101,7 +101,7 @@ def load_stages(folder_path: Path) -> Fitted:
         return Fitted(load_file(str(path)), facts)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(
-            f"{folder_path} holds no whole candidate stage.",
+            f"{folder_path} holds no complete candidate stage.",
             expected=f"a whole {path.name}",
             got=str(error),
             fix="run again: lorefuse run",

@@ -78,7 +78,7 @@ def load_ranker(folder_path: Path) -> Ranker:
         ranker.load_state_dict(load_file(str(folder_path / WEIGHTS_FILE)))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
-            f"{folder_path} holds no whole ranker.",
+            f"{folder_path} holds no complete ranker.",
             expected=f"{MODEL_FILE} and {WEIGHTS_FILE}",
             got=str(error),
         ) from None
@@ -100,7 +100,7 @@ def untrained_like(folder_path: Path, *, seed: int) -> tuple[Ranker, ModelConfig
         )
         spec = FeatureSpec.model_validate(content["spec"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder_path} holds no whole ranker.", expected=MODEL_FILE, got=str(error)) from None
+        raise ArtifactError(f"{folder_path} holds no complete ranker.", expected=MODEL_FILE, got=str(error)) from None
     return build_ranker(config, spec, seed=seed), config
 
 

@@ -123,7 +123,9 @@ class TowerArrays:
         try:
             return cls(**load_file(str(folder_path / TOWERS_FILE)))
         except (OSError, SafetensorError, TypeError) as error:
-            raise ArtifactError(f"{folder_path} holds no whole towers.", got=str(error), fix="lorefuse run") from None
+            raise ArtifactError(
+                f"{folder_path} holds no complete towers.", got=str(error), fix="lorefuse run"
+            ) from None
 
 
 def unit(vectors_BD: NDArray[np.floating]) -> Floats:

@@ -24,7 +24,7 @@ def bundle(
     evaluation: Folder,
     stages: Folder,
 ) -> StepResult:
-    """Trained ranker → everything a model version carries, exported to ONNX and held to torch."""
+    """Trained ranker → everything a model version carries, exported to ONNX and checked against torch."""
     pipeline = parse_config(config)
     paths = origins(
         dataset=dataset,

@@ -88,7 +88,7 @@ def read_trained(folder_path: Path) -> Trained:
     """Read what a job has written.
 
     Raises:
-        ArtifactError: It holds no whole training.
+        ArtifactError: It holds no complete training.
     """
     from lorefuse.models.build import load_ranker
 
@@ -98,7 +98,7 @@ def read_trained(folder_path: Path) -> Trained:
         history = LearningCurve(content["history"], int(content["best_epoch"]), content.get("privacy"))
         return Trained(ranker, history, float(content["validation_score"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder_path} holds no whole training.", got=str(error)) from None
+        raise ArtifactError(f"{folder_path} holds no complete training.", got=str(error)) from None
 
 
 def _train(job: Job) -> Trained:

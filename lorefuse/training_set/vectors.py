@@ -61,4 +61,4 @@ class ItemVectors:
             facts = json.loads((path / FACTS_FILE).read_text("utf-8"))
             return cls(**load_file(str(path / ARRAYS_FILE)), facts=facts)
         except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise ArtifactError(f"{path} holds no whole item vectors.", got=str(error)) from None
+            raise ArtifactError(f"{path} holds no complete item vectors.", got=str(error)) from None

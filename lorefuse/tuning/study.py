@@ -103,12 +103,12 @@ def read_study(path: Path) -> dict[str, Any]:
     """Read a study folder.
 
     Raises:
-        ArtifactError: It holds no whole study.
+        ArtifactError: It holds no complete study.
     """
     try:
         content: dict[str, Any] = json.loads((path / STUDY_FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} holds no whole study.", got=str(error), fix="lorefuse run") from None
+        raise ArtifactError(f"{path} holds no complete study.", got=str(error), fix="lorefuse run") from None
     return content
 
 

@@ -84,7 +84,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(copy: Path, tmp_path: Path) ->
 
 def test_the_config_must_be_the_rankers_own(world: World, tmp_path: Path) -> None:
     other = build_ranker(DeepFMConfig(embedding_dim=6), world.training_set.spec)
-    with pytest.raises(ArtifactError, match="no whole ranker"):
+    with pytest.raises(ArtifactError, match="no complete ranker"):
         make_bundle(world, other, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 

@@ -43,7 +43,7 @@ class TritonPythonModel:
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except ORT_ERRORS as error:
-            raise pb_utils.TritonModelException(f"{path} is no whole ONNX model: {_first_line(error)}") from None
+            raise pb_utils.TritonModelException(f"{path} is not a valid ONNX model: {_first_line(error)}") from None
         self.input_names = [tensor["name"] for tensor in config["input"]]
         self.output_names = [tensor["name"] for tensor in config["output"]]
         graph_inputs = {tensor.name for tensor in self.session.get_inputs()}

@@ -82,7 +82,7 @@ def test_a_folder_cut_short_is_refused(tmp_path: Path, name: str) -> None:
     path = build(tmp_path)
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ArtifactError, match="no whole item vectors"):
+    with pytest.raises(ArtifactError, match="no complete item vectors"):
         ItemVectors.load(path)
 
 

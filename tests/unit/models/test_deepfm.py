@@ -171,5 +171,5 @@ def test_truncated_weights_are_refused(tmp_path: Path) -> None:
     save_ranker(build_ranker(DeepFMConfig(), SPEC), DeepFMConfig(), tmp_path)
     weights_path = tmp_path / "model.safetensors"
     weights_path.write_bytes(weights_path.read_bytes()[:-100])
-    with pytest.raises(ArtifactError, match="no whole ranker"):
+    with pytest.raises(ArtifactError, match="no complete ranker"):
         load_ranker(tmp_path)

@@ -72,7 +72,7 @@ def test_they_come_back_from_disk(arrays: TowerArrays, tmp_path: Path) -> None:
     back = TowerArrays.load(tmp_path)
     assert all(np.array_equal(value, getattr(back, name)) for name, value in vars(arrays).items())
     (tmp_path / "two_tower.safetensors").write_bytes(b"half")
-    with pytest.raises(ArtifactError, match="no whole towers"):
+    with pytest.raises(ArtifactError, match="no complete towers"):
         TowerArrays.load(tmp_path)
 
 

@@ -163,7 +163,7 @@ def test_parameters_land_where_they_belong() -> None:
 def test_half_a_study_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / STUDY_FILE).write_text(text, "utf-8")
-    with pytest.raises(ArtifactError, match="no whole study"):
+    with pytest.raises(ArtifactError, match="no complete study"):
         read_study(tmp_path)
 
 

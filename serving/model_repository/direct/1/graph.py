@@ -22,7 +22,7 @@ class ServedGraph:
         num_items: Size of the catalogue.
 
     Raises:
-        ORT_ERRORS: It is no whole graph.
+        ORT_ERRORS: It is not a valid graph.
     """
 
     def __init__(self, path, num_items):

@@ -43,7 +43,7 @@ class TritonPythonModel:
         try:
             return ServedGraph(os.path.join(folder, "model.onnx"), self.users.catalogue.num_items)
         except ORT_ERRORS as error:
-            raise pb_utils.TritonModelException(f"model.onnx is no whole graph: {type(error).__name__}") from None
+            raise pb_utils.TritonModelException(f"model.onnx is not a valid graph: {type(error).__name__}") from None
 
     def execute(self, requests):
         """Answer each request on its own; those that can share a run of the graph do."""

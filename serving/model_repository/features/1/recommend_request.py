@@ -1,4 +1,4 @@
-"""What a request asks for, held to bounds: nothing unchecked goes further than this file.
+"""What a request wants, within bounds: nothing unchecked goes further than this file.
 
 Every text input is (B, width); an empty text is padding, so that users with lists of different lengths share a batch.
 """
