@@ -115,7 +115,7 @@ lock: setup-dev ## Resolve the locks again from pyproject.toml
 
 docs: setup .venv-docs/.ready ## These pages as a site, every link checked: build/site/index.html
 	@$(BIN)/python docs/reference.py
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build -q
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
 audit: .venv-audit/.ready ## Look every pinned version up among the published holes; needs pypi.org itself, not a mirror
 	@for lock in requirements.lock requirements-dev.lock serving/requirements.lock serving/triton.lock; do \

@@ -28,6 +28,17 @@ def test_reference_is_what_the_code_says(name: str) -> None:
     assert written == REFERENCE[name], "make docs writes it anew"
 
 
+def test_each_design_has_its_verdict_and_its_section() -> None:
+    text = (PROJECT_PATH / "docs" / "experiments.md").read_text("utf-8")
+    rows = [line for line in text.split("## 1. ")[0].splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 30
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert len(cells) == 5, row
+        assert all(cells), row
+        assert re.fullmatch(r"\[(\d+)\]\(#\1-[\w-]+\)", cells[4]), row
+
+
 def test_every_model_has_a_page_whose_recipe_is_valid() -> None:
     pages = {path.stem: path.read_text("utf-8") for path in (PROJECT_PATH / "docs" / "models").glob("*.md")}
     views = set(get_args(ViewName)) - {"graph_content", "asked"}  # on the page of content; no recommender by itself
@@ -70,7 +81,7 @@ def test_site_builds_with_every_link(tmp_path: Path) -> None:
     if not command.exists():
         pytest.skip("no environment for the site: make docs")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    build = [str(command), "build", "-q", "--strict", "-d", str(tmp_path / "site")]
+    build = [str(command), "build", "--strict", "-d", str(tmp_path / "site")]
     done = subprocess.run(build, cwd=PROJECT_PATH, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for page in ("index.html", "tutorial.html", "reference/config.html"):
