@@ -48,7 +48,7 @@ def reconcile(
     metrics_host: Annotated[str, typer.Option(help="Address to answer it on.")] = "127.0.0.1",
     model: ModelOption = None,
 ) -> None:
-    """Keep Triton at what the registry's `champion` says, whoever set it; until interrupted."""
+    """Keep Triton at the registry's `champion`, whoever set it; until interrupted."""
     from lorefuse.config import load_deployment
     from lorefuse.core.settings import settings
     from lorefuse.deploy import metrics
@@ -113,7 +113,7 @@ def status(
     config: DeploymentOption = None,
     model: ModelOption = None,
 ) -> None:
-    """Say what is desired and what answers, on each server, since when and why: by asking, not by a readiness flag."""
+    """Show which version should answer and which does, on each server, since when and why; a request finds out."""
     from lorefuse.config import load_deployment
     from lorefuse.deploy.deploy import status as serving
     from lorefuse.deploy.reconcile import servers_of

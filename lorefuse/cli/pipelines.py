@@ -41,7 +41,7 @@ def refresh(
     new_items: Annotated[Path | None, typer.Option(help="File with new or changed items.")] = None,
     deploy: Annotated[bool, typer.Option(help="Bring fresh features, or a new champion, to Triton.")] = True,
 ) -> None:
-    """Append new rows, hold the champion against them, and train again where drift or decay says so."""
+    """Append new rows, judge the champion on them, and train again where there is drift or decay."""
     from lorefuse.config import load_config
 
     load_config(config)  # a mistake in the preset is said before anything starts

@@ -1,4 +1,4 @@
-"""Commands about people: forget one, export what is held of one."""
+"""Commands about people: forget one, export one person's data."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def export_user(
     out: Annotated[Path | None, typer.Option(help="File to write; default: print it.")] = None,
     also: AlsoOption = None,
 ) -> None:
-    """Write one JSON of what is held of one person."""
+    """Write all data about one person to one JSON file."""
     from lorefuse.core.atomic import write_json
     from lorefuse.core.log import short_log
     from lorefuse.erasure.export import export_user as export

@@ -84,7 +84,7 @@ def setup_serving() -> None:
 
 
 def doctor() -> None:
-    """Say what is missing or half there on this machine, and what mends it; exit code 2 where something needed is."""
+    """List what is missing or incomplete on this machine, and how to repair it; exit code 2 if it is needed."""
     from lorefuse.cli.doctor import MISSING, examine
 
     findings = examine()

@@ -229,7 +229,7 @@ def enrich(
     about: Annotated[Literal["items", "users"], typer.Option(help="Whom to write about.")] = "items",
     out: OutOption = None,
 ) -> None:
-    """Let a language model write about items or users: asked once, counted, priced (LOREFUSE_LLM_URL, _KEY)."""
+    """Let a language model write about items or users; each question is sent once (LOREFUSE_LLM_URL, _KEY)."""
     from lorefuse.config import load_config
     from lorefuse.core.atomic import atomic_folder
     from lorefuse.core.errors import ConfigError

@@ -1,4 +1,4 @@
-"""Steps of the refresh pipeline: append new rows, bring the features up to date, hold the champion against them."""
+"""Steps of the refresh pipeline: append new rows, bring the features up to date, judge the champion on them."""
 
 from __future__ import annotations
 
