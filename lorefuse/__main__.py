@@ -10,7 +10,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("lorefuse"):
             raise
-        sys.exit(f"The command line needs the package {error.name}.\n  fix: pip install 'lorefuse[all]'")
+        print(f"The command line needs the package {error.name}.\n  fix: pip install 'lorefuse[all]'", file=sys.stderr)
+        sys.exit(2)
     run()
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from lorefuse.core.errors import LorefuseError
 from lorefuse.core.settings import settings
 
@@ -38,7 +40,7 @@ class Diagnosis:
 
 
 def examine() -> list[Diagnosis]:
-    """Look at everything a run needs on this machine. Nothing is changed or started."""
+    """Look at everything a run needs on this machine; nothing is started, only a missing home is made."""
     return [
         _python(),
         *_extras(),
@@ -59,36 +61,36 @@ def _python() -> Diagnosis:
 
 
 def _extras() -> Iterator[Diagnosis]:
-    from packaging.requirements import Requirement
-
     try:
         requirements = [Requirement(text) for text in metadata.requires("lorefuse") or []]
     except metadata.PackageNotFoundError:
         yield Diagnosis(MISSING, "lorefuse", "the package is not installed", "pip install 'lorefuse[all]'")
         return
-    for extra in ("", *(name for name in metadata.metadata("lorefuse").get_all("Provides-Extra", []) if name != "dev")):
+    extras = metadata.metadata("lorefuse").get_all("Provides-Extra", [])
+    for extra in ("", *(name for name in extras if name not in ("dev", "all"))):
         own = [one for one in requirements if _is_of(one, extra)]
         wrong = [text for one in own if (text := _wrong(one))]
         name, package = (f"packages of [{extra}]", f"'lorefuse[{extra}]'") if extra else ("packages", "lorefuse")
         if not wrong:
             yield Diagnosis(OK, name, f"all {len(own)}")
-        elif extra != "all":
+        else:
             state = MISSING if extra in (*NEEDED, "") else OPTIONAL
             yield Diagnosis(
                 state, name, "; ".join(wrong[:4]) + (" …" if len(wrong) > 4 else ""), f"pip install {package}"
             )
 
 
-def _is_of(requirement: object, extra: str) -> bool:
-    marker = getattr(requirement, "marker", None)
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    """Tell whether a package belongs to an extra, or to none where `extra` is empty."""
+    marker = requirement.marker
     if marker is None:
         return not extra
     return bool(extra) and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
 
 
-def _wrong(requirement: object) -> str:
+def _wrong(requirement: Requirement) -> str:
     """Return what is wrong with an installed package; empty where nothing is."""
-    name, wanted = requirement.name, requirement.specifier  # type: ignore[attr-defined]
+    name, wanted = requirement.name, requirement.specifier
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -71,21 +71,20 @@ def main() -> None:
     except LorefuseError as error:
         typer.echo(plain(str(error)), err=True)
         sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("lorefuse"):
-            raise
-        text = f"This command needs the package {error.name}, which is not installed."
-        typer.echo(f"{text}\n  fix: pip install 'lorefuse[all]', or see what is missing: lorefuse doctor", err=True)
-        sys.exit(2)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("lorefuse"):
+            text = f"This command needs the package {error.name}, which is not installed."
+            typer.echo(f"{text}\n  fix: pip install 'lorefuse[all]', or see what is missing: lorefuse doctor", err=True)
+            sys.exit(2)
         typer.echo(_unexpected(error), err=True)
         sys.exit(1)
 
 
 def _unexpected(error: Exception) -> str:
-    """Keep an error's traceback in the home, and return what is said of it."""
+    """Keep where an error came from in the home, and return what is said of it."""
     said = f"Lorefuse failed where it should not have: {type(error).__name__}: {plain(str(error))[:300]}"
-    lines = "".join(traceback.format_exception(error))
+    # Without the message, which may name a person: what is kept in the home must be fit to be sent to others.
+    lines = "".join([*traceback.format_tb(error.__traceback__), type(error).__name__, "\n"])
     try:
         from lorefuse.core.home import make_home
         from lorefuse.core.settings import settings

@@ -119,9 +119,8 @@ def config(
     width = max(len(one.key) for one in values)
     for one in values:
         text = json.dumps(one.value, ensure_ascii=False)
-        typer.echo(
-            plain(f"{one.key:<{width}}  {text}" + ("" if one.source == explain.DEFAULT else f"  # {one.source}"))
-        )
+        source = "" if one.source == explain.DEFAULT else f"  # {one.source}"
+        typer.echo(plain(f"{one.key:<{width}}  {text}{source}"))
 
 
 def _demo_config() -> str:
@@ -134,11 +133,9 @@ def _own_config(folder: Path, interactions: Path, items: Path, users: Path | Non
     import yaml
 
     from lorefuse.config import parse_config
-    from lorefuse.data.guess import guess_data, guess_source, read_sample
+    from lorefuse.data.guess import guess_data
 
-    paths = [path if path is None else path.resolve() for path in (interactions, items, users)]
-    source = guess_source(paths[0], paths[1], paths[2], given)  # type: ignore[arg-type]
-    data = guess_data(source, read_sample(paths[0]))  # type: ignore[arg-type]
+    data = guess_data(interactions.resolve(), items.resolve(), users.resolve() if users else None, given)
     content = {"name": _name_of(folder), "data": data}
     parse_config(content)  # what is written can be used
     written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)

@@ -47,7 +47,7 @@ def effective(config: PipelineConfig, path: Path, chosen: PipelineConfig | None 
     for key, value in values.items():
         if _has(written, key.split(".")):
             source = path.name
-        elif chosen is not None and value != asked.get(key, value if key in asked else object()):
+        elif key not in asked or value != asked[key]:
             source = "chosen by the race"
         else:
             source = DEFAULT
@@ -110,10 +110,11 @@ def _sections(model: type[BaseModel], name: str) -> Iterator[tuple[str, str, lis
             inner += [(f"{name}{key}" + (f" ({_kind_of(one)})" if several else ""), one) for one in sections]
             if not field.description:
                 continue
-        rows.append((key, _type_text(field.annotation), _default_text(field), field.description or ""))
+        kind, default = _cell(_type_text(field.annotation)), _cell(_default_text(field))
+        rows.append((key, kind, default, _cell(field.description or "")))
     about = inspect.getdoc(model) or ""
     if rows:
-        yield name.rstrip("."), about, [tuple(map(_cell, row)) for row in rows]  # type: ignore[misc]
+        yield name.rstrip("."), about, rows
     for title, section in inner:
         yield from _sections(section, f"{title}.")
 

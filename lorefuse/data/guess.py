@@ -18,7 +18,7 @@ from lorefuse.core.errors import DataError
 from lorefuse.data.categories import several
 from lorefuse.data.delimited import open_bytes
 from lorefuse.data.quarantine import LINE, Quarantine
-from lorefuse.data.raw import read_table
+from lorefuse.data.raw import begins_like_parquet, read_table
 
 NUM_SAMPLE_ROWS = 500
 NAMES = {
@@ -48,7 +48,7 @@ def read_sample(path: Path, num_rows: int = NUM_SAMPLE_ROWS) -> pd.DataFrame:
     Raises:
         DataError: The file is missing, empty or unreadable.
     """
-    if path.is_file() and _is_parquet(path):
+    if path.is_file() and begins_like_parquet(path):
         import pyarrow.parquet as pq
 
         batch = next(pq.ParquetFile(path).iter_batches(num_rows), None)
@@ -63,16 +63,16 @@ def read_sample(path: Path, num_rows: int = NUM_SAMPLE_ROWS) -> pd.DataFrame:
         return read_table(head_path, Quarantine(), name=path.name).drop(columns=LINE)
 
 
-def guess_source(
+def guess_data(
     interactions_path: Path, items_path: Path, users_path: Path | None, given: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the section `data.source` for some files, with the columns that could be recognised.
+    """Return the section `data` for some files: the columns that could be recognised, and what counts as a like.
 
     Args:
         interactions_path: CSV, JSON lines or Parquet.
         items_path: Likewise.
         users_path: Likewise; None where there is none.
-        given: Key of the section → column, where the user has said which it is.
+        given: Key of `data.source` → column, where the user has said which it is.
 
     Raises:
         DataError: A file cannot be read, or who, what or when is in no column with a usual name.
@@ -82,8 +82,7 @@ def guess_source(
     source |= {"items_path": str(items_path)} | ({"users_path": str(users_path)} if users_path else {})
     for key in ("user_id", "item_id", "timestamp"):
         source[key] = _require(given.get(key), key, events, interactions_path)
-    value = given.get("value") or _first(events.columns, NAMES["value"])
-    source["value"] = value
+    value = source["value"] = given.get("value") or _first(events.columns, NAMES["value"])
     if value and (names := _event_names(events[value])):
         source["event_values"] = dict.fromkeys(names, 1)
     _require(source["item_id"], "item_id", items, items_path)
@@ -92,28 +91,19 @@ def guess_source(
         users = read_sample(users_path)
         _require(source["user_id"], "user_id", users, users_path)
         source["user_categories"] = _all(users.columns, _USER_CATEGORIES)
-    return {key: content for key, content in source.items() if content or key == "value"}
+    kept = {key: content for key, content in source.items() if content or key == "value"}
+    return {"source": kept, **_likes(events[value] if value and "event_values" not in source else None)}
 
 
-def guess_data(source: Mapping[str, Any], events: pd.DataFrame) -> dict[str, Any]:
-    """Return the section `data` around a source: what counts as a like, and negatives where there is nothing else.
-
-    Args:
-        source: From `guess_source`.
-        events: A sample of the interactions.
-    """
-    value = source["value"]
-    numbers = pd.to_numeric(events[value], errors="coerce").dropna() if value else pd.Series(dtype=float)
-    if source.get("event_values") or numbers.nunique() < 2:
-        return {
-            "source": dict(source),
-            "label": {"kind": "binary", "threshold": 1},
-            "negatives": {"num_train": 4, "num_eval": 20},
-        }
-    threshold = 4 if numbers.max() > 2 else 1
-    if numbers.max() > 5:
-        threshold = round(0.7 * float(numbers.max()))
-    return {"source": dict(source), "label": {"kind": "binary", "threshold": threshold}}
+def _likes(values: pd.Series | None) -> dict[str, Any]:
+    """Return what counts as a like; where all there is are things that people took, negatives are sampled."""
+    numbers = pd.Series(dtype=float) if values is None else pd.to_numeric(values, errors="coerce").dropna()
+    if numbers.nunique() < 2:
+        return {"label": {"kind": "binary", "threshold": 1}, "negatives": {"num_train": 4, "num_eval": 20}}
+    highest = float(numbers.max())
+    if highest > 5:
+        return {"label": {"kind": "binary", "threshold": round(0.7 * highest)}}
+    return {"label": {"kind": "binary", "threshold": 4 if highest > 2 else 1}}
 
 
 def _item_columns(items: pd.DataFrame, path: Path) -> dict[str, Any]:
@@ -179,8 +169,3 @@ def _all(columns: Sequence[str] | pd.Index[Any], names: Sequence[str]) -> list[s
 def _bare(column: object) -> str:
     """``Created_At`` and ``created at`` → ``createdat``; after a colon stands a type, as in RecBole's files."""
     return re.sub(r"[^a-z0-9]", "", str(column).partition(":")[0].lower())
-
-
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"PAR1"

@@ -61,7 +61,7 @@ def read_table(
             got="0 bytes",
             fix="export the file again, or correct the path in data.source",
         )
-    if path.suffix in (".parquet", ".pq") or _begins_like_parquet(path):
+    if path.suffix in (".parquet", ".pq") or begins_like_parquet(path):
         frame = _read_parquet(path)
         num_bad = 0
     elif sign := _sign_of_json(path):
@@ -155,7 +155,8 @@ def _sign_of_json(path: Path) -> bytes:
     return b"" if found is None else found[1] or found[2]
 
 
-def _begins_like_parquet(path: Path) -> bool:
+def begins_like_parquet(path: Path) -> bool:
+    """Tell Parquet by its first bytes, whatever the name says."""
     with path.open("rb") as stream:
         return stream.read(4) == b"PAR1"
 

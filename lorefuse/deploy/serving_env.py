@@ -17,13 +17,13 @@ _READY_FILE = ".lorefuse"
 
 
 def make_serving_env() -> Path:
-    """Make the serving environment from its locks, or return it where it is there already.
+    """Make the serving environment from its locks, or return it where it is there already, such as make's.
 
     Returns:
         Its interpreter, `settings().serve_python_path`.
 
     Raises:
-        DeployError: It cannot be made, or is one that was not made here.
+        DeployError: It cannot be made.
     """
     python_path = settings().serve_python_path
     env_path, locks_path = python_path.parents[1], settings().folder("serving")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 
 from lorefuse.deploy.ports import HOST, free_ports
@@ -22,6 +23,9 @@ MATERIALS = ("wood", "steel", "glass", "wool", "paper")
 NUM_USERS, NUM_ITEMS, NUM_INTERACTIONS = 150, 80, 4000
 START_S, SPAN_S = 1_600_000_000, 86_400 * 300
 TIMEOUT_S = 600
+SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
+SERVES = SERVE_PYTHON_PATH.exists()
+no_serving = pytest.mark.skipif(not SERVES, reason=f"no serving environment at {SERVE_PYTHON_PATH}: make setup")
 
 PRESET: dict[str, Any] = {
     "name": "shop",
@@ -162,3 +166,13 @@ def grpc_port() -> int:
         except (OSError, OverflowError):
             continue
         return port
+
+
+def serve_flags() -> list[str]:
+    """Return what a run is told where no Triton can be started."""
+    return [] if SERVES else ["--no-deploy"]
+
+
+def finished(run: subprocess.CompletedProcess[str]) -> None:
+    """Hold a run to its end; where it failed, its output is the message."""
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"

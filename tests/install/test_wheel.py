@@ -20,11 +20,10 @@ from pathlib import Path
 import pytest
 
 from lorefuse.deploy.ports import HOST
-from tests.helpers.shop import PROJECT_PATH, grpc_port, write_shop
+from tests.helpers.shop import PROJECT_PATH, SERVE_PYTHON_PATH, grpc_port, write_shop
 
 FULL = os.environ.get("LOREFUSE_TEST_INSTALL") == "full"
 """Whether packages come from the registry."""
-SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
 MAX_CLIENT_BYTES = 60_000_000
 pytestmark = pytest.mark.slow
 
@@ -142,6 +141,6 @@ def test_the_client_alone_is_small_and_says_what_the_rest_needs(wheel_path: Path
     command = subprocess.run(
         [str(tmp_path / "env/bin/lorefuse"), "run"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert command.returncode == 1
+    assert command.returncode == 2
     assert "pip install 'lorefuse[all]'" in command.stderr
     assert "Traceback" not in command.stderr

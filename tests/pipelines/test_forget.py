@@ -31,8 +31,18 @@ from lorefuse.export.bundle import Bundle
 from lorefuse.registry.version import fetch_bundle
 from tests.helpers.new_rows import write_more_of_the_same
 from tests.helpers.planted import MAIL, PHONE, places, plant
-from tests.helpers.shop import PROJECT_PATH, environment, grpc_port, lorefuse, pipeline, write_preset, write_shop
-from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags
+from tests.helpers.shop import (
+    PROJECT_PATH,
+    SERVES,
+    environment,
+    finished,
+    grpc_port,
+    lorefuse,
+    pipeline,
+    serve_flags,
+    write_preset,
+    write_shop,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("forget")]
 ANNA, BOB = MAIL.format("Anna2"), PHONE.format(3)
@@ -75,7 +85,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     config_path = write_preset(path / "data", evaluation__global_cut=False)
     shop = Shop(path / "home", path / "data", config_path, {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"})
     try:
-        _finished(pipeline(shop.home_path, config_path, *_flags(), **shop.environment))
+        finished(pipeline(shop.home_path, config_path, *serve_flags(), **shop.environment))
         code, said = shop.ask(
             "refresh", "--config", str(config_path), "--new", str(path / "data" / "more.csv"), "--no-deploy"
         )
@@ -199,7 +209,7 @@ def test_a_version_past_its_deadline_is_not_promoted(shop: Shop) -> None:
 
 def test_the_same_raw_files_do_not_bring_them_back(shop: Shop) -> None:
     run = pipeline(shop.home_path, shop.config_path, "--no-deploy", **shop.environment)
-    _finished(run)
+    finished(run)
     registered = re.search(r"register +\w+ .* version (\d+)", run.stdout)
     assert registered is not None, run.stdout
     assert places(shop.home_path, [NEEDLE]) == []

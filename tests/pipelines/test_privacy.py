@@ -14,8 +14,17 @@ from lorefuse.deploy.ports import HOST
 from lorefuse.privacy.pseudonyms import KEY_VARIABLE
 from tests.helpers.new_rows import write_more_of_the_same
 from tests.helpers.planted import MAIL, NEEDLES, PHONE, places, plant
-from tests.helpers.shop import grpc_port, lorefuse, pipeline, write_preset, write_shop
-from tests.pipelines.test_training_pipeline import SERVES, _finished, _flags, no_serving
+from tests.helpers.shop import (
+    SERVES,
+    finished,
+    grpc_port,
+    lorefuse,
+    no_serving,
+    pipeline,
+    serve_flags,
+    write_preset,
+    write_shop,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("privacy")]
 KEY, OTHER_KEY = "a-key-of-the-test-that-is-long-enough", "another-key-that-is-long-enough-as-well"
@@ -51,7 +60,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     config_path = write_preset(path / "data", privacy={}, evaluation__global_cut=False)
     shop = Shop(path / "home", path / "data", config_path, {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"})
     try:
-        _finished(pipeline(shop.home_path, config_path, *_flags(), **shop.environment, **{KEY_VARIABLE: KEY}))
+        finished(pipeline(shop.home_path, config_path, *serve_flags(), **shop.environment, **{KEY_VARIABLE: KEY}))
         yield shop
     finally:
         assert shop.ask("down")[0] == 0

@@ -12,8 +12,16 @@ import pytest
 
 from lorefuse.deploy.ports import HOST
 from lorefuse.registry.version import get_version
-from tests.helpers.shop import grpc_port, lorefuse, pipeline, write_preset, write_shop
-from tests.pipelines.test_training_pipeline import _finished, _flags, no_serving
+from tests.helpers.shop import (
+    finished,
+    grpc_port,
+    lorefuse,
+    no_serving,
+    pipeline,
+    serve_flags,
+    write_preset,
+    write_shop,
+)
 
 pytest.importorskip("opacus", reason="Opacus is not installed (pip install 'lorefuse[privacy]')")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("private")]
@@ -30,7 +38,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path,
     config_path, home_path = write_preset(path / "data", **more), path / "home"
     environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"}
     try:
-        _finished(pipeline(home_path, config_path, *_flags(), **environment))
+        finished(pipeline(home_path, config_path, *serve_flags(), **environment))
         yield home_path, config_path, environment
     finally:
         assert lorefuse(home_path, "down", **environment).returncode == 0
@@ -58,7 +66,7 @@ def test_it_is_served_like_any_other(shop: tuple[Path, Path, dict[str, str]]) ->
 def test_leaks_are_measured_by_the_command(shop: tuple[Path, Path, dict[str, str]], tmp_path: Path) -> None:
     home_path, config_path, environment = shop
     run = lorefuse(home_path, "leaks", "--config", str(config_path), "--json", str(tmp_path / "l.json"), **environment)
-    _finished(run)
+    finished(run)
     content = json.loads((tmp_path / "l.json").read_text("utf-8"))
     assert content["privacy"]["epsilon"] <= EPSILON
     assert 0.3 < content["halves"]["lira"]["auc"]["mean"] < 0.7

@@ -13,14 +13,20 @@ from typing import Any
 import pytest
 
 from lorefuse.deploy.ports import HOST
-from tests.helpers.shop import PROJECT_PATH, grpc_port, lorefuse, pipeline, write_shop
+from tests.helpers.shop import (
+    SERVES,
+    finished,
+    grpc_port,
+    lorefuse,
+    no_serving,
+    pipeline,
+    serve_flags,
+    write_shop,
+)
 
-SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
-SERVES = SERVE_PYTHON_PATH.exists()
 REUSED = ("ingest", "embed", "features", "tune", "evaluate")
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shop")]
-no_serving = pytest.mark.skipif(not SERVES, reason=f"no serving environment at {SERVE_PYTHON_PATH}: make setup")
 
 
 @dataclass
@@ -33,7 +39,7 @@ class Shop:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> subprocess.CompletedProcess[str]:
-        return pipeline(self.home_path, self.config_path, *_flags(), **self.environment)
+        return pipeline(self.home_path, self.config_path, *serve_flags(), **self.environment)
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return lorefuse(self.home_path, *arguments, **self.environment)
@@ -45,17 +51,13 @@ class Shop:
         return content
 
 
-def _flags() -> list[str]:
-    return [] if SERVES else ["--no-deploy"]
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     path = tmp_path_factory.mktemp("shop")
     config_path, home_path = write_shop(path / "data"), path / "home"
     environment = {"LOREFUSE_TRITON_URL": f"{HOST}:{grpc_port()}"}
     try:
-        yield Shop(home_path, config_path, pipeline(home_path, config_path, *_flags(), **environment), environment)
+        yield Shop(home_path, config_path, pipeline(home_path, config_path, *serve_flags(), **environment), environment)
     finally:
         stopped = lorefuse(home_path, "down", **environment)
         assert stopped.returncode == 0, stopped.stderr
@@ -63,12 +65,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             assert re.search(r"Triton\s+stopped", stopped.stdout), stopped.stdout
 
 
-def _finished(run: subprocess.CompletedProcess[str]) -> None:
-    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
-
-
 def test_run_finishes_every_step(shop: Shop) -> None:
-    _finished(shop.first)
+    finished(shop.first)
     steps = re.findall(r"^  (\w+) +(built|reused)", shop.first.stdout, re.MULTILINE)
     expected = {"ingest", "embed", "split", "item_vectors", "features", "materialize", "training_set", "tune"}
     expected |= {"choose", "evaluate", "lists", "bundle", "report", "register"} | ({"deploy"} if SERVES else set())
@@ -78,7 +76,7 @@ def test_run_finishes_every_step(shop: Shop) -> None:
 
 
 def test_model_is_registered_as_champion(shop: Shop) -> None:
-    _finished(shop.first)
+    finished(shop.first)
     said = shop.ask("status")
     assert said.returncode == 0, said.stderr
     assert "lorefuse-ranker@champion: version 1" in said.stdout
@@ -88,7 +86,7 @@ def test_model_is_registered_as_champion(shop: Shop) -> None:
 
 
 def test_ranker_learns_more_with_knowledge_than_by_chance(shop: Shop) -> None:
-    _finished(shop.first)
+    finished(shop.first)
     register = next(line for line in shop.first.stdout.splitlines() if line.startswith("  register"))
     auc = re.search(r"auc_warm (\d\.\d+)", register)
     assert auc is not None
@@ -99,7 +97,7 @@ def test_ranker_learns_more_with_knowledge_than_by_chance(shop: Shop) -> None:
 @no_serving
 @pytest.mark.parametrize("user", ["u3", "nobody-knows-me"])
 def test_triton_answers_known_and_unknown_users(shop: Shop, user: str) -> None:
-    _finished(shop.first)
+    finished(shop.first)
     said = shop.ask("recommend", "--user", user, "-k", "5")
     assert said.returncode == 0, said.stderr
     titles = re.findall(r"(?:Garden|Kitchen|Music|Sport) thing \d+", said.stdout.split("Top 5", 1)[1])
@@ -111,7 +109,7 @@ def test_triton_answers_known_and_unknown_users(shop: Shop, user: str) -> None:
 @pytest.mark.triton
 @no_serving
 def test_triton_scores_a_new_item(shop: Shop) -> None:
-    _finished(shop.first)
+    finished(shop.first)
     said = shop.ask("score", "--user", "u3", "--item-text", "Garden thing made of wood")
     assert said.returncode == 0, said.stderr
     assert re.search(r"score 0\.\d+: rank \d+ of 8[01] for user u3", said.stdout), said.stdout
@@ -119,10 +117,10 @@ def test_triton_scores_a_new_item(shop: Shop) -> None:
 
 def test_second_run_reuses_and_agrees(shop: Shop) -> None:
     """Last in the file: it runs the pipeline again."""
-    _finished(shop.first)
+    finished(shop.first)
     before = shop.metrics()
     second = shop.run()
-    _finished(second)
+    finished(second)
     words = re.findall(r"^  (\w+) +(built|reused)", second.stdout, re.MULTILINE)
     for step in REUSED:
         assert {word for name, word in words if name == step} == {"reused"}, second.stdout

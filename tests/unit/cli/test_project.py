@@ -18,7 +18,7 @@ from lorefuse.config import load_config, parse_config
 from lorefuse.config.explain import reference, schema
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import DataError, UsageError
-from lorefuse.data.guess import guess_data, guess_source, read_sample
+from lorefuse.data.guess import guess_data, read_sample
 
 EVENTS = "Customer,SKU,Created_At,stars\nu1,007,2024-01-01,5\nu2,008,2024-01-02,3\n"
 ITEMS = "SKU,Name,Brand,tags,price\n007,Red lamp,IKEA,a|b,3.5\n008,Blue lamp,Other,b,4\n"
@@ -78,13 +78,13 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
 def test_columns_that_cannot_be_recognised_are_asked_for(tmp_path: Path) -> None:
     events_path, items_path = write_files(tmp_path, EVENTS.replace("Customer", "who"))
     with pytest.raises(DataError, match=r"looks like user_id[\s\S]*got: who, SKU[\s\S]*--user-id"):
-        guess_source(events_path, items_path, None, {})
-    assert guess_source(events_path, items_path, None, {"user_id": "who"})["user_id"] == "who"
+        guess_data(events_path, items_path, None, {})
+    assert guess_data(events_path, items_path, None, {"user_id": "who"})["source"]["user_id"] == "who"
     with pytest.raises(DataError, match="no column 'wen'"):
-        guess_source(events_path, items_path, None, {"user_id": "wen"})
+        guess_data(events_path, items_path, None, {"user_id": "wen"})
     write_files(tmp_path, EVENTS, "SKU,Brand\n007,IKEA\n")
     with pytest.raises(DataError, match="looks like a title"):
-        guess_source(events_path, items_path, None, {})
+        guess_data(events_path, items_path, None, {})
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_what_counts_as_a_like(tmp_path: Path, cells: list[str] | None, label: i
     items_path.write_text(
         '{"item": "x", "title": "X", "genres": "a,b"}\n{"item": "y", "title": "Y", "genres": "b,c"}\n'
     )
-    source = guess_source(events_path, items_path, None, {})
-    data = guess_data(source, read_sample(events_path))
+    data = guess_data(events_path, items_path, None, {})
+    source = data["source"]
     assert (data["label"]["threshold"], "negatives" in data) == (label, negatives)
     assert source["multi_separator"] == ","
     assert set(source.get("event_values", {})) == ({"view", "buy"} if cells == ["view", "buy"] else set())
@@ -127,7 +127,7 @@ def test_a_sample_is_the_head_of_a_file(tmp_path: Path) -> None:
 def test_config_says_where_each_value_is_from(tmp_path: Path) -> None:
     events_path, items_path = write_files(tmp_path)
     path = tmp_path / "lorefuse.yaml"
-    source = guess_source(events_path, items_path, None, {})
+    source = guess_data(events_path, items_path, None, {})["source"]
     path.write_text(yaml.safe_dump({"name": "mine", "data": {"source": source}, "training": {"seed": 3}}), "utf-8")
     lines = {line.split()[0]: line for line in run("config", "--config", path).splitlines()}
     assert lines["training.seed"].endswith("3  # lorefuse.yaml")
