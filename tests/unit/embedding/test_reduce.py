@@ -68,7 +68,7 @@ def test_save_and_load(tmp_path: Path) -> None:
         Reducer.load(tmp_path).transform(vectors, has_text), reducer.transform(vectors, has_text)
     )
     (tmp_path / REDUCER_FILE).write_bytes((tmp_path / REDUCER_FILE).read_bytes()[:-10])
-    with pytest.raises(ArtifactError, match="whole reducer"):
+    with pytest.raises(ArtifactError, match="complete reducer"):
         Reducer.load(tmp_path)
 
 
