@@ -24,10 +24,9 @@ from lorefuse.core.schema import Tensor
 from lorefuse.deploy.deploy import DEPLOYED_FILE
 from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.repository import MODEL_FILE, REFERENCE_FILE
-from lorefuse.export.served import retrieves
 from lorefuse.export.session import open_session
 from lorefuse.export.signature import CATALOGUE_RANKER, DIRECT, FEATURES
+from lorefuse.export.version_files import MODEL_FILE, REFERENCE_FILE
 
 K, START_TIMEOUT_S = 10, 600
 OURS, BARE, PYTRITON = "Lorefuse, gRPC", "bare onnxruntime", "pytriton's callable"
@@ -54,12 +53,12 @@ def connect(
         scratch_path: Folder for logs.
     """
     sources = json.loads((supervisor.serve_path / DEPLOYED_FILE).read_text("utf-8"))
-    folder_path = supervisor.repository_path / DIRECT / str(version)
+    folder_path = supervisor.repository.path / DIRECT / str(version)
     client = stack.enter_context(Client(supervisor.url))
     makers: dict[str, Callable[[], Call]] = {
         OURS: lambda: lambda user: [item.item_id for item in client.recommend(user, K).items]
     }
-    if not retrieves(supervisor.repository_path, version):
+    if not supervisor.repository.retrieves(version):
         makers = {BARE: lambda: _bare(supervisor, version), **makers}
     for name in peers:
         ports = free_ports()
@@ -85,7 +84,7 @@ def connect(
 
 def user_ids(supervisor: Supervisor, version: int) -> list[str]:
     """Return the first 500 ids that a version knows."""
-    path = supervisor.repository_path / FEATURES / str(version) / "features.json"
+    path = supervisor.repository.path / FEATURES / str(version) / "features.json"
     return list(dict(json.loads(path.read_text("utf-8"))["user_fields"])["user_id"])[:500]
 
 
@@ -107,7 +106,7 @@ def _http(port: int) -> Call:
 def _bare(supervisor: Supervisor, version: int) -> Call:
     from safetensors.numpy import load_file
 
-    folder_path = supervisor.repository_path / CATALOGUE_RANKER / str(version)
+    folder_path = supervisor.repository.path / CATALOGUE_RANKER / str(version)
     session, outputs = open_session(folder_path / MODEL_FILE), [Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value]
     reference = load_file(str(folder_path / REFERENCE_FILE))
     inputs = {name: array[:1] for name, array in reference.items() if name not in outputs}

@@ -12,14 +12,10 @@ from lorefuse.core.errors import DeployError, LorefuseError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.fronts import drop_trial, load_companions, restore_parts
 from lorefuse.deploy.remote import Server
-from lorefuse.deploy.rollout import Rollout, deploying
+from lorefuse.deploy.rollout import Rollout
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export.replaced import forget
-from lorefuse.export.repository import build_repository
-from lorefuse.export.router import STABLE, read_trial
-from lorefuse.export.served import active_version, write_active
-from lorefuse.export.signature import RECOMMEND
+from lorefuse.export.signature import RECOMMEND, STABLE
 
 DEPLOYED_FILE = "deployed.json"
 
@@ -49,19 +45,19 @@ def deploy(
         DeployError: The version could not be brought to serve; the one before still answers.
     """
     supervisor = supervisor or Supervisor()
-    with deploying(supervisor.repository_path):
+    with supervisor.repository.lock():
         return _deploy(bundle_path, store_path, version, supervisor)
 
 
 def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Supervisor) -> dict[str, Any]:
     start_s = time.perf_counter()
-    repository_path = supervisor.repository_path
-    previous = active_version(repository_path)
-    built = build_repository(bundle_path, store_path, repository_path, version)
+    repository = supervisor.repository
+    previous = repository.active
+    built = repository.add(bundle_path, store_path, version)
     started = supervisor.start()
     rollout = Rollout(supervisor, version)
-    if read_trial(repository_path) is not None:  # what is deployed by hand ends a trial
-        write_active(repository_path, previous or version)
+    if repository.trial is not None:  # what is deployed by hand ends a trial
+        repository.configure_front(previous or version)
         rollout.control.load(RECOMMEND)
         load_companions(supervisor, previous or version)
         drop_trial(supervisor)
@@ -70,14 +66,14 @@ def _deploy(bundle_path: Path, store_path: Path, version: int, supervisor: Super
     try:
         if unchanged:
             report, side_by_side = _verify_or_restart(supervisor, version), True
-            forget(repository_path)
+            repository.forget_replaced()
         elif rollout.fits_beside():
             report = _bring_up(rollout, previous)
         else:
             report = rollout.replace()
     except LorefuseError as error:
         still = "nothing is served"
-        if previous is not None and not unchanged and active_version(repository_path) == previous:
+        if previous is not None and not unchanged and repository.active == previous:
             still = f"version {previous} still answers" + (", as it was before" if previous == version else "")
         raise DeployError(f"Version {version} could not be brought to serve; {still}.", got=str(error)) from error
     note_sources(supervisor, bundle_path, store_path, version)
@@ -97,10 +93,10 @@ def _verify_or_restart(supervisor: Supervisor, version: int) -> dict[str, Any]:
     """Ask the deployed version; where it does not answer, a new server may: loading what is unchanged does nothing."""
     try:
         restore_parts(supervisor)
-        return verify_ready(supervisor.url, supervisor.repository_path, version)
+        return verify_ready(supervisor.url, supervisor.repository, version)
     except DeployError:
         supervisor.restart()
-        return verify_ready(supervisor.url, supervisor.repository_path, version)
+        return verify_ready(supervisor.url, supervisor.repository, version)
 
 
 def _report(
@@ -127,7 +123,7 @@ def _report(
 def note_sources(server: Server, bundle_path: Path, store_path: Path, version: int) -> None:
     """Write down where the deployed version came from, for whoever needs more of it than is served."""
     content = {"version": version, "bundle_path": str(bundle_path.resolve()), "store_path": str(store_path.resolve())}
-    write_json(server.repository_path.parent / DEPLOYED_FILE, content)
+    write_json(server.repository.beside(DEPLOYED_FILE), content)
 
 
 def served_bundle(supervisor: Supervisor | None = None) -> Path:
@@ -136,7 +132,7 @@ def served_bundle(supervisor: Supervisor | None = None) -> Path:
     Raises:
         UsageError: Nothing was deployed here.
     """
-    path = (supervisor or Supervisor()).repository_path.parent / DEPLOYED_FILE
+    path = (supervisor or Supervisor()).repository.beside(DEPLOYED_FILE)
     try:
         return Path(json.loads(path.read_text("utf-8"))["bundle_path"])
     except (OSError, ValueError, KeyError) as error:
@@ -151,7 +147,7 @@ def status(server: Server | None = None) -> dict[str, Any]:
         server runs.
     """
     server = server or Supervisor()
-    version = active_version(server.repository_path)
+    version = server.repository.active
     facts: dict[str, Any] = {"running": not server.gone(), "url": server.url, "version": version}
     if not facts["running"]:
         return {**facts, "serving": False, "problem": "Triton is not running: make up"}
@@ -159,10 +155,10 @@ def status(server: Server | None = None) -> dict[str, Any]:
         return {**facts, "serving": False, "problem": "nothing is deployed: lorefuse run"}
     try:
         facts["models"] = Control(server.url, server.admin_key).versions()
-        trial = read_trial(server.repository_path)
+        trial = server.repository.trial
         # A router answers with either version: what stood there before is asked behind it.
         front = RECOMMEND if trial is None else STABLE
-        facts |= verify_ready(server.url, server.repository_path, version, front=front)
+        facts |= verify_ready(server.url, server.repository, version, front=front)
     except LorefuseError as error:
         return {**facts, "serving": False, "problem": str(error)}
     return {**facts, "serving": True, "problem": None}

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from lorefuse.core.errors import DeployError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
-from lorefuse.export.replaced import forget
-from lorefuse.export.router import CANARY, STABLE, remove_router
-from lorefuse.export.served import (
-    active_version,
-    companions,
-    configured_parts,
-    loaded_versions,
-    remove_version,
-    write_active,
-    write_configs,
-)
-from lorefuse.export.signature import EMBED, RANKER, RECOMMEND
-
-KEPT_VERSIONS = 3
-"""Versions kept on disk for a quick return."""
+from lorefuse.export.signature import CANARY, EMBED, RANKER, STABLE
 
 
 def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
-    """Write the configs of the parts and load them; see `served.write_configs`."""
-    control, path = Control(server.url, server.admin_key), server.repository_path
-    before = configured_parts(path)
-    write_configs(path, versions, like)
-    parts = configured_parts(path)
+    """Write the configs of the parts and load them; see `ModelRepository.configure_parts`."""
+    control, repository = Control(server.url, server.admin_key), server.repository
+    before = repository.configured()
+    repository.configure_parts(versions, like)
+    parts = repository.configured()
     for name in parts:
         control.load(name)
     for name in set(before) - set(parts):
@@ -44,17 +26,15 @@ def load_parts(server: Server, versions: Sequence[int], like: int) -> None:
 
 def restore_parts(server: Server) -> None:
     """Serve the parts of the version that answers again, where a roll-out was cut short while another's were loaded."""
-    path = server.repository_path
-    active, config_path = active_version(path), path / RANKER / CONFIG_FILE
-    if active is None or not config_path.is_file():
-        return
-    if active not in read_config(config_path).version_policy.specific.versions:
-        load_parts(server, sorted({*loaded_versions(path), active}), active)
+    repository = server.repository
+    active, loaded = repository.active, repository.configured_versions(RANKER)
+    if active is not None and loaded and active not in loaded:
+        load_parts(server, sorted({*repository.loaded_versions, active}), active)
 
 
 def load_companions(server: Server, version: int) -> None:
     """Load what goes with the front of a version, and unload what another version had and this one has not."""
-    control, names = Control(server.url, server.admin_key), companions(server.repository_path, version)
+    control, names = Control(server.url, server.admin_key), server.repository.companions(version)
     for name in names:
         control.load(name)
     if EMBED not in names and EMBED in control.versions():
@@ -65,39 +45,24 @@ def drop_trial(server: Server) -> None:
     """Remove the fronts of a trial; `recommend` must be an ordinary front by now."""
     control = Control(server.url, server.admin_key)
     for name in (STABLE, CANARY):
-        folder_path = server.repository_path / name
-        if folder_path.is_dir():
+        if (server.repository.path / name).is_dir():
             with contextlib.suppress(DeployError):  # it may never have been loaded
                 control.unload(name)
-            shutil.rmtree(folder_path, ignore_errors=True)
-    remove_router(server.repository_path)
+    server.repository.remove_fronts()
+    server.repository.remove_router()
 
 
 def force(server: Server, version: int) -> None:
-    """Point every config at a version that is on disk, restart, and hold its answers to the references.
+    """Point every config at a version that is on disk, restart, and check its answers against the references.
 
     For a server whose active version is broken: nothing of it can be asked to make way.
 
     Raises:
-        ArtifactError: The version's folder is not whole.
+        ArtifactError: The version's folder is incomplete.
         DeployError: That version does not answer either.
     """
-    write_configs(server.repository_path, [version], version)
-    write_active(server.repository_path, version)
-    for name in (STABLE, CANARY):
-        shutil.rmtree(server.repository_path / name, ignore_errors=True)
+    server.repository.configure_parts([version], version)
+    server.repository.configure_front(version)
+    server.repository.remove_fronts()
     server.restart()
-    verify_ready(server.url, server.repository_path, version)
-
-
-def prune(repository_path: Path, loaded: list[int]) -> None:
-    """Remove versions from disk: those that are loaded stay, and the newest others up to `KEPT_VERSIONS` in all.
-
-    What a number held before it was replaced goes too: this is called once what answers has proved fit.
-    """
-    forget(repository_path)
-    folder_path = repository_path / RECOMMEND
-    there = sorted(int(path.name) for path in folder_path.iterdir() if re.fullmatch(r"\d+", path.name))
-    spare = [number for number in there if number not in loaded]
-    for old in spare[: max(0, len(spare) - (KEPT_VERSIONS - len(loaded)))]:
-        remove_version(repository_path, old)
+    verify_ready(server.url, server.repository, version)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lorefuse.config import GuardConfig
 from lorefuse.core.errors import UnreachableError
-from lorefuse.export.router import CANARY, STABLE
+from lorefuse.export.signature import CANARY, STABLE
 
 PREFIX, ANSWERED = "lorefuse_front_", "nv_inference_request_success"
 SCRAPE_TIMEOUT_S = 3.0

@@ -5,19 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from lorefuse.client.admin import VARIABLE
 from lorefuse.config import ReplicaConfig
 from lorefuse.core.errors import DeployError, UnreachableError
 from lorefuse.deploy.control import Control
-from lorefuse.export.config_pbtxt import CONFIG_FILE
-from lorefuse.export.router import CANARY, STABLE
-from lorefuse.export.served import PART_MODELS
-from lorefuse.export.signature import EMBED, RECOMMEND
-
-FRONTS = (STABLE, CANARY, RECOMMEND, EMBED)
+from lorefuse.export.model_repository import ModelRepository
 
 
 class Server(Protocol):
@@ -40,7 +34,7 @@ class Server(Protocol):
         """Address of its metrics page."""
 
     @property
-    def repository_path(self) -> Path:
+    def repository(self) -> ModelRepository:
         """Its model repository."""
 
     def start(self) -> dict[str, Any]:
@@ -73,13 +67,13 @@ class RemoteServer:
         name: What `lorefuse status` calls it.
         url: gRPC address.
         metrics_url: Address of its metrics page.
-        repository_path: Its model repository, a folder that both sides see.
+        repository: Its model repository, a folder that both sides see.
     """
 
     name: str
     url: str
     metrics_url: str
-    repository_path: Path
+    repository: ModelRepository
 
     @property
     def admin_key(self) -> str:
@@ -89,7 +83,7 @@ class RemoteServer:
     @classmethod
     def of(cls, config: ReplicaConfig) -> RemoteServer:
         """Make one from its section of the configuration."""
-        return cls(config.name, config.url, config.metrics_url, config.repository_path)
+        return cls(config.name, config.url, config.metrics_url, ModelRepository(config.repository_path))
 
     def start(self) -> dict[str, Any]:
         """Make sure that it answers, and has loaded what the repository says (one that has just come back has not).
@@ -102,7 +96,7 @@ class RemoteServer:
             raise UnreachableError(
                 f"Replica {self.name} does not answer.", expected=f"Triton at {self.url}", fix="start it, or remove it"
             )
-        wanted = self._configured()
+        wanted = self.repository.all_configured()
         missing = [name for name in wanted if name not in control.versions()] if wanted else []
         for name in missing:
             control.load(name)
@@ -128,7 +122,7 @@ class RemoteServer:
             DeployError: A model does not load.
         """
         control = Control(self.url, self.admin_key)
-        for name in reversed(self._configured()):
+        for name in reversed(self.repository.all_configured()):
             with contextlib.suppress(DeployError):  # what is not loaded cannot be unloaded
                 control.unload(name)
         return self.start()
@@ -136,8 +130,3 @@ class RemoteServer:
     def log_tail(self) -> str:
         """Its log is where it runs."""
         return f"(the log of replica {self.name} is where it runs)"
-
-    def _configured(self) -> list[str]:
-        """Models that the repository has a config for, the parts before the fronts that need them."""
-        names = (*PART_MODELS, *FRONTS)
-        return [name for name in names if (self.repository_path / name / CONFIG_FILE).is_file()]

@@ -9,7 +9,6 @@ from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.desired import Desired
 from lorefuse.deploy.rollout import Rollout
-from lorefuse.export.repository import build_repository, read_answer
 from lorefuse.export.templates import templates_digest
 
 
@@ -27,11 +26,11 @@ def renew(rollout: Rollout, desired: Desired) -> str:
         UnreachableError: The server is away: to be tried again.
         UsageError: There are no `serving/` templates in the project.
     """
-    has_new_code = read_answer(rollout.repository_path, rollout.version).get("code_digest") == templates_digest()
+    has_new_code = rollout.repository.answer(rollout.version).get("code_digest") == templates_digest()
     if has_new_code or desired.bundle_path is None or desired.store_path is None:
         return ""
     try:
-        build_repository(desired.bundle_path, desired.store_path, rollout.repository_path, rollout.version)
+        rollout.repository.add(desired.bundle_path, desired.store_path, rollout.version)
         rollout.replace()
     except UnreachableError:
         raise

@@ -17,13 +17,11 @@ from lorefuse.deploy.desired import Desired
 from lorefuse.deploy.fronts import drop_trial, force, restore_parts
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.renew import renew
-from lorefuse.deploy.rollout import Rollout, deploying
+from lorefuse.deploy.rollout import Rollout
 from lorefuse.deploy.state import STATE_FILE, ServerState, Stage, Verdict, load_state, now, save_state
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
-from lorefuse.export.repository import build_repository, read_answer
-from lorefuse.export.router import CANARY, Trial, read_trial
-from lorefuse.export.served import active_version
-from lorefuse.export.signature import RECOMMEND
+from lorefuse.export.model_repository import Trial
+from lorefuse.export.signature import CANARY
 
 MAX_BACKOFF_S = 30.0
 SHADOW_FILE = "shadow.jsonl"
@@ -34,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def state_path(server: Server) -> Path:
     """Where the state of a server is kept: beside its model repository."""
-    return server.repository_path.parent / STATE_FILE
+    return server.repository.beside(STATE_FILE)
 
 
 class Follower:
@@ -63,12 +61,12 @@ class Follower:
             registry_problem: Why the registry does not say; empty where it does.
         """
         try:
-            with deploying(self.server.repository_path):
+            with self.server.repository.lock():
                 self.state = load_state(state_path(self.server), self.server.name)
                 before = asdict(self.state)
                 self.state.registry = registry_problem
                 self._attempt(desired)
-                self.state.actual = active_version(self.server.repository_path)
+                self.state.actual = self.server.repository.active
                 if asdict(self.state) != before:
                     save_state(state_path(self.server), self.state)
         except OSError as error:  # a full disk: the state cannot be written, the server goes on
@@ -98,8 +96,8 @@ class Follower:
 
     def _fall_back(self, why: str) -> None:
         """Return to the version before, where the active one does not serve even after a restart."""
-        active, previous = active_version(self.server.repository_path), self.state.previous
-        on_disk = previous is not None and (self.server.repository_path / RECOMMEND / str(previous)).is_dir()
+        active, previous = self.server.repository.active, self.state.previous
+        on_disk = previous is not None and self.server.repository.has(previous)
         if active is None or previous is None or not on_disk or previous == active:
             raise DeployError(f"Version {active} does not answer, and there is none to go back to.", got=why)
         reason = f"it stopped answering: {why}"
@@ -110,12 +108,12 @@ class Follower:
         self.report(self.server.name, active, Stage.ROLLED_BACK, reason)
 
     def _follow(self, desired: Desired | None) -> None:
-        active = active_version(self.server.repository_path)
-        trial = read_trial(self.server.repository_path)
+        active = self.server.repository.active
+        trial = self.server.repository.trial
         if trial is not None:
             self._continue_trial(trial, desired)
             return
-        if (self.server.repository_path / CANARY).is_dir():  # a roll-out that was killed
+        if (self.server.repository.path / CANARY).is_dir():  # a roll-out that was killed
             drop_trial(self.server)
         if self.state.candidate is not None:
             self.state.enter(Stage.LIVE, "a trial ended from outside", candidate=None, share=0.0)
@@ -147,7 +145,7 @@ class Follower:
         self.state.request = desired.request
         rollout = self._rollout(desired)
         try:
-            build_repository(bundle_path, store_path, self.server.repository_path, desired.version)
+            self.server.repository.add(bundle_path, store_path, desired.version)
             if not rollout.fits_beside():
                 rollout.replace()
                 self._live(desired.version, "it replaced a version that it could not stand beside", None)
@@ -178,7 +176,7 @@ class Follower:
 
     def _try(self, rollout: Rollout, desired: Desired, stage: Stage) -> None:
         """Begin a stage of a trial."""
-        shadow_path = self.server.repository_path.parent / SHADOW_FILE if stage == Stage.SHADOW else None
+        shadow_path = self.server.repository.beside(SHADOW_FILE) if stage == Stage.SHADOW else None
         share = 0.0 if stage == Stage.SHADOW else self.config.canary_share
         rollout.start_trial(share, shadow_path)
         baseline = guard.scrape(self.server.metrics_url)
@@ -241,7 +239,7 @@ class Follower:
 
     def _refuse(self, desired: Desired, stage: Stage, reason: str) -> None:
         self.state.verdicts[str(desired.version)] = Verdict(stage, reason, desired.digest, desired.request, now())
-        active = active_version(self.server.repository_path)
+        active = self.server.repository.active
         first_line = reason.splitlines()[0]
         word = "was taken back" if stage == Stage.ROLLED_BACK else "was refused"
         self.state.enter(
@@ -255,6 +253,6 @@ class Follower:
 
     def _digest(self, version: int) -> str:
         try:
-            return str(read_answer(self.server.repository_path, version).get("bundle_digest", ""))
+            return str(self.server.repository.answer(version).get("bundle_digest", ""))
         except ArtifactError:
             return ""

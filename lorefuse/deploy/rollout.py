@@ -16,40 +16,17 @@ A model of Triton's has one set of tensors, and versions of other families want 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorefuse.core.atomic import atomic_file
 from lorefuse.core.errors import DeployError, LorefuseError
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.fronts import drop_trial, load_companions, load_parts, prune
+from lorefuse.deploy.fronts import drop_trial, load_companions, load_parts
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import median_latency_ms, verify_ready
-from lorefuse.export.config_pbtxt import CONFIG_FILE, GPU_CONFIG_FILE
-from lorefuse.export.replaced import bring_back
-from lorefuse.export.router import CANARY, STABLE, Trial, write_router
-from lorefuse.export.served import (
-    active_version,
-    configured_parts,
-    differing_parts,
-    loaded_versions,
-    remove_version,
-    write_active,
-)
-from lorefuse.export.signature import DIRECT, RECOMMEND
-
-
-@contextlib.contextmanager
-def deploying(repository_path: Path) -> Iterator[None]:
-    """Hold the lock of a model repository: two processes must not move one server at once."""
-    repository_path.parent.mkdir(parents=True, exist_ok=True)
-    with (repository_path.parent / "deploy.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+from lorefuse.export.model_repository import ModelRepository, Trial
+from lorefuse.export.signature import CANARY, DIRECT, RECOMMEND, STABLE
 
 
 @dataclass(frozen=True)
@@ -74,27 +51,27 @@ class Rollout:
         return Control(self.server.url, self.server.admin_key)
 
     @property
-    def repository_path(self) -> Path:
+    def repository(self) -> ModelRepository:
         """The server's model repository."""
-        return self.server.repository_path
+        return self.server.repository
 
     @property
     def stable(self) -> int | None:
         """The version that answers now."""
-        return active_version(self.repository_path)
+        return self.repository.active
 
     def fits_beside(self) -> bool:
         """Tell whether the version can be loaded beside the one that answers, or there is none yet."""
         stable = self.stable
         if stable is None or stable == self.version:
             return stable is None
-        differing = differing_parts(self.repository_path, self.version, stable)
+        differing = self.repository.differing_models(self.version, stable)
         if not differing:
             return differing is not None
         return not differing & {DIRECT, RECOMMEND} and self.control.steps(RECOMMEND) == [DIRECT]
 
     def bring_beside(self) -> dict[str, Any]:
-        """Load the version beside what is there, give it a front of its own, and hold its answers to the references.
+        """Load the version beside the others, give it a front of its own, and check its answers against the references.
 
         Returns:
             The canary's report: max_score_difference, latency_ms.
@@ -102,14 +79,14 @@ class Rollout:
         Raises:
             DeployError: It does not load, answers wrongly or too slowly; `recommend` was not touched.
         """
-        stable, there = self.stable, loaded_versions(self.repository_path)
+        stable, there = self.stable, self.repository.loaded_versions
         beside = [stable] if stable is not None else []
         # A version that is already loaded beside (an instant return) changes nothing in `direct`.
         keep = [number for number in there if number != self.version] if self.version in there else beside
         load_parts(self.server, [*keep, self.version], self.version)
-        write_active(self.repository_path, self.version, name=CANARY)
+        self.repository.configure_front(self.version, name=CANARY)
         self.control.load(CANARY)
-        report = verify_ready(self.server.url, self.repository_path, self.version, front=CANARY)
+        report = verify_ready(self.server.url, self.repository, self.version, front=CANARY)
         if stable is not None:
             self._hold_latency(report["latency_ms"])
         return report
@@ -119,11 +96,11 @@ class Rollout:
         stable = self.stable
         if stable is None:
             raise DeployError("A trial needs a version to compare with.", got="nothing is deployed")
-        write_active(self.repository_path, stable, name=STABLE)
+        self.repository.configure_front(stable, name=STABLE)
         self.control.load(STABLE)
-        write_router(self.repository_path, Trial(stable, self.version, share, shadow_path))
+        self.repository.configure_router(Trial(stable, self.version, share, shadow_path))
         self.control.load(RECOMMEND)
-        if differing_parts(self.repository_path, self.version, stable):  # they are those of who answers most
+        if self.repository.differing_models(self.version, stable):  # they are those of who answers most
             load_parts(self.server, [stable, self.version], stable)
 
     def switch(self) -> dict[str, Any]:
@@ -137,31 +114,32 @@ class Rollout:
         """
         stable = self.stable
         keep = [stable] if stable is not None and stable != self.version else []
-        if keep and differing_parts(self.repository_path, self.version, keep[0]):
+        if keep and self.repository.differing_models(self.version, keep[0]):
             load_parts(self.server, [*keep, self.version], self.version)
         self._load_front(self.version)
-        report = verify_ready(self.server.url, self.repository_path, self.version)
+        report = verify_ready(self.server.url, self.repository, self.version)
         drop_trial(self.server)
         load_parts(self.server, [*keep, self.version], self.version)
-        prune(self.repository_path, [*keep, self.version])
+        self.repository.prune([*keep, self.version])
         return report
 
     def withdraw(self, stable: int | None) -> None:
         """Make `stable` answer everybody again, and remove the version; where there was none, leave nothing loaded."""
         if stable is None:
-            for path in self.repository_path.glob(f"*/{CONFIG_FILE}"):
-                path.unlink()
+            loaded = self.repository.all_configured()
+            self.repository.restore_configs({})
+            for name in loaded:
                 with contextlib.suppress(DeployError):
-                    self.control.unload(path.parent.name)
-            remove_version(self.repository_path, self.version)
-            shutil.rmtree(self.repository_path / CANARY, ignore_errors=True)
+                    self.control.unload(name)
+            self.repository.remove(self.version)
+            self.repository.remove_fronts([CANARY])
             return
         self._load_front(stable)
         drop_trial(self.server)
-        keep = [number for number in loaded_versions(self.repository_path) if number != self.version]
+        keep = [number for number in self.repository.loaded_versions if number != self.version]
         load_parts(self.server, sorted({*keep, stable}), stable)
-        remove_version(self.repository_path, self.version)
-        verify_ready(self.server.url, self.repository_path, stable)
+        self.repository.remove(self.version)
+        verify_ready(self.server.url, self.repository, stable)
 
     def replace(self) -> dict[str, Any]:
         """Swap in a version that cannot stand beside the one that answers; nobody is answered while it loads.
@@ -171,38 +149,32 @@ class Rollout:
         Raises:
             DeployError: It does not load or answers wrongly; the version before, or the content, was brought back.
         """
-        configs = [self.repository_path.glob(f"*/{name}") for name in (CONFIG_FILE, GPU_CONFIG_FILE)]
-        before = {path: path.read_text("utf-8") for paths in configs for path in paths}
-        stable = self.stable
+        before, stable = self.repository.configs(), self.stable
         try:
             load_parts(self.server, [self.version], self.version)
-            verify_ready(self.server.url, self.repository_path, self.version, front=None)
+            verify_ready(self.server.url, self.repository, self.version, front=None)
             self._load_front(self.version)
-            report = verify_ready(self.server.url, self.repository_path, self.version)
+            report = verify_ready(self.server.url, self.repository, self.version)
         except LorefuseError:
             self._restore(before, stable)
             raise
-        prune(self.repository_path, [self.version])
+        self.repository.prune([self.version])
         return report
 
     def _restore(self, before: dict[Path, str], stable: int | None) -> None:
         if stable is not None and stable != self.version:
-            remove_version(self.repository_path, self.version)
-        elif stable is None or not bring_back(self.repository_path, self.version):
+            self.repository.remove(self.version)
+        elif stable is None or not self.repository.bring_back(self.version):
             self.withdraw(None)
             return
-        for path in set(self.repository_path.glob(f"*/{CONFIG_FILE}")) - set(before):
-            path.unlink()
-        for path, text in before.items():
-            with atomic_file(path) as draft_path:
-                draft_path.write_text(text, "utf-8")
-        for name in (*configured_parts(self.repository_path), RECOMMEND):
+        self.repository.restore_configs(before)
+        for name in (*self.repository.configured(), RECOMMEND):
             self.control.load(name)
         load_companions(self.server, stable)
-        verify_ready(self.server.url, self.repository_path, stable)
+        verify_ready(self.server.url, self.repository, stable)
 
     def _load_front(self, version: int) -> None:
-        write_active(self.repository_path, version)
+        self.repository.configure_front(version)
         self.control.load(RECOMMEND)
         load_companions(self.server, version)
 

@@ -22,6 +22,7 @@ from lorefuse.core.processes import identity, run_ns
 from lorefuse.core.settings import settings
 from lorefuse.deploy.ports import HOST, Ports
 from lorefuse.deploy.runtime import find_runtime, plain_path
+from lorefuse.export.model_repository import ModelRepository
 
 if TYPE_CHECKING:
     import psutil
@@ -58,9 +59,9 @@ class Supervisor:
     http: bool = field(default_factory=lambda: settings().triton_http)
 
     @property
-    def repository_path(self) -> Path:
+    def repository(self) -> ModelRepository:
         """The model repository."""
-        return self.serve_path / REPOSITORY
+        return ModelRepository(self.serve_path / REPOSITORY)
 
     @property
     def log_path(self) -> Path:
@@ -247,12 +248,12 @@ class Supervisor:
     def _spawn(self) -> None:
         place = plain_path(self.serve_path)
         runtime = find_runtime(self.python_path, place / "runtime")
-        self.repository_path.mkdir(parents=True, exist_ok=True)
+        self.repository.path.mkdir(parents=True, exist_ok=True)
         key = key_for_a_start()
         with atomic_file(self.serve_path / KEY_FILE) as draft_path:
             draft_path.touch(mode=0o600)
             draft_path.write_text(key, "ascii")
-        loaded = sorted(path.parent.name for path in self.repository_path.glob("*/config.pbtxt"))
+        loaded = sorted(path.parent.name for path in self.repository.path.glob("*/config.pbtxt"))
         command = [
             str(runtime.server_path),
             f"--model-repository={place / REPOSITORY}",

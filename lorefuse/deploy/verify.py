@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from lorefuse.core.errors import DeployError
 from lorefuse.core.schema import ITEM_ID, USER_ID, Tensor
 from lorefuse.deploy.control import Control
-from lorefuse.export.repository import REFERENCE_FILE, read_answer
-from lorefuse.export.served import FEATURES_FILE, retrieves
+from lorefuse.export.model_repository import ModelRepository
 from lorefuse.export.signature import (
     ANSWER,
     CATALOGUE_RANKER,
@@ -32,6 +30,7 @@ from lorefuse.export.signature import (
     RETRIEVE,
     K,
 )
+from lorefuse.export.version_files import FEATURES_FILE, REFERENCE_FILE
 from lorefuse.export.wire import text_array
 
 TOLERANCE = 1e-5
@@ -43,12 +42,14 @@ NUM_TIMINGS = 10
 PROBE_TIMEOUT_S = 2.0
 
 
-def verify_ready(url: str, repository_path: Path, version: int, *, front: str | None = RECOMMEND) -> dict[str, Any]:
+def verify_ready(
+    url: str, repository: ModelRepository, version: int, *, front: str | None = RECOMMEND
+) -> dict[str, Any]:
     """Ask every model of a version for answers that are known.
 
     Args:
         url: gRPC address of Triton.
-        repository_path: Model repository; the references travel with each version.
+        repository: Model repository; the references travel with each version.
         version: The version to check.
         front: Also check this front, which must answer with this version; None checks the parts alone.
 
@@ -59,17 +60,17 @@ def verify_ready(url: str, repository_path: Path, version: int, *, front: str | 
         DeployError: A model does not answer, or answers wrongly; the message names it.
     """
     control = Control(url)
-    ranker = _reference(repository_path, RANKER, version)
-    ranking = RETRIEVE if retrieves(repository_path, version) else CATALOGUE_RANKER
-    catalogue = _reference(repository_path, ranking, version)
+    ranker = _reference(repository, RANKER, version)
+    ranking = RETRIEVE if repository.retrieves(version) else CATALOGUE_RANKER
+    catalogue = _reference(repository, ranking, version)
     if ranking == RETRIEVE:
         difference = _check_retrieve(control, catalogue, version)
     else:
         difference = _check_catalogue_ranker(control, catalogue, version)
     difference = max(difference, _check_ranker(control, ranker, version))
     features = _check_features(control, version)
-    _check_users(control, repository_path, version)
-    _check_answer(control, repository_path, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
+    _check_users(control, repository, version)
+    _check_answer(control, repository, version, len(catalogue[Tensor.CATALOGUE_ROW.value][0]))
     report: dict[str, Any] = {"max_score_difference": difference}
     if front is not None:
         report["latency_ms"] = _check_front(control, front, ranking, features, version)
@@ -113,11 +114,11 @@ def median_latency_ms(control: Control, front: str) -> float:
     return round(float(np.median(timings)), 2)
 
 
-def _reference(repository_path: Path, name: str, version: int) -> dict[str, NDArray[Any]]:
+def _reference(repository: ModelRepository, name: str, version: int) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path = repository_path / name / str(version) / REFERENCE_FILE
+    path = repository.folder(name, version) / REFERENCE_FILE
     try:
         arrays: dict[str, NDArray[Any]] = load_file(str(path))
     except (OSError, SafetensorError) as error:
@@ -174,9 +175,9 @@ def _check_features(control: Control, version: int) -> dict[str, NDArray[Any]]:
     return got
 
 
-def _check_users(control: Control, repository_path: Path, version: int) -> None:
+def _check_users(control: Control, repository: ModelRepository, version: int) -> None:
     """Hold what is served of some users to what training had of them."""
-    path = repository_path / FEATURES / str(version) / FEATURES_FILE
+    path = repository.folder(FEATURES, version) / FEATURES_FILE
     facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     users = facts.get("reference_users", [])  # versions of older releases carry none
     if not users:
@@ -193,8 +194,8 @@ def _check_users(control: Control, repository_path: Path, version: int) -> None:
         )
 
 
-def _check_answer(control: Control, repository_path: Path, version: int, num_returned: int) -> None:
-    facts = read_answer(repository_path, version)
+def _check_answer(control: Control, repository: ModelRepository, version: int, num_returned: int) -> None:
+    facts = repository.answer(version)
     inputs: dict[str, NDArray[Any]] = {
         Tensor.CATALOGUE_ROW.value: np.arange(num_returned, dtype=np.int64)[None],
         Tensor.SCORE.value: np.zeros((1, num_returned), dtype=np.float32),

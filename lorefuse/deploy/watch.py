@@ -16,8 +16,6 @@ from lorefuse.deploy.control import Control
 from lorefuse.deploy.guard import num_answered
 from lorefuse.deploy.remote import Server
 from lorefuse.deploy.verify import probe, verify_ready
-from lorefuse.export.router import read_trial
-from lorefuse.export.served import active_version
 from lorefuse.export.signature import RECOMMEND
 
 MISSES_OF_WRONG_ANSWERS, MISSES_OF_SILENCE = 2, 3
@@ -87,17 +85,17 @@ class Watchdog:
         self._restart()
 
     def check(self) -> None:
-        """Hold the answers of everything that is deployed to what they must be.
+        """Check the answers of everything that is deployed.
 
         Raises:
             DeployError: One is missing or wrong.
         """
-        active = active_version(self.server.repository_path)
+        active = self.server.repository.active
         if active is None:
             return
-        trial = read_trial(self.server.repository_path)
+        trial = self.server.repository.trial
         probe(self.server.url, [active] if trial is None else [active, trial.canary], NUM_PROBES)
-        verify_ready(self.server.url, self.server.repository_path, active, front=None)
+        verify_ready(self.server.url, self.server.repository, active, front=None)
 
     def _restart(self) -> None:
         self.num_misses, self._is_suspect = 0, False

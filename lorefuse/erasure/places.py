@@ -15,7 +15,7 @@ from lorefuse.core.step_cache import steps_path
 from lorefuse.erasure.holders import RAW, Holder, holder_of
 from lorefuse.erasure.person import Person
 from lorefuse.export.bundle import BUNDLE_FILE
-from lorefuse.export.served import FEATURES_FILE
+from lorefuse.export.version_files import FEATURES_FILE
 
 PRIVACY_FOLDER = "privacy"
 _SEALS = (BUNDLE_FILE, FEATURES_FILE)

@@ -9,14 +9,12 @@ from pathlib import Path
 from lorefuse.core.atomic import write_json
 from lorefuse.core.settings import settings
 from lorefuse.deploy.control import Control
-from lorefuse.deploy.rollout import deploying
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.erasure.person import Person
 from lorefuse.erasure.places import search
 from lorefuse.erasure.units import by_unit, erase_unit
-from lorefuse.export.repository import ANSWER_FILE
-from lorefuse.export.served import configured_parts
 from lorefuse.export.signature import ANSWER, DIRECT, FEATURES
+from lorefuse.export.version_files import ANSWER_FILE
 
 
 def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list[Path]:
@@ -32,14 +30,15 @@ def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list
         DeployError: The server does not load what has changed; it goes on with what it holds. Run it again.
     """
     supervisor = Supervisor()
-    repository_path = supervisor.repository_path
-    if not repository_path.is_dir():
+    repository = supervisor.repository
+    if not repository.path.is_dir():
         return []
-    with deploying(repository_path):
-        units = by_unit(search([repository_path.parent], person, settings().home_path))
+    with repository.lock():
+        serve_path = repository.path.parent
+        units = by_unit(search([serve_path], person, settings().home_path))
         for unit_path, places in units.items():
             erase_unit(unit_path, places, person)
-        _rename_bundles(repository_path.parent, renamed)
+        _rename_bundles(serve_path, renamed)
         if not supervisor.gone():
             reload_users(supervisor)
         return list(units)
@@ -48,7 +47,7 @@ def erase_served(person: Person, renamed: Mapping[str, tuple[str, str]]) -> list
 def reload_users(supervisor: Supervisor) -> None:
     """Let a running server load the parts that know users."""
     control = Control(supervisor.url, supervisor.admin_key)
-    for name in configured_parts(supervisor.repository_path):
+    for name in supervisor.repository.configured():
         if name in (FEATURES, ANSWER, DIRECT):
             control.load(name)
 

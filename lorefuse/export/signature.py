@@ -20,6 +20,12 @@ from lorefuse.training_set.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER, RETRIEVE = "ranker", "catalogue_ranker", "retrieve"
 FEATURES, ANSWER, DIRECT, RECOMMEND, EMBED = "features", "answer", "direct", "recommend", "embed"
+STABLE, CANARY = f"{RECOMMEND}_stable", f"{RECOMMEND}_canary"
+"""Fronts of two versions while one of them is on trial."""
+PART_MODELS = (RANKER, CATALOGUE_RANKER, RETRIEVE, FEATURES, ANSWER, DIRECT)
+"""Models that a version may have; it has one of the second and the third."""
+ALL_MODELS = (*PART_MODELS, RECOMMEND, EMBED)
+"""Models that may have a folder of a version's own."""
 K, EXCLUDE_SEEN, TITLE = "k", "exclude_seen", "title"
 TEXT, VECTOR = "text", "vector"
 CANDIDATES, FILTERS, CONTEXT = "candidates", "filters", "context"

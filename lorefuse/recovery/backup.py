@@ -33,8 +33,8 @@ from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.core.progress import track
 from lorefuse.core.settings import settings
 from lorefuse.deploy.deploy import DEPLOYED_FILE
-from lorefuse.deploy.rollout import deploying
 from lorefuse.deploy.supervisor import REPOSITORY
+from lorefuse.export.model_repository import ModelRepository
 
 FORMAT = 1
 MANIFEST, ROOT = "manifest.json", "lorefuse-home"
@@ -110,7 +110,7 @@ def _write(out_path: Path, home_path: Path) -> _Written:
         written = _Written(tar, home_path)
         written.add_all(_but_served(home_path))
         if (home_path / SERVE).is_dir():
-            with deploying(home_path / SERVE / REPOSITORY):  # what is served does not move meanwhile
+            with ModelRepository(home_path / SERVE / REPOSITORY).lock():  # what is served does not move meanwhile
                 written.add_all(_served(home_path))
         written.close()
     return written

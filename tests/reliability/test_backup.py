@@ -18,7 +18,7 @@ from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.core.settings import settings
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.served import active_version
+from lorefuse.export.model_repository import ModelRepository
 from lorefuse.recovery.backup import back_up, restore
 from tests.reliability.conftest import Harness, Registry, settled
 from tests.reliability.test_reconcile import Load
@@ -54,7 +54,7 @@ def test_a_home_is_backed_up_while_it_serves_and_serves_again_elsewhere(
         monkeypatch.setenv("LOREFUSE_HOME", str(tmp_path / f"restored{number}"))
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for children of this process
         restore(path)
-        assert active_version(settings().serve_path / "model_repository") in (int(first), int(second))
+        assert ModelRepository(settings().serve_path / "model_repository").active in (int(first), int(second))
     shutil.rmtree(home_path)  # whatever still led there leads nowhere
     moved = Supervisor(settings().serve_path, supervisor.ports, supervisor.python_path, http=True)
     try:

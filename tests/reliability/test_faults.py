@@ -31,8 +31,6 @@ from lorefuse.deploy.rollout import Rollout
 from lorefuse.deploy.state import Stage, load_state
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export.repository import build_repository
-from lorefuse.export.served import write_active
 from tests.helpers.synthetic_bundle import World
 from tests.reliability.conftest import Harness, Registry, eventually, settled
 
@@ -167,7 +165,7 @@ def test_a_version_that_is_not_whole_is_rejected(
     assert (state.stage, state.actual) == (Stage.LIVE, int(first))
     assert f"version {second} was refused" in state.reason
     assert answers(harness.supervisor) == first
-    assert not list(harness.supervisor.repository_path.glob(f"*/{second}")), "nothing half-written"
+    assert not list(harness.supervisor.repository.path.glob(f"*/{second}")), "nothing half-written"
     third = registry.publish(bundles[1])
     registry.champion(third)
     settled(reconciler, third)
@@ -262,7 +260,7 @@ def test_a_full_disk_keeps_the_last_version_serving(
     serving: tuple[Reconciler, str, str], harness: Harness, registry: Registry, tmp_path: Path
 ) -> None:
     reconciler, first, second = serving
-    repository_path = harness.supervisor.repository_path
+    repository_path = harness.supervisor.repository.path
     folder_path = repository_path / "catalogue_ranker"
     # The new version's largest file has to go onto a disk that has no room for it.
     kept = {path.name: path for path in folder_path.iterdir()}
@@ -316,17 +314,17 @@ def test_a_roll_out_cut_short_is_finished(
     harness.close()
     registry.champion(second)
     rollout = Rollout(harness.supervisor, int(second), 50, 500)
-    build_repository(bundles[1], world.store_path, harness.supervisor.repository_path, int(second))
+    harness.supervisor.repository.add(bundles[1], world.store_path, int(second))
     if moment != "built":
         rollout.bring_beside()
     if moment == "on trial":
         rollout.start_trial(0.5)
     if moment == "switched":
-        write_active(harness.supervisor.repository_path, int(second))
+        harness.supervisor.repository.configure_front(int(second))
     reconciler = harness.start()
     settled(reconciler, second)
     assert answers(harness.supervisor) == second
-    names = {path.name for path in harness.supervisor.repository_path.iterdir()}
+    names = {path.name for path in harness.supervisor.repository.path.iterdir()}
     assert eventually(lambda: not {"recommend_canary", "recommend_stable"} & names)
 
 
@@ -337,16 +335,16 @@ def test_a_roll_out_of_another_family_cut_short_and_taken_back_leaves_nothing(
     _, first, _ = serving
     harness.close()
     third, supervisor = int(registry.publish(din_bundle)), harness.supervisor
-    build_repository(din_bundle, world.store_path, supervisor.repository_path, third)
+    supervisor.repository.add(din_bundle, world.store_path, third)
     Rollout(supervisor, third, 50, 500).bring_beside()
     with pytest.raises(DeployError, match="no answer"):
-        verify_ready(supervisor.url, supervisor.repository_path, int(first))
+        verify_ready(supervisor.url, supervisor.repository, int(first))
     harness.start()
     assert eventually(
         lambda: first in map(str, Control(supervisor.url, supervisor.admin_key).versions().get("features", []))
     )
-    assert eventually(lambda: not (supervisor.repository_path / "recommend_canary").exists())
-    verify_ready(supervisor.url, supervisor.repository_path, int(first))
+    assert eventually(lambda: not (supervisor.repository.path / "recommend_canary").exists())
+    verify_ready(supervisor.url, supervisor.repository, int(first))
 
 
 def test_a_version_that_no_longer_loads_gives_way_to_the_one_before(
@@ -355,7 +353,7 @@ def test_a_version_that_no_longer_loads_gives_way_to_the_one_before(
     reconciler, first, second = serving
     registry.champion(second)
     settled(reconciler, second)
-    path = harness.supervisor.repository_path / "ranker" / second / "model.onnx"
+    path = harness.supervisor.repository.path / "ranker" / second / "model.onnx"
     path.write_bytes(path.read_bytes()[:500])
     process = harness.supervisor.process()
     assert process is not None

@@ -23,7 +23,7 @@ from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.deploy.verify import verify_ready
-from lorefuse.export.router import STABLE, read_trial
+from lorefuse.export.signature import STABLE
 from lorefuse.registry.deployment import request, roll_back
 from tests.reliability.conftest import NAME, Harness, Registry, eventually, settled
 
@@ -77,7 +77,7 @@ def trial_of(harness: Harness, reconciler: Reconciler, stage: Stage) -> tuple[fl
     assert eventually(lambda: reconciler.states[0].stage == stage)
     began_s = ended_s = time.monotonic()
     # The router's config is gone from the repository before anything else is loaded in its place.
-    while read_trial(harness.supervisor.repository_path) is not None:
+    while harness.supervisor.repository.trial is not None:
         ended_s = time.monotonic()
         time.sleep(0.005)
     return began_s, ended_s
@@ -165,7 +165,7 @@ def test_a_canary_of_another_family_answers_its_share_and_then_all(
     assert len(by_user) >= 20
     assert 0 < sum(int(second) in versions for versions in by_user.values()) < len(by_user)
     assert "passed its trial" in reconciler.states[0].reason
-    assert read_trial(harness.supervisor.repository_path) is None
+    assert harness.supervisor.repository.trial is None
     assert "recommend_canary" not in Control(harness.supervisor.url, harness.supervisor.admin_key).versions()
 
 
@@ -222,10 +222,10 @@ def test_an_alias_taken_back_ends_a_trial(
     settled(reconciler, first)
     registry.champion(second)
     assert eventually(lambda: reconciler.states[0].stage == Stage.CANARY)
-    verify_ready(harness.supervisor.url, harness.supervisor.repository_path, int(first), front=STABLE)
+    verify_ready(harness.supervisor.url, harness.supervisor.repository, int(first), front=STABLE)
     assert roll_back(NAME) == (second, first)
     settled(reconciler, first)
-    assert read_trial(harness.supervisor.repository_path) is None
+    assert harness.supervisor.repository.trial is None
     assert eventually(lambda: registry.tags(second).get("state") == "rolled_back")
 
 
@@ -240,7 +240,7 @@ def test_replicas_are_followed_each_on_its_own(
     here, there = harness.supervisor, new_supervisor()  # type: ignore[operator]
     here.start(), there.start()
     servers = [
-        RemoteServer(name, one.url, one.metrics_url, one.repository_path) for name, one in (("a", here), ("b", there))
+        RemoteServer(name, one.url, one.metrics_url, one.repository) for name, one in (("a", here), ("b", there))
     ]
     first, second = registry.publish(bundles[0]), registry.publish(bundles[1])
     registry.champion(first)

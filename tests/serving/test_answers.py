@@ -106,7 +106,7 @@ def test_the_front_for_gpus_gives_the_same_answers(
 ) -> None:
     """Its three models run on the CPU here; the steps between them are those of a GPU machine."""
     name, control = "recommend_steps", Control(served.url, served.admin_key)
-    folder_path = served.repository_path / name
+    folder_path = served.repository.path / name
     (folder_path / "1").mkdir(parents=True)
     write_config(folder_path / CONFIG_FILE, ensemble_config(Bundle.load(bundles[0]).signatures(), 1, name, gpu=True))
     control.load(name)

@@ -12,8 +12,7 @@ import pytest
 from lorefuse.config import DeepFMConfig
 from lorefuse.core.errors import ArtifactError, LeakError, UsageError
 from lorefuse.export.bundle import Bundle
-from lorefuse.export.repository import build_repository
-from lorefuse.export.served import active_version
+from lorefuse.export.model_repository import ModelRepository
 from lorefuse.models.build import build_ranker, load_ranker
 from lorefuse.training_set.spec import FeatureSpec
 from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle
@@ -101,14 +100,14 @@ def test_knowledge_of_later_data_is_a_leak(world: World, rankers: tuple, tmp_pat
 
 
 def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], world: World, tmp_path: Path) -> None:
-    repository_path = tmp_path / "repository"
-    assert not build_repository(bundles[0], world.store_path, repository_path, 3)["reused"]
-    assert build_repository(bundles[0], world.store_path, repository_path, 3)["reused"]
-    assert not build_repository(bundles[1], world.store_path, repository_path, 3)["reused"]
-    assert active_version(repository_path) is None
-    facts = json.loads((repository_path / "direct" / "3" / "features.json").read_text())
+    repository = ModelRepository(tmp_path / "repository")
+    assert not repository.add(bundles[0], world.store_path, 3)["reused"]
+    assert repository.add(bundles[0], world.store_path, 3)["reused"]
+    assert not repository.add(bundles[1], world.store_path, 3)["reused"]
+    assert repository.active is None
+    facts = json.loads((repository.path / "direct" / "3" / "features.json").read_text())
     assert facts["dynamic_batching"], "of one graph"
-    files = sorted(str(path.relative_to(repository_path)) for path in repository_path.rglob("*") if path.is_file())
+    files = sorted(str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file())
     assert files == [
         "answer/3/__pycache__",
         "answer/3/answer.json",
@@ -155,15 +154,15 @@ def test_a_repository_is_written_whole_and_once(bundles: tuple[Path, Path], worl
 def test_nothing_is_written_from_what_is_not_whole(
     copy: Path, bundles: tuple[Path, Path], world: World, tmp_path: Path
 ) -> None:
-    repository_path = tmp_path / "repository"
+    repository = ModelRepository(tmp_path / "repository")
     (copy / "ranker.onnx").unlink()
     with pytest.raises(ArtifactError, match=r"ranker\.onnx"):
-        build_repository(copy, world.store_path, repository_path, 1)
+        repository.add(copy, world.store_path, 1)
     with pytest.raises(ArtifactError, match="no online store"):
-        build_repository(bundles[0], tmp_path, repository_path, 1)
+        repository.add(bundles[0], tmp_path, 1)
     with pytest.raises(UsageError, match="positive"):
-        build_repository(bundles[0], world.store_path, repository_path, 0)
-    assert not repository_path.exists()
+        repository.add(bundles[0], world.store_path, 0)
+    assert not repository.path.exists()
 
 
 def test_spec_and_weights_are_of_one_piece(bundles: tuple[Path, Path]) -> None:

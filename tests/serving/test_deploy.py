@@ -15,13 +15,11 @@ from lorefuse.client import Client
 from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError, UsageError
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy, status, up
-from lorefuse.deploy.fronts import KEPT_VERSIONS
 from lorefuse.deploy.ports import Ports
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.deploy.verify import verify_ready
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
-from lorefuse.export.repository import build_repository
-from lorefuse.export.served import active_version, signatures_of
+from lorefuse.export.model_repository import KEPT_VERSIONS
 from lorefuse.models.ranker import Ranker
 from tests.helpers.caller import Caller, reseal
 from tests.helpers.synthetic_bundle import World, grow, make_bundle
@@ -71,8 +69,8 @@ def test_a_bad_version_leaves_the_old_one_serving(
     assert caller.errors == []
     assert "Traceback" not in str(caught.value)
     assert Client(supervisor.url).recommend("u3") == before
-    assert active_version(supervisor.repository_path) == 1
-    assert not list(supervisor.repository_path.glob("*/2"))
+    assert supervisor.repository.active == 1
+    assert not list(supervisor.repository.path.glob("*/2"))
     facts = status(supervisor)
     assert facts["serving"], facts
     assert deploy(bundles[1], world.store_path, 2, supervisor=supervisor)["version"] == 2
@@ -86,7 +84,7 @@ def test_a_bundle_that_is_not_whole_touches_nothing(
     with pytest.raises(ArtifactError, match=r"ranker\.onnx"):
         deploy(bad_path, world.store_path, 1, supervisor=supervisor)
     assert supervisor.process() is None
-    assert not supervisor.repository_path.exists()
+    assert not supervisor.repository.path.exists()
 
 
 def test_a_failed_first_deployment_leaves_nothing_and_the_next_one_works(
@@ -97,7 +95,7 @@ def test_a_failed_first_deployment_leaves_nothing_and_the_next_one_works(
     reseal(bad_path, "catalogue_ranker.onnx")
     with pytest.raises(DeployError, match="nothing is served"):
         deploy(bad_path, world.store_path, 1, supervisor=supervisor)
-    assert active_version(supervisor.repository_path) is None
+    assert supervisor.repository.active is None
     with pytest.raises(UnreachableError, match="lorefuse run"):
         Client(supervisor.url).recommend("u1")
     assert deploy(bundles[0], world.store_path, 1, supervisor=supervisor)["version"] == 1
@@ -137,8 +135,8 @@ def test_where_parts_answer_recommend_another_family_replaces_them(
     """As on a GPU, whose `recommend` asks `features`, `catalogue_ranker` and `answer`."""
     deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
     write_config(
-        supervisor.repository_path / "recommend" / CONFIG_FILE,
-        ensemble_config(signatures_of(supervisor.repository_path, 1), 1, gpu=True),
+        supervisor.repository.path / "recommend" / CONFIG_FILE,
+        ensemble_config(supervisor.repository.signatures(1), 1, gpu=True),
     )
     Control(supervisor.url, supervisor.admin_key).load("recommend")
     assert not deploy(din_bundle, world.store_path, 2, supervisor=supervisor)["side_by_side"]
@@ -194,12 +192,12 @@ def test_stop_is_clean_and_start_brings_the_version_back(
 def test_no_file_of_the_repository_changes_by_being_served(
     supervisor: Supervisor, bundles: tuple[Path, Path], world: World
 ) -> None:
-    build_repository(bundles[0], world.store_path, supervisor.repository_path, 1)
-    before = set(supervisor.repository_path.glob("*/1/**/*"))
+    supervisor.repository.add(bundles[0], world.store_path, 1)
+    before = set(supervisor.repository.path.glob("*/1/**/*"))
     deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
     Client(supervisor.url).recommend("u3")
-    assert set(supervisor.repository_path.glob("*/1/**/*")) == before
-    assert not list(supervisor.repository_path.rglob("*.partial"))
+    assert set(supervisor.repository.path.glob("*/1/**/*")) == before
+    assert not list(supervisor.repository.path.rglob("*.partial"))
 
 
 def test_a_dead_stub_is_noticed_by_asking(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
@@ -244,15 +242,15 @@ def test_a_canary_names_the_model_that_is_wrong(
     supervisor: Supervisor, bundles: tuple[Path, Path], world: World
 ) -> None:
     deploy(bundles[0], world.store_path, 1, supervisor=supervisor)
-    reference_path = supervisor.repository_path / "ranker" / "1" / "reference.safetensors"
+    reference_path = supervisor.repository.path / "ranker" / "1" / "reference.safetensors"
     shutil.copyfile(bundles[1] / "reference.safetensors", reference_path)
     with pytest.raises(DeployError, match="ranker 1 answers wrongly"):
-        verify_ready(supervisor.url, supervisor.repository_path, 1)
+        verify_ready(supervisor.url, supervisor.repository, 1)
 
 
 def test_old_versions_are_pruned(supervisor: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
     for version in (1, 2, 3, 4):
         deploy(bundles[version % 2], world.store_path, version, supervisor=supervisor)
-    kept = sorted(path.name for path in (supervisor.repository_path / "ranker").iterdir() if path.name.isdigit())
+    kept = sorted(path.name for path in (supervisor.repository.path / "ranker").iterdir() if path.name.isdigit())
     assert kept == ["2", "3", "4"]
     assert KEPT_VERSIONS == 3

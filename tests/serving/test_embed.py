@@ -24,7 +24,8 @@ from lorefuse.embedding.embed import embed_new_item
 from lorefuse.embedding.fingerprint import space_of
 from lorefuse.embedding.reduce import Reducer
 from lorefuse.export.item_tables import item_tables
-from lorefuse.export.served import companions
+from lorefuse.export.model_repository import ModelRepository
+from lorefuse.export.signature import EMBED
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.models.ranker import Ranker
 from lorefuse.training_set.arrays import TrainingSet
@@ -101,6 +102,18 @@ def test_words_become_the_vector_and_the_score_of_torch(
         assert got.embedding_address == sha256_json(space_of(speaking.config.embedding))
         assert (got.model_version, got.alias) == ("1", "champion")
         assert client.recommend("u3").embedding_address == got.embedding_address
+
+
+def test_a_replacement_without_an_encoder_takes_embed_away(
+    bundle_path: Path, bundles: tuple[Path, Path], world: World, tmp_path: Path
+) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add(bundle_path, world.store_path, 1)
+    assert repository.has(1, EMBED)
+    repository.add(bundles[0], world.store_path, 1)
+    assert not repository.has(1, EMBED)
+    assert repository.bring_back(1)
+    assert repository.has(1, EMBED), "with what was replaced"
 
 
 @pytest.mark.triton
@@ -211,10 +224,10 @@ def test_what_cannot_be_scored_is_said_in_one_line(
 
 @pytest.mark.triton
 def test_without_an_encoder_there_is_no_embed(server: Supervisor, bundles: tuple[Path, Path], world: World) -> None:
-    assert companions(server.repository_path, 1) == ["embed"]
+    assert server.repository.companions(1) == ["embed"]
     deploy(bundles[0], world.store_path, 2, supervisor=server)
-    assert companions(server.repository_path, 2) == []
-    assert not (server.repository_path / "embed" / "config.pbtxt").exists()
+    assert server.repository.companions(2) == []
+    assert not (server.repository.path / "embed" / "config.pbtxt").exists()
     with Client(server.url) as client:
         assert client.recommend("u3").model_version == "2"
 

@@ -136,7 +136,7 @@ def watched(served: Supervisor) -> Iterator[Supervisor]:
     assert process is not None
     yield served
     assert served.process() == process
-    verify_ready(served.url, served.repository_path, 1)
+    verify_ready(served.url, served.repository, 1)
 
 
 class Checker:

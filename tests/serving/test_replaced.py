@@ -13,9 +13,8 @@ from lorefuse.core.errors import DeployError
 from lorefuse.core.settings import settings
 from lorefuse.deploy.deploy import deploy, status
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export import repository
-from lorefuse.export.replaced import REPLACED_FOLDER, bring_back
-from lorefuse.export.repository import build_repository
+from lorefuse.export import version_files
+from lorefuse.export.model_repository import REPLACED_FOLDER, ModelRepository
 from tests.helpers.caller import Caller, reseal
 from tests.helpers.synthetic_bundle import World
 
@@ -23,35 +22,35 @@ from tests.helpers.synthetic_bundle import World
 def test_other_serving_code_is_another_deployment(
     bundles: tuple[Path, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository_path = tmp_path / "repository"
-    build_repository(bundles[0], world.store_path, repository_path, 1)
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add(bundles[0], world.store_path, 1)
     shutil.copytree(settings().project_path / "serving", tmp_path / "upgraded" / "serving")
     monkeypatch.setenv("LOREFUSE_PROJECT", str(tmp_path / "upgraded"))
-    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"], "the same code elsewhere"
+    assert repository.add(bundles[0], world.store_path, 1)["reused"], "the same code elsewhere"
     with (tmp_path / "upgraded/serving/model_repository/answer/1/answers.py").open("a") as stream:
         stream.write("# of the next release\n")
-    assert not build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
+    assert not repository.add(bundles[0], world.store_path, 1)["reused"]
     for name in ("answer", "direct"):
-        assert (repository_path / name / "1" / "answers.py").read_text().endswith("# of the next release\n")
-    assert build_repository(bundles[0], world.store_path, repository_path, 1)["reused"]
+        assert (repository.path / name / "1" / "answers.py").read_text().endswith("# of the next release\n")
+    assert repository.add(bundles[0], world.store_path, 1)["reused"]
 
 
 def test_what_a_replacement_cut_short_left_is_not_what_comes_back(
     bundles: tuple[Path, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository_path = tmp_path / "repository"
-    build_repository(bundles[0], world.store_path, repository_path, 1)
-    before = sha256_folder(repository_path)
+    repository = ModelRepository(tmp_path / "repository")
+    repository.add(bundles[0], world.store_path, 1)
+    before = sha256_folder(repository.path)
     with monkeypatch.context() as cut:
-        cut.setattr(repository, "_write_features", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
+        cut.setattr(version_files, "_write_features", lambda *_: (_ for _ in ()).throw(OSError("killed here")))
         with pytest.raises(OSError, match="killed here"):
-            build_repository(bundles[1], world.store_path, repository_path, 1)
-    assert sha256_folder(repository_path) != before, "the ranker is the new one, the rest is of before"
-    build_repository(bundles[1], world.store_path, repository_path, 1)
-    assert bring_back(repository_path, 1)
-    assert sha256_folder(repository_path) == before
-    assert not bring_back(repository_path, 1), "once"
-    assert not bring_back(repository_path, 2)
+            repository.add(bundles[1], world.store_path, 1)
+    assert sha256_folder(repository.path) != before, "the ranker is the new one, the rest is of before"
+    repository.add(bundles[1], world.store_path, 1)
+    assert repository.bring_back(1)
+    assert sha256_folder(repository.path) == before
+    assert not repository.bring_back(1), "once"
+    assert not repository.bring_back(2)
 
 
 def test_the_number_of_another_registry_is_replaced(

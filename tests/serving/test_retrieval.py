@@ -25,7 +25,7 @@ from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE, read_config
-from lorefuse.export.repository import build_repository
+from lorefuse.export.model_repository import ModelRepository
 from lorefuse.export.retrieval import hold_recall
 from lorefuse.export.wire import text_array
 from lorefuse.models.ranker import Ranker
@@ -97,7 +97,7 @@ def template() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def retriever(bundle: Bundle, large: World, world: World, template: ModuleType) -> Any:
-    build_repository(bundle.path, world.store_path, large.path / "repository", 1)
+    ModelRepository(large.path / "repository").add(bundle.path, world.store_path, 1)
     return template.Retriever(str(large.path / "repository" / "retrieve" / "1"))
 
 
@@ -166,7 +166,7 @@ def test_a_version_of_an_older_release_ranks_by_the_graph_it_has(
         (path / name).unlink()
         del content["sha256"][name]
     write_json(path / "bundle.json", content)
-    build_repository(path, world.store_path, tmp_path / "repository", 1)
+    ModelRepository(tmp_path / "repository").add(path, world.store_path, 1)
     old = template.Retriever(str(tmp_path / "repository" / "retrieve" / "1"))
     reference = bundle.arrays("reference_catalogue.safetensors")
     liked = np.full((len(reference["user_fields"]), 1), b"", dtype=object)
@@ -249,7 +249,7 @@ def test_finding_some_answers_with_the_best_of_the_nearest(
     report = deploy(bundle.path, world.store_path, 3, supervisor=supervisor)
     assert report["side_by_side"]
     assert report["max_score_difference"] <= 1e-5
-    served = read_config(supervisor.repository_path / "direct" / CONFIG_FILE)
+    served = read_config(supervisor.repository.path / "direct" / CONFIG_FILE)
     assert not served.HasField("dynamic_batching"), "its requests share nothing, and would wait for each other"
     with Client(supervisor.url) as client:
         got = asked(client)

@@ -108,7 +108,7 @@ def test_answers_are_those_of_the_store_on_files(supervisor: Supervisor, on_file
 
 
 def test_the_features_come_from_redis_alone(supervisor: Supervisor, store_path: Path) -> None:
-    folder_path = supervisor.repository_path / "features" / "1"
+    folder_path = supervisor.repository.path / "features" / "1"
     facts = json.loads((folder_path / "features.json").read_text())
     assert facts["online_store"] == online.SERVERS_FILE
     assert facts["project"] == online.store_project(store_path) != "lorefuse"
@@ -150,7 +150,7 @@ def test_a_deployment_without_its_features_is_refused(
     redis_server.start()
     with pytest.raises(ArtifactError, match="does not hold the features"):
         deploy(bundle_path, store_path, 2, supervisor=supervisor)
-    assert not (supervisor.repository_path / "features" / "2").exists()
+    assert not (supervisor.repository.path / "features" / "2").exists()
 
 
 def test_a_triton_that_was_not_told_of_redis_says_so(

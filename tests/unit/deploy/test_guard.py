@@ -8,7 +8,7 @@ import pytest
 from lorefuse.config import GuardConfig
 from lorefuse.core.errors import UnreachableError
 from lorefuse.deploy.guard import SCORE_OFFSET, Judgement, judge, scrape
-from lorefuse.export.router import CANARY, STABLE
+from lorefuse.export.signature import CANARY, STABLE
 
 GUARD = GuardConfig(min_requests=10, max_error_rate=0.1, max_p99_ratio=2.0, max_score_shift=1.0)
 

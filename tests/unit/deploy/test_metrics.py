@@ -16,6 +16,7 @@ from lorefuse.deploy.ports import free_ports
 from lorefuse.deploy.reconcile import Reconciler
 from lorefuse.deploy.remote import RemoteServer
 from lorefuse.deploy.state import Stage
+from lorefuse.export.model_repository import ModelRepository
 
 Page = dict[tuple[str, tuple[str, ...]], float]
 
@@ -27,7 +28,10 @@ def read(port: int) -> Page:
 
 
 def test_the_page_says_what_the_states_say(tmp_path: Path) -> None:
-    servers = [RemoteServer(name, "127.0.0.1:1", "http://127.0.0.1:1/metrics", tmp_path / name) for name in ("a", "b")]
+    servers = [
+        RemoteServer(name, "127.0.0.1:1", "http://127.0.0.1:1/metrics", ModelRepository(tmp_path / name))
+        for name in ("a", "b")
+    ]
     reconciler = Reconciler(DeploymentConfig(), servers, tmp_path)
     port = free_ports().metrics
     metrics.serve(port, reconciler)

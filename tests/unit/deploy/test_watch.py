@@ -11,6 +11,7 @@ import pytest
 from lorefuse.core.errors import DeployError, OverdueError, UnreachableError
 from lorefuse.deploy import watch
 from lorefuse.deploy.watch import StillBrokenError, Watchdog
+from lorefuse.export.model_repository import ModelRepository
 
 STEPS_NS = 1_000_000
 
@@ -23,7 +24,7 @@ class FakeServer:
     url: str = "127.0.0.1:1"
     admin_key: str = ""
     metrics_url: str = ""
-    repository_path: Path = Path()
+    repository: ModelRepository = field(default_factory=lambda: ModelRepository(Path()))
     num_restarts: int = 0
     is_gone: bool = False
     stopped: bool = False

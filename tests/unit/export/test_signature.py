@@ -12,15 +12,8 @@ import pytest
 
 from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.export.config_pbtxt import ensemble_config, model_config, read_config, write_config
-from lorefuse.export.served import (
-    PART_MODELS,
-    configured_parts,
-    differing_parts,
-    loaded_versions,
-    signatures_of,
-    write_configs,
-)
-from lorefuse.export.signature import ModelSignature, ServingSignature
+from lorefuse.export.model_repository import ModelRepository
+from lorefuse.export.signature import PART_MODELS, ModelSignature, ServingSignature
 from lorefuse.export.wire import text_array, to_infer_input
 from lorefuse.training_set.spec import FeatureSpec
 from tests.unit.models.test_deepfm import BARE, SPEC, item_inputs, user_inputs
@@ -144,51 +137,60 @@ def test_the_ensemble_pins_one_version_and_every_tensor_has_a_source(asked: dict
     }
 
 
-def test_a_part_that_no_version_has_is_not_configured(tmp_path: Path) -> None:
+@pytest.fixture
+def repository(tmp_path: Path) -> ModelRepository:
+    return ModelRepository(tmp_path)
+
+
+def test_a_part_that_no_version_has_is_not_configured(repository: ModelRepository, tmp_path: Path) -> None:
     """One version ranks by a graph, the next retrieves: each part is configured for those that have it."""
     for number, missing in ((1, "retrieve"), (2, "catalogue_ranker")):
         write_version(tmp_path, number, SPEC, missing)
     for versions, unconfigured in (([1], "retrieve"), ([1, 2], None), ([2], "catalogue_ranker")):
-        write_configs(tmp_path, versions, versions[-1])
-        assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
+        repository.configure_parts(versions, versions[-1])
+        assert repository.configured() == [name for name in PART_MODELS if name != unconfigured]
     assert list(read_config(tmp_path / "retrieve" / "config.pbtxt").version_policy.specific.versions) == [2]
     assert list(read_config(tmp_path / "ranker" / "config.pbtxt").version_policy.specific.versions) == [2]
 
 
-def test_a_part_serves_the_versions_whose_tensors_are_equal(tmp_path: Path) -> None:
+def test_a_part_serves_the_versions_whose_tensors_are_equal(repository: ModelRepository, tmp_path: Path) -> None:
     """And `direct` all of them: what it is asked does not depend on the model."""
     wider = SPEC.model_copy(update={"user_numeric": ("a", "b", "c")})
     for number, spec in ((1, SPEC), (2, wider), (3, SPEC)):
         write_version(tmp_path, number, spec)
-    assert signatures_of(tmp_path, 2) == ServingSignature.of(wider)
-    assert differing_parts(tmp_path, 1, 3) == set()
-    assert differing_parts(tmp_path, 1, 2) == {"ranker", "catalogue_ranker", "retrieve", "features"}
-    assert differing_parts(tmp_path, 1, 4) is None, "an older release wrote no spec, or there is no such version"
+    assert repository.signatures(2) == ServingSignature.of(wider)
+    assert repository.differing_models(1, 3) == set()
+    assert repository.differing_models(1, 2) == {"ranker", "catalogue_ranker", "retrieve", "features"}
+    assert repository.differing_models(1, 4) is None, "an older release wrote no spec, or there is no such version"
     for like, served in ((3, [1, 3]), (2, [2])):
-        write_configs(tmp_path, [1, 2, 3], like)
+        repository.configure_parts([1, 2, 3], like)
         for name in ("ranker", "features"):
             assert list(read_config(tmp_path / name / "config.pbtxt").version_policy.specific.versions) == served
-        assert loaded_versions(tmp_path) == [1, 2, 3]
+        assert repository.loaded_versions == [1, 2, 3]
 
 
-def test_a_part_that_only_a_version_with_other_tensors_has_is_not_configured(tmp_path: Path) -> None:
+def test_a_part_that_only_a_version_with_other_tensors_has_is_not_configured(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
     """From a family that retrieves to another that ranks by one graph, and back."""
     write_version(tmp_path, 1, SPEC, "catalogue_ranker")
     write_version(tmp_path, 2, SPEC.model_copy(update={"user_numeric": ("a", "b", "c")}), "retrieve")
     for like, unconfigured in ((1, "catalogue_ranker"), (2, "retrieve"), (1, "catalogue_ranker")):
-        write_configs(tmp_path, [1, 2], like)
-        assert configured_parts(tmp_path) == [name for name in PART_MODELS if name != unconfigured]
-        for name in configured_parts(tmp_path):
+        repository.configure_parts([1, 2], like)
+        assert repository.configured() == [name for name in PART_MODELS if name != unconfigured]
+        for name in repository.configured():
             assert list(read_config(tmp_path / name / "config.pbtxt").version_policy.specific.versions)
 
 
-def test_a_version_says_whether_waiting_requests_are_answered_together(tmp_path: Path) -> None:
+def test_a_version_says_whether_waiting_requests_are_answered_together(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
     """One of before says nothing, and is batched as it was."""
     for number, facts in ((1, {"dynamic_batching": False}), (2, {"dynamic_batching": True}), (3, {})):
         write_version(tmp_path, number, SPEC)
         (tmp_path / "direct" / str(number) / "features.json").write_text(json.dumps(facts))
     for like in (1, 2, 3):
-        write_configs(tmp_path, [1, 2, 3], like)
+        repository.configure_parts([1, 2, 3], like)
         assert read_config(tmp_path / "direct" / "config.pbtxt").HasField("dynamic_batching") == (like != 1)
         assert read_config(tmp_path / "ranker" / "config.pbtxt").HasField("dynamic_batching")
 
@@ -215,7 +217,10 @@ def test_wire_refuses_what_no_model_takes() -> None:
 
 @pytest.mark.parametrize(
     ("module", "heavy"),
-    [("lorefuse.client", ("torch", "pandas", "mlflow", "grpc")), ("lorefuse.export.repository", ("torch", "onnx"))],
+    [
+        ("lorefuse.client", ("torch", "pandas", "mlflow", "grpc")),
+        ("lorefuse.export.model_repository", ("torch", "onnx")),
+    ],
 )
 def test_what_asks_and_what_deploys_is_light(module: str, heavy: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
