@@ -267,7 +267,7 @@ def _fitted(start: Stages, validation: Moments, seed: int) -> Stages:
 def tables_of(task: Task) -> dict[str, csr_array]:
     """Return the tables of a blend, which no seed changes."""
     side = task.data(Split.TEST, "title").side
-    blocks = [block for block in (side.item_text, side.item_graph) if block is not None]
+    blocks = side.knowledge
     knowledge = ItemKnowledge.of(task.taken, blocks, CANDIDATES)
     return make_tables(collaborative_tables(task.taken, CANDIDATES), knowledge, CANDIDATES)
 
@@ -398,7 +398,7 @@ def leave_one_out(path: Path, num_threads: int) -> Task:
             num_items=len(texts),
             judged=judged,
             recency_half_life=RECENCY_HALF_LIFE,
-            side=Side(item_text=vectors.get(text)),
+            side=Side(knowledge={"text": vectors.get(text)}),
         )
 
     def moments(judged: Split, length: int) -> Moments:
@@ -432,7 +432,7 @@ def movielens() -> Task:
 
     def data(judged: Split, text: str) -> RetrievalData:
         found = from_training_set(training_set, judged=judged, recency_half_life=RECENCY_HALF_LIFE)
-        side = found.side if text == "title" else replace(found.side, item_text=None, item_graph=None)
+        side = found.side if text == "title" else replace(found.side, knowledge={})
         return replace(found, side=side)
 
     def moments(judged: Split, length: int) -> Moments:

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -179,7 +179,7 @@ class Beauty:
             num_items=self.num_items,
             judged=judged,
             recency_half_life=recency_half_life,
-            side=replace(Side(), item_text=self.vectors.get(text)),
+            side=Side().with_text(self.vectors.get(text)),
         )
 
 

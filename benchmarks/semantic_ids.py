@@ -191,7 +191,7 @@ def main() -> None:
         print(f"semantic_ids: SKIPPED, {args.data} holds no public data (set LOREFUSE_SHARED_DATA)")
         sys.exit(0)
     task = leave_one_out(args.data, args.num_threads)
-    text_NE = np.asarray(task.data(Split.TEST, "title").side.item_text, np.float32)
+    text_NE = np.asarray(task.data(Split.TEST, "title").side.text, np.float32)
     fit_rows = np.unique(task.data(Split.TEST, "none").train.indices).astype(np.int64)
     size = int(2 ** np.clip(np.floor(np.log2(len(fit_rows) / ITEMS_PER_CODE)), 2, np.log2(MAX_CODEBOOK)))
     residual, product = residual_codes(text_NE, fit_rows, size, 0), product_codes(text_NE, fit_rows, size, 0)

@@ -158,7 +158,7 @@ def write_vectors(dataset: Any, split_path: Path, out_path: Path) -> None:
     from lorefuse.core.atomic import write_json
     from lorefuse.data.split import load_split
     from lorefuse.embedding.reduce import Reducer
-    from lorefuse.training_set.vectors import ARRAYS_FILE, FACTS_FILE
+    from lorefuse.training_set.vectors import ItemVectors
 
     items = dataset.items()
     rng, num_items = np.random.default_rng(SEED), len(items)
@@ -167,12 +167,9 @@ def write_vectors(dataset: Any, split_path: Path, out_path: Path) -> None:
     centres = rng.normal(size=(max(8, int(num_items**0.5)), TEXT_DIM))
     text = themes[genre] + 0.8 * centres[rng.integers(0, len(centres), num_items)]
     text = (text + 0.7 * rng.normal(size=text.shape)).astype(np.float32)
-    has_text, none = np.ones(num_items, bool), np.zeros(num_items, bool)
-    arrays = {"text": text, "graph": np.zeros((num_items, 0), np.float32), "has_text": has_text, "has_graph": none}
-    save_file(arrays, str(out_path / ARRAYS_FILE))
     save_file({"full": text}, str(out_path / "item_embeddings.safetensors"))
     cutoff = load_split(split_path)[1]["data_cutoff"]
-    write_json(out_path / FACTS_FILE, {"text_dim": TEXT_DIM, "graph_dim": 0, "data_cutoff": cutoff})
+    ItemVectors(num_items, {"text": text}, {"data_cutoff": cutoff}).save(out_path)
     write_json(out_path / "embedding.json", {"address": "made up", "dim": FULL_DIM, "dtype": "float32"})
     components = rng.normal(size=(FULL_DIM, TEXT_DIM)).astype(np.float32)
     Reducer(np.zeros(FULL_DIM, np.float32), components, np.ones(1, np.float32)).save(out_path)

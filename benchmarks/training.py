@@ -73,7 +73,7 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
     from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
     from lorefuse.features.rows import interest_facets
     from lorefuse.training_set.arrays import TrainingSet
-    from lorefuse.training_set.spec import CategoricalField, FeatureSpec, MultiField
+    from lorefuse.training_set.spec import CategoricalField, FeatureSpec, KnowledgeBlock, MultiField
 
     sizes = {
         "user": {"user_id": NUM_USERS + 1, "gender": 3, "occupation": 22, "age_bucket": 8},
@@ -82,15 +82,16 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
     user_fields, item_fields = (
         tuple(CategoricalField(name=name, size=size) for name, size in fields.items()) for fields in sizes.values()
     )
+    dims = {"text": text_dim, "graph": graph_dim}
+    blocks = tuple(KnowledgeBlock(name=name, dim=dim) for name, dim in dims.items() if dim)
     spec = FeatureSpec(
         user_fields=user_fields,
         item_fields=item_fields,
         item_multi_fields=(MultiField(name="genres", size=20, width=6),),
         user_numeric=USER_NUMERIC,
         item_numeric=ITEM_NUMERIC,
-        interest=interest_facets(text_dim, graph_dim),
-        text_dim=text_dim,
-        graph_dim=graph_dim,
+        interest=interest_facets({block.name: block.dim for block in blocks}),
+        knowledge=blocks,
     )
     rng = np.random.default_rng(0)
 
@@ -119,8 +120,7 @@ def synthetic(text_dim: int, graph_dim: int) -> TrainingSet:
         user_fields=indices(NUM_USERS, user_fields),
         item_fields=indices(NUM_ITEMS, item_fields),
         item_multi=genres,
-        item_text=normal(NUM_ITEMS, text_dim),
-        item_graph=normal(NUM_ITEMS, graph_dim),
+        knowledge={block.name: normal(NUM_ITEMS, block.dim) for block in blocks},
         item_numeric_now=normal(NUM_ITEMS, len(ITEM_NUMERIC)),
     )
     training_set.check()

@@ -47,7 +47,6 @@ class TorchModel(SameModel):
     def __init__(self, folder_path: Path, bundle_path: Path) -> None:
         import torch
 
-        from lorefuse.core.schema import ITEM_TENSORS
         from lorefuse.export.bundle import TABLES_FILE, Bundle
         from lorefuse.models.build import load_ranker
 
@@ -55,15 +54,14 @@ class TorchModel(SameModel):
         torch.set_num_threads(1)
         self.torch, self.ranker = torch, load_ranker(bundle_path).eval()
         tables = Bundle.load(bundle_path).arrays(TABLES_FILE)
-        names = [name.value for name in ITEM_TENSORS if name.value in tables]
-        self.items = {name: torch.from_numpy(tables[name]) for name in names}
-        self.num_items = len(self.items[names[0]])
+        self.items = {name: torch.from_numpy(tables[name]) for name in self.ranker.item_inputs}
+        self.num_items = len(self.items["item_fields"])
 
     def rank(self, tensors: dict[str, np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best k rows and their scores."""
         torch = self.torch
         with torch.inference_mode():
-            names = [name.value for name in self.ranker.user_inputs]
+            names = list(self.ranker.user_inputs)
             users = {name: torch.from_numpy(tensors[name]).expand(self.num_items, -1) for name in names}
             logits = self.ranker(**users, **self.items)
             excluded = torch.from_numpy(tensors["exclude_rows"][0])

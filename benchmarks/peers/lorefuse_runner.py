@@ -184,8 +184,7 @@ def training_set_of(rows: Rows, *, with_history: bool) -> TrainingSet:
         user_fields=user_fields,
         item_fields=item_fields,
         item_multi=np.zeros((len(item_fields), 0), np.int64),
-        item_text=nothing(len(item_fields)),
-        item_graph=nothing(len(item_fields)),
+        knowledge={},
         item_numeric_now=nothing(len(item_fields)),
     )
     training_set.check()

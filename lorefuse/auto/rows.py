@@ -54,10 +54,10 @@ def race_rows(
     tables = encode_tables(dataset, interactions, config.features)
     history = history_of(interactions, config.data.label.kind)
     spec = make_spec(tables, vectors, config.data.label.kind, facts["data_cutoff"])
-    text_dim, graph_dim = vectors.text.shape[1], vectors.graph.shape[1]
-    spec = spec.model_copy(update={"interest": interest_facets(text_dim, graph_dim) + context_facets(vectors)})
+    dims = {block.name: block.dim for block in spec.knowledge}
+    spec = spec.model_copy(update={"interest": interest_facets(dims) + context_facets(vectors)})
     prior = item_prior(
-        history, vectors.text, vectors.graph, tables.item_fields, tables.item_multi, spec,
+        history, vectors.knowledge, tables.item_fields, tables.item_multi, spec,
         shrinkage=config.features.prior_shrinkage, num_folds=config.features.num_prior_folds,
     )  # fmt: skip
     rows = interactions.with_negatives(dataset, read_negatives(split_path))
@@ -67,7 +67,7 @@ def race_rows(
     position = np.full(num_states, -1, np.int32)
     position[states] = np.arange(len(states), dtype=np.int32)
     mine = _part_of(history, states)
-    interest = user_interest_rows(mine, vectors.text, vectors.graph, config.features.interest_shrinkage)
+    interest = user_interest_rows(mine, vectors.knowledge, config.features.interest_shrinkage)
     if vectors.context is not None:
         interest = np.concatenate([interest, context_rows(vectors)[states]], axis=1)
     everybody = _every_row(rows, num_states, config.data.label.kind)
@@ -83,8 +83,7 @@ def race_rows(
         user_fields=tables.user_fields,
         item_fields=tables.item_fields,
         item_multi=tables.item_multi,
-        item_text=vectors.text,
-        item_graph=vectors.graph,
+        knowledge=vectors.knowledge,
     )
 
 

@@ -95,9 +95,7 @@ def _both_lists(
         return None
     taken_UN = taken_in_train(training_set)
     blocks = knowledge_blocks(training_set, "real", Path(task.embeddings_path), config, task.seed)
-    text = blocks[0] if training_set.item_text.shape[1] else None
-    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
-    knowledge = ItemKnowledge.of(taken_UN, blocks, section, text=text, graph=graph)
+    knowledge = ItemKnowledge.of(taken_UN, blocks, section)
     tables = make_tables(collaborative_tables(taken_UN, section), knowledge, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
     plain = make_readers(training_set, taken_UN, knowledge, config, threshold, task.seed)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
+from lorefuse.core.schema import BLOCK_NAME
 
-ViewName = Literal[
+CONTENT = "_content"
+NamedView = Literal[
     "popularity",
     "item_knn",
     "user_knn",
@@ -21,6 +23,8 @@ ViewName = Literal[
     "sasrec",
 ]
 """What the candidate stage may look at the catalogue by; see `lists.readers` and `lists.tables`."""
+ViewName = NamedView | Annotated[str, Field(pattern=f"^{BLOCK_NAME}{CONTENT}$")]
+"""Or one knowledge block by itself, e.g. ``image_content``."""
 
 
 class CandidatesConfig(Section):
@@ -35,10 +39,10 @@ class CandidatesConfig(Section):
     views: tuple[ViewName, ...] = Field(
         ("ease", "item_knn", "content", "asked"),
         description="Recommenders that look at the catalogue: EASE, who took both (item_knn), who took the same "
-        "(user_knn), texts and graphs (content), graphs alone (graph_content), what the user asked just now (asked, "
-        "where data.source.context_text holds it), and those that are trained for minutes "
-        "by their settings in `retrieval`: two_tower, light_gcn, sasrec. Popularity is always part of the learned "
-        "blend. Empty: popularity alone.",
+        "(user_knn), all knowledge of the items (content), one block of it alone (graph_content, text_content), what "
+        "the user asked just now (asked, where data.source.context_text holds it), and those that are trained for "
+        "minutes by their settings in `retrieval`: two_tower, light_gcn, sasrec. Popularity is always part of the "
+        "learned blend. Empty: popularity alone.",
     )
     weights: dict[ViewName, float] | None = Field(
         None,

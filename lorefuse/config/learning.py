@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from lorefuse.config.base import Section
+from lorefuse.core.schema import BLOCK_NAME
 
 FamilyName = Literal["logistic_regression", "fm", "wide_deep", "deepfm", "dcn_v2", "finalmlp", "din", "multi_task"]
 """Names of `config.models.ModelConfig`'s families."""
@@ -95,7 +96,9 @@ class TuningConfig(Section):
     )
 
 
-Arm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]
+ONLY = "_only"
+NamedArm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]
+Arm = NamedArm | Annotated[str, Field(pattern=f"^{BLOCK_NAME}{ONLY}$")]
 """Knowledge given to a model; what each means stands at `features.arms.with_knowledge`."""
 
 

@@ -24,6 +24,9 @@ class FieldConfig(IdConfig):
     fusion: FusionName = Field("residual", description="How knowledge vectors meet the item's id embedding.")
     fusion_text_dim: int = Field(16, ge=0, description="Leading text dimensions that enter the fusion.")
     fusion_graph_dim: int = Field(32, ge=0, description="Leading graph dimensions that enter the fusion.")
+    fusion_dims: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="Leading dimensions of other knowledge blocks, by name; 32 of those that are not named."
+    )
     init: Literal["random", "text"] = Field("random", description="Where item id embeddings start.")
     alignment_weight: float = Field(0.0, ge=0, le=10, description="Weight of the id-knowledge contrastive loss.")
     alignment_temperature: float = Field(0.2, gt=0, le=10, description="Temperature of that loss.")

@@ -8,19 +8,19 @@ from pydantic import Field, model_validator
 
 from lorefuse.config.auto import AutoConfig
 from lorefuse.config.base import Section
-from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.config.candidates import CONTENT, CandidatesConfig
 from lorefuse.config.data import DataConfig, FileSource, SplitConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
 from lorefuse.config.knowledge import EmbeddingConfig, FeatureConfig, KnowledgeConfig
 from lorefuse.config.leaks import LeaksConfig
-from lorefuse.config.learning import EvaluationConfig, TrainingConfig, TuningConfig
+from lorefuse.config.learning import ONLY, EvaluationConfig, TrainingConfig, TuningConfig
 from lorefuse.config.models import DeepFMConfig, ModelConfig
 from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
-from lorefuse.core.schema import SECOND_STRATEGY
+from lorefuse.core.schema import GRAPH, SECOND_STRATEGY, TEXT
 
 
 class PipelineConfig(Section):
@@ -88,6 +88,28 @@ class PipelineConfig(Section):
             raise ValueError(
                 "training.privacy goes with candidates.mode none or auto, not blend, whose tables have no noise"
             )
+        return self
+
+    @property
+    def knowledge_names(self) -> tuple[str, ...]:
+        """Names of the knowledge blocks that items may have."""
+        return (TEXT, GRAPH)
+
+    @model_validator(mode="after")
+    def _knowledge_is_there(self) -> PipelineConfig:
+        asked = {
+            "evaluation.arms": [arm.removesuffix(ONLY) for arm in self.evaluation.arms if arm.endswith(ONLY)],
+            "study.arms": [arm.removesuffix(ONLY) for arm in self.study.arms if arm.endswith(ONLY)],
+            "candidates.views": [
+                view.removesuffix(CONTENT) for view in self.candidates.views if view.endswith(CONTENT)
+            ],
+            "model.fusion_dims": list(getattr(self.model, "fusion_dims", ())),
+        }
+        for key, names in asked.items():
+            unknown = sorted(set(names) - set(self.knowledge_names))
+            if unknown:
+                known = ", ".join(self.knowledge_names)
+                raise ValueError(f"{key} names {unknown[0]!r}, which is no knowledge of the items; there is {known}")
         return self
 
     @model_validator(mode="after")

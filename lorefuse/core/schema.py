@@ -63,12 +63,31 @@ class View(StrEnum):
     USER_HISTORY = "user_history"
     ITEM_ATTRIBUTES = "item_attributes"
     ITEM_STATS = "item_stats"
-    ITEM_TEXT = "item_text"
-    ITEM_GRAPH = "item_graph"
+
+
+TEXT, GRAPH = "text", "graph"
+"""Knowledge blocks of the items that Lorefuse makes itself; a data source may bring more."""
+BLOCK_NAME = r"[a-z][a-z0-9_]{0,30}"
+"""What a knowledge block may be called."""
+RESERVED_BLOCKS = ("attributes", "fields", "history", "id", "multi", "numeric", "prior", "stats", "vectors")
+"""Names that would meet those of other tensors, views and arrays of an item."""
+
+
+def item_block(name: str) -> str:
+    """Return what a knowledge block of the items is called as a model's input, a feature view and a stored array."""
+    return f"item_{name}"
+
+
+def block_column(name: str) -> str:
+    """Return the column of a knowledge block in its feature view: a list of float32 per item."""
+    return f"{name}_vector"
 
 
 class Tensor(StrEnum):
-    """Inputs and outputs of the served models. ``B`` batch, ``K`` returned; see `models.spec` for widths."""
+    """Inputs and outputs of the served models. ``B`` batch, ``K`` returned; see `training_set.spec` for widths.
+
+    Knowledge blocks of the items are inputs too, float32 (B, E) under `item_block` of their names.
+    """
 
     USER_FIELDS = "user_fields"  # int64 (B, Fu) vocabulary indices; 0 is unseen
     USER_NUMERIC = "user_numeric"  # float32 (B, Pu) raw, scaled inside the model
@@ -77,8 +96,6 @@ class Tensor(StrEnum):
     ITEM_FIELDS = "item_fields"  # int64 (B, Fi) vocabulary indices; 0 is unseen
     ITEM_MULTI = "item_multi"  # int64 (B, M) padded multi-valued fields; 0 is padding
     ITEM_NUMERIC = "item_numeric"  # float32 (B, Pi)
-    ITEM_TEXT = "item_text"  # float32 (B, E) reduced text vector; zeros where there is no text
-    ITEM_GRAPH = "item_graph"  # float32 (B, G) graph vector; zeros where the item has no entity
     EXCLUDE_ROWS = "exclude_rows"  # int64 (B, S) catalogue rows never returned; -1 is padding
     LIKED_ROWS = "liked_rows"  # int64 (B, L) catalogue rows of recent liked items, newest first; -1 is padding
     SEEN_ROWS = "seen_rows"  # int64 (B, L) of recent items, liked or not, likewise
@@ -87,13 +104,8 @@ class Tensor(StrEnum):
 
 
 USER_TENSORS = (Tensor.USER_FIELDS, Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY)
-ITEM_TENSORS = (
-    Tensor.ITEM_FIELDS,
-    Tensor.ITEM_MULTI,
-    Tensor.ITEM_NUMERIC,
-    Tensor.ITEM_TEXT,
-    Tensor.ITEM_GRAPH,
-)
+ITEM_TENSORS = (Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_NUMERIC)
+"""Those of every data set; knowledge blocks follow them, see `FeatureSpec.item_tensors`."""
 
 
 class Alias(StrEnum):

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError, UsageError
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import TEXT, Tensor, item_block
 from lorefuse.export.bundle import EMBEDDING_FILE, SERVING_FILE, TABLES_FILE, Bundle
+from lorefuse.export.grow import unknown_items
 from lorefuse.export.signature import RANKER_BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Standing:
 def new_item_tensors(text: str | Mapping[str, str], bundle_path: Path) -> dict[str, NDArray[Any]]:
     """Turn a text into the item tensors of an item that no training row has seen.
 
-    The id and every category are unseen (index 0), there is no graph vector, the counts are those of an item without
-    history, and the prior comes from the text alone.
+    The id and every category are unseen (index 0), nothing but the text is known, the counts are those of an item
+    without history, and the prior comes from the text alone.
 
     Args:
         text: What is known about the item, best in the words of the catalogue's texts (title, genres, ...). Where the
@@ -65,24 +66,23 @@ def new_item_tensors(text: str | Mapping[str, str], bundle_path: Path) -> dict[s
     texts = [text] if isinstance(text, str) else list(text.values())
     if not any(part.strip() for part in texts):
         raise UsageError("The new item's text is empty.", expected="a title, or a few words about it")
-    if not spec.text_dim:
+    if not spec.knowledge_dim(TEXT):
         raise UsageError("This model was trained without text.", fix="bring item text: data.source.item_text")
     vector = embed_new_item(text, bundle.config().embedding)
     _check_space(bundle, vector)
     reduced = Reducer.load(bundle.path).transform(vector, np.ones(1, dtype=np.bool_))
     fields = np.zeros((1, spec.width(Tensor.ITEM_FIELDS)), dtype=np.int64)
     multi = np.zeros((1, spec.width(Tensor.ITEM_MULTI)), dtype=np.int64)
-    graph = np.zeros((1, spec.graph_dim), dtype=np.float32)
-    prior = ItemPrior.load(bundle.path).predict(item_columns(reduced, graph, fields, multi, spec))
+    knowledge = {**unknown_items(spec, 1), TEXT: reduced}
+    prior = ItemPrior.load(bundle.path).predict(item_columns(knowledge, fields, multi, spec))
     known = {**bundle.read_json(SERVING_FILE)["item_without_history"], "item_prior": float(prior[0])}
-    tensors: dict[Tensor, NDArray[Any]] = {
+    tensors: dict[str, NDArray[Any]] = {
         Tensor.ITEM_FIELDS: fields,
         Tensor.ITEM_MULTI: multi,
         Tensor.ITEM_NUMERIC: np.array([[known[name] for name in spec.item_numeric]], dtype=np.float32),
-        Tensor.ITEM_TEXT: reduced,
-        Tensor.ITEM_GRAPH: graph,
+        **{item_block(name): vectors for name, vectors in knowledge.items()},
     }
-    return {name.value: tensor for name, tensor in tensors.items() if spec.width(name)}
+    return {name: tensors[name] for name in spec.item_tensors}
 
 
 def standing(client: Client, user_id: str, item: dict[str, NDArray[Any]], bundle_path: Path) -> Standing:

@@ -84,7 +84,6 @@ def score(bundle: Bundle, training_set: TrainingSet, rows_R: NDArray[np.int64]) 
     names = [entry.name for entry in session.get_inputs()]
     scores = []
     for start in range(0, len(rows_R), ROWS_AT_A_TIME):
-        inputs = training_set.inputs(rows_R[start : start + ROWS_AT_A_TIME])
-        tensors = {name.value: array for name, array in inputs.items()}
+        tensors = training_set.inputs(rows_R[start : start + ROWS_AT_A_TIME])
         scores.append(session.run(None, {name: tensors[name] for name in names})[0].reshape(-1))
     return np.concatenate([np.zeros(0, np.float32), *scores])

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core.schema import Tensor
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.training_set.arrays import TrainingSet
 
@@ -67,7 +66,7 @@ def sample_of(training_set: TrainingSet, rows_R: NDArray[np.int64], score_R: NDA
         categories["label"] = label.astype(np.int64) + 1  # 0 would read as unseen
     else:
         numeric["label"] = label
-    vectors = {"text": training_set.item_text[items], "graph": training_set.item_graph[items]}
+    vectors = {name: table[items] for name, table in training_set.knowledge.items()}
     return Sample(
         num_rows=len(rows_R),
         numeric={name: values.astype(np.float64) for name, values in numeric.items()},
@@ -83,10 +82,7 @@ def _interests(
     training_set: TrainingSet, states_R: NDArray[np.integer], items_R: NDArray[np.integer]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the interest scalars that the model reads: the user's side times the item's unit vector."""
-    tables = {
-        Tensor.ITEM_TEXT: unit_rows(training_set.item_text),
-        Tensor.ITEM_GRAPH: unit_rows(training_set.item_graph),
-    }
+    tables = {name: unit_rows(training_set.item_table(name)) for name in training_set.spec.knowledge_tensors}
     found, start = {}, 0
     for facet in training_set.spec.interest:
         side = training_set.user_interest[states_R, start : start + facet.dim]

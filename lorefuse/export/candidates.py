@@ -26,7 +26,7 @@ class ItemSideGraph(nn.Module):
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
-        self.input_names = [name.value for name in ranker.item_inputs]
+        self.input_names = list(ranker.item_inputs)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Encode items, shape (M, W)."""
@@ -46,10 +46,10 @@ class CandidateGraph(nn.Module):
         super().__init__()
         self.ranker = ranker
         with torch.no_grad():
-            side = ranker.encode_item(**{name.value: example[name.value] for name in ranker.item_inputs})
+            side = ranker.encode_item(**{name: example[name] for name in ranker.item_inputs})
         self.shapes = {name: tuple(value.shape[1:]) for name, value in side.items()}
         self.widths = [int(np.prod(shape, dtype=int)) for shape in self.shapes.values()]
-        self.user_names = [name.value for name in ranker.user_inputs]
+        self.user_names = list(ranker.user_inputs)
         self.input_names = [*self.user_names, ITEM_SIDE]
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lorefuse.core.atomic import write_json
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import TEXT, Tensor, item_block
 from lorefuse.export.bundle import EMBEDDING_FILE, SERVING_FILE, Bundle
 from lorefuse.export.encoder import ENCODER_FILE, FACTS_FILE, FILES, TOKENIZER_FILE
 from lorefuse.export.signature import ALIAS, DATA_CUTOFF, EMBED, EMBEDDING_ADDRESS, ServingSignature
@@ -42,7 +43,7 @@ def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
             shutil.copyfile(bundle.path / name, path / name)
     reducer, prior, spec = Reducer.load(bundle.path), ItemPrior.load(bundle.path), bundle.spec()
     config, facts = bundle.config().embedding, bundle.read_json(EMBEDDING_FILE)
-    num_facets = max(1, len(config.facets))
+    text, num_facets = item_block(TEXT), max(1, len(config.facets))
     content = {
         **bundle.read_json(FACTS_FILE),
         "kept_dim": facts["dim"] // num_facets,
@@ -51,7 +52,8 @@ def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
         "normalize": config.normalize,
         "item_numeric": list(spec.item_numeric),
         "item_without_history": bundle.read_json(SERVING_FILE)["item_without_history"],
-        "widths": {name.value: spec.width(name) for name in (Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_GRAPH)},
+        # What says nothing about an item that is known by its words alone.
+        "widths": {name: spec.width(name) for name in spec.item_tensors if name not in (Tensor.ITEM_NUMERIC, text)},
         "user_tensors": [tensor.name for tensor in ServingSignature.of(spec).features.outputs],
         ALIAS: alias,
         DATA_CUTOFF: bundle.data_cutoff,
@@ -60,6 +62,7 @@ def write_embed(bundle: Bundle, alias: str, path: Path) -> None:
     content["user_tensors"] = [name for name in content["user_tensors"] if name.startswith("user_")]
     write_json(path / EMBED_FILE, content)
     arrays = {name: value for name, value in vars(reducer).items() if value is not None}
-    # The prior's other columns are categories and graph, of which a new item has none.
-    weights = prior.weights[: spec.text_dim]
+    # Of the prior's other columns, categories and other knowledge, a new item has none. The text's come in its place.
+    start = sum(block.dim for block in itertools.takewhile(lambda block: block.name != TEXT, spec.knowledge))
+    weights = prior.weights[start : start + spec.knowledge_dim(TEXT)]
     np.savez(path / ARRAYS_FILE, prior_weights=weights, prior_intercept=prior.intercept, **arrays)

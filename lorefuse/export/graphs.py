@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
 from lorefuse.core.progress import track
-from lorefuse.core.schema import USER_TENSORS, Split, Tensor
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.export.bundle import (
     CANDIDATE_FILES,
     CATALOGUE_RANKER_FILE,
@@ -20,7 +20,6 @@ from lorefuse.export.bundle import (
     REFERENCE_FILE,
 )
 from lorefuse.export.candidates import export_candidates
-from lorefuse.export.item_tables import item_tables
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker, export_ranker
 from lorefuse.export.parity import check_candidates, check_catalogue_ranker, check_ranker
 from lorefuse.export.signature import num_excluded
@@ -55,7 +54,7 @@ def export_graphs(
     """
     serving = config.serving
     ranker = load_ranker(out_path)
-    catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in item_tables(training_set).items()}
+    catalogue = {name: torch.from_numpy(np.ascontiguousarray(t)) for name, t in training_set.item_tables().items()}
     num_items = len(training_set.item_fields)
     inputs = reference_inputs(training_set, serving.num_reference_rows)
     users = reference_users(training_set, inputs, num_excluded(num_items, serving))
@@ -98,7 +97,7 @@ def _export_halves(
 def reference_inputs(training_set: TrainingSet, num_rows: int) -> dict[str, NDArray[Any]]:
     """Return ranker inputs of rows spread evenly over the test part (or all rows, where there is none)."""
     chosen = _reference_rows(training_set, num_rows)
-    return {name.value: np.ascontiguousarray(array) for name, array in training_set.inputs(chosen).items()}
+    return {name: np.ascontiguousarray(array) for name, array in training_set.inputs(chosen).items()}
 
 
 def _reference_rows(training_set: TrainingSet, num_rows: int) -> NDArray[np.int64]:
@@ -112,7 +111,7 @@ def reference_users(
 ) -> dict[str, NDArray[Any]]:
     """Return inputs of the catalogue ranker: the first reference rows' users, each with some excluded rows."""
     users: dict[str, NDArray[Any]] = {
-        name.value: inputs[name.value][:NUM_REFERENCE_USERS] for name in USER_TENSORS if name.value in inputs
+        name: inputs[name][:NUM_REFERENCE_USERS] for name in training_set.spec.user_tensors
     }
     num_users = len(next(iter(users.values())))
     num_items = len(training_set.item_fields)

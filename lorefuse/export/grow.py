@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lorefuse.core.atomic import sha256_file, sha256_json, write_json
 from lorefuse.core.errors import ArtifactError, UsageError
-from lorefuse.core.schema import ITEM_ID, Tensor
+from lorefuse.core.schema import ITEM_ID, TEXT, Tensor, item_block
 from lorefuse.data.dataset import Dataset
 from lorefuse.export.bundle import (
     BUNDLE_FILE,
@@ -111,25 +111,30 @@ def item_rows(
     fields = np.stack(columns, axis=1).astype(np.int64)
     blocks = [encode_lists(vocabularies[f.name], items[f.name], f.width) for f in spec.item_multi_fields]
     multi = np.hstack(blocks).astype(np.int64) if blocks else np.zeros((len(items), 0), dtype=np.int64)
-    text = _text_vectors(bundle, items, text_columns, spec)
-    graph = np.zeros((len(items), spec.graph_dim), dtype=np.float32)
-    prior = ItemPrior.load(bundle.path).predict(item_columns(text, graph, fields, multi, spec))
+    knowledge = unknown_items(spec, len(items))
+    if TEXT in knowledge:
+        knowledge[TEXT] = _text_vectors(bundle, items, text_columns)
+    prior = ItemPrior.load(bundle.path).predict(item_columns(knowledge, fields, multi, spec))
     known = bundle.read_json(SERVING_FILE)["item_without_history"]
     numeric = np.array(
         [[({**known, "item_prior": value})[name] for name in spec.item_numeric] for value in prior], dtype=np.float32
     ).reshape(len(items), len(spec.item_numeric))
-    tensors: dict[Tensor, NDArray[Any]] = {
+    tensors: dict[str, NDArray[Any]] = {
         Tensor.ITEM_FIELDS: fields,
         Tensor.ITEM_MULTI: multi,
         Tensor.ITEM_NUMERIC: numeric,
-        Tensor.ITEM_TEXT: text,
-        Tensor.ITEM_GRAPH: graph,
+        **{item_block(name): vectors for name, vectors in knowledge.items()},
     }
-    return {name.value: tensor for name, tensor in tensors.items() if spec.width(name)}
+    return {name: tensors[name] for name in spec.item_tensors}
+
+
+def unknown_items(spec: FeatureSpec, num_items: int) -> dict[str, NDArray[np.float32]]:
+    """Return knowledge blocks of items of which nothing is known: zeros, (num_items, E) each, by name."""
+    return {block.name: np.zeros((num_items, block.dim), dtype=np.float32) for block in spec.knowledge}
 
 
 def _text_vectors(
-    bundle: Bundle, items: pd.DataFrame, text_columns: tuple[str, ...] | list[str], spec: FeatureSpec
+    bundle: Bundle, items: pd.DataFrame, text_columns: tuple[str, ...] | list[str]
 ) -> NDArray[np.float32]:
     from lorefuse.embedding.embed import embed_texts
     from lorefuse.embedding.facets import facets_of
@@ -137,8 +142,6 @@ def _text_vectors(
     from lorefuse.embedding.prompt import item_texts
     from lorefuse.embedding.reduce import Reducer
 
-    if not spec.text_dim:
-        return np.zeros((len(items), 0), dtype=np.float32)
     config = bundle.config().embedding
     if config.written:
         raise UsageError(
@@ -186,7 +189,7 @@ def _blend(bundle: Bundle, tables: dict[str, NDArray[Any]], out_path: Path) -> d
     from lorefuse.lists.stage_files import load_stages, save_stages
 
     fitted = load_stages(bundle.path)
-    known = [tables[name.value] for name in (Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH) if name.value in tables]
+    known = [tables[name] for name in bundle.spec().knowledge_tensors]
     num_items = len(next(iter(tables.values())))
     save_stages(grown_stages(fitted, known, num_items, bundle.config().candidates), out_path)
     users = bundle.arrays(CATALOGUE_REFERENCE_FILE)

@@ -32,7 +32,7 @@ class RankerGraph(nn.Module):
     def __init__(self, ranker: Ranker) -> None:
         super().__init__()
         self.ranker = ranker
-        self.input_names = [name.value for name in (*ranker.user_inputs, *ranker.item_inputs)]
+        self.input_names = [*ranker.user_inputs, *ranker.item_inputs]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Score rows, shape (B,)."""
@@ -53,7 +53,7 @@ class CatalogueGraph(nn.Module):
         self.ranker = ranker
         self.num_returned = num_returned
         self.num_items = len(next(iter(catalogue.values())))
-        self.input_names = [*(name.value for name in ranker.user_inputs), TensorName.EXCLUDE_ROWS.value]
+        self.input_names = [*ranker.user_inputs, TensorName.EXCLUDE_ROWS.value]
         with torch.no_grad():
             side = ranker.encode_item(**catalogue)
         self.side_names = list(side)

@@ -52,7 +52,7 @@ def check_candidates(
     Raises:
         ArtifactError: They differ by more than `TOLERANCE`.
     """
-    users, items = ([name.value for name in names] for names in (ranker.user_inputs, ranker.item_inputs))
+    users, items = ranker.user_inputs, ranker.item_inputs
     num_users = min(NUM_USERS, len(inputs[users[0]]))
     (side,) = open_session(side_path).run(None, {name: inputs[name] for name in items})
     asked = {name: inputs[name][:num_users] for name in users}
@@ -90,7 +90,7 @@ def check_catalogue_ranker(
     got_rows, got_scores = open_session(path).run([Tensor.CATALOGUE_ROW.value, Tensor.SCORE.value], dict(users))
     num_users, identical, worst = len(got_rows), 0, 0.0
     for number in range(num_users):
-        one = {name.value: torch.from_numpy(users[name.value][number : number + 1]) for name in ranker.user_inputs}
+        one = {name: torch.from_numpy(users[name][number : number + 1]) for name in ranker.user_inputs}
         logits = _row_by_row(ranker, one, catalogue)
         scores = ranker.to_score(logits).numpy()
         # The order is that of the logits, as in the graph: different logits may round to one probability.

@@ -187,7 +187,7 @@ def kept_of_top(
         users: User tensors of U users.
         found: Best rows after retrieval without exclusions, (U, K).
     """
-    tensors = {name.value: torch.from_numpy(users[name.value]) for name in ranker.user_inputs}
+    tensors = {name: torch.from_numpy(users[name]) for name in ranker.user_inputs}
     side = ranker.encode_user(**tensors)
     num_items = len(next(iter(catalogue.values())))
     size = max(1, _PAIRS_PER_CHUNK // len(found))
@@ -207,7 +207,7 @@ def _scores(
     number: int,
     rows: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    one = {name.value: torch.from_numpy(users[name.value][number : number + 1]) for name in ranker.user_inputs}
+    one = {name: torch.from_numpy(users[name][number : number + 1]) for name in ranker.user_inputs}
     repeated = {name: value.expand(len(rows), -1) for name, value in one.items()}
     chosen = {name: table[torch.from_numpy(rows)] for name, table in catalogue.items()}
     return np.asarray(ranker.to_score(ranker(**repeated, **chosen)).numpy())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lorefuse.config import ServingConfig
 from lorefuse.core.errors import UsageError
-from lorefuse.core.schema import ITEM_ID, ITEM_TENSORS, USER_ID, USER_TENSORS, Tensor
+from lorefuse.core.schema import ITEM_ID, USER_ID, Tensor
 from lorefuse.training_set.spec import FeatureSpec
 
 RANKER, CATALOGUE_RANKER, RETRIEVE = "ranker", "catalogue_ranker", "retrieve"
@@ -157,7 +157,7 @@ class ServingSignature:
         Nothing here depends on the size of the catalogue or on bounds, and nothing of `direct` and `recommend` on the
         model: other versions stand beside the one that answers, so that a promotion is a switch and never a gap.
         """
-        user, item = _inputs(spec, USER_TENSORS), _inputs(spec, ITEM_TENSORS)
+        user, item = _inputs(spec, spec.user_tensors), _inputs(spec, spec.item_tensors)
         exclude = TensorSignature(Tensor.EXCLUDE_ROWS.value, "int64", (-1,))
         row = TensorSignature(Tensor.CATALOGUE_ROW.value, "int64", (-1,))
         score = TensorSignature(Tensor.SCORE.value, "float32", (-1,))
@@ -210,9 +210,7 @@ def num_excluded(num_items: int, serving: ServingConfig) -> int:
     return min(serving.max_exclude, num_items)
 
 
-def _inputs(spec: FeatureSpec, tensors: tuple[Tensor, ...]) -> tuple[TensorSignature, ...]:
+def _inputs(spec: FeatureSpec, names: tuple[str, ...]) -> tuple[TensorSignature, ...]:
     return tuple(
-        TensorSignature(tensor.value, "int64" if tensor in _INTEGERS else "float32", (spec.width(tensor),))
-        for tensor in tensors
-        if spec.width(tensor)
+        TensorSignature(name, "int64" if name in _INTEGERS else "float32", (spec.width(name),)) for name in names
     )

@@ -12,6 +12,7 @@ import numpy as np
 from lorefuse.config import PipelineConfig, ServingConfig
 from lorefuse.core.atomic import sha256_file, write_json
 from lorefuse.core.errors import ArtifactError, LeakError
+from lorefuse.core.schema import TEXT
 from lorefuse.export.bundle import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -26,7 +27,6 @@ from lorefuse.export.bundle import (
     TABLES_FILE,
 )
 from lorefuse.export.catalogue import CATALOGUE_FILE, catalogue_frame
-from lorefuse.export.item_tables import item_tables
 from lorefuse.lists.stage_files import CANDIDATES_FILE, LIST_RANKER_FOLDER
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def write_bundle(
     for folder_path, names in ((feature_data_path, FEATURE_FILES), (embeddings_path, (EMBEDDING_FILE,))):
         for name in names:
             _copy(folder_path / name, out_path)
-    if training_set.spec.text_dim or (item_vectors_path / REDUCER_FILE).is_file():
+    if training_set.spec.knowledge_dim(TEXT) or (item_vectors_path / REDUCER_FILE).is_file():
         _copy(item_vectors_path / REDUCER_FILE, out_path)
     dataset = Dataset.open(dataset_path)
     num_items = _write_catalogue(dataset, out_path)
@@ -107,7 +107,7 @@ def write_bundle(
         if (lists_path / LIST_RANKER_FOLDER).is_dir():
             list_ranker_path = lists_path / LIST_RANKER_FOLDER
     parity = export_graphs(training_set, config, out_path, list_ranker_path)
-    if config.serving.embed and training_set.spec.text_dim:
+    if config.serving.embed and training_set.spec.knowledge_dim(TEXT):
         export_encoder(embedding, out_path)
     files = sorted(p for p in out_path.iterdir() if p.is_file() and not p.name.startswith("."))
     content = {
@@ -151,7 +151,7 @@ def _write_catalogue(dataset: Dataset, out_path: Path) -> int:
 def _write_tables(training_set: TrainingSet, num_items: int, out_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    tables = item_tables(training_set)
+    tables = training_set.item_tables()
     rows = {len(table) for table in tables.values()}
     if rows != {num_items}:
         raise ArtifactError(

@@ -9,12 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lorefuse.core.schema import EVENT_TIMESTAMP, LABEL, VALUE, View
+from lorefuse.core.schema import EVENT_TIMESTAMP, LABEL, TEXT, VALUE, block_column, item_block
 from lorefuse.data.dataset import Dataset
 from lorefuse.feature_store.store import point_in_time
 from lorefuse.features.build import read_views
-
-TEXT_VECTOR = "text_vector"
 
 
 def backfill_days(
@@ -43,9 +41,10 @@ def backfill_days(
     # Nothing to join would be nothing to name the columns by: one row stands in, and is left out again.
     asked = rows if len(rows) else events.head(1)
     table = point_in_time(store_path, asked)
-    if View.ITEM_TEXT in read_views(feature_data_path)["views"]:
-        text = point_in_time(store_path, asked, [f"{View.ITEM_TEXT}:{TEXT_VECTOR}"])
-        table = table.append_column(TEXT_VECTOR, text[TEXT_VECTOR])
+    view, column = item_block(TEXT), block_column(TEXT)
+    if view in read_views(feature_data_path)["views"]:
+        text = point_in_time(store_path, asked, [f"{view}:{column}"])
+        table = table.append_column(column, text[column])
     for name in (VALUE, LABEL):
         table = table.append_column(name, pa.array(asked[name].to_numpy(), pa.float32()))
     pq.write_table(table.slice(0, len(rows)), out_path / f"{first}_{last}.parquet")

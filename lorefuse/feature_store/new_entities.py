@@ -1,7 +1,7 @@
 """A model's inputs for users and items that came after it: its own vocabularies, reducer and prior, nothing refitted.
 
 A dataset that grew by `data.append` keeps its users and items in their order and adds new ones at the end, so row
-numbers that a model knows stay true. Suffixes: ``N`` items now, ``E`` text dim, ``G`` graph dim.
+numbers that a model knows stay true. Suffix: ``N`` items now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
 from lorefuse.core.errors import ArtifactError, ConfigError
-from lorefuse.core.schema import COLD, CONTEXT_TEXT, ITEM_ID, ROW_ID, SPLIT, SPLIT_CODES, Split
+from lorefuse.core.schema import COLD, CONTEXT_TEXT, ITEM_ID, ROW_ID, SPLIT, SPLIT_CODES, TEXT, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.negatives import NEGATIVES_FILE, sample_negatives
 from lorefuse.data.split import load_split
@@ -63,7 +63,8 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
     """Encode a grown dataset's users and items as a model knows them.
 
     Items that the model was trained beside keep their vectors and priors to the bit. New ones get their text through
-    its reducer, no graph vector (the graph was decomposed without them), and the prior of an item without train rows.
+    its reducer, no other knowledge (the graph was decomposed without them), and the prior of an item without train
+    rows.
 
     Args:
         dataset: The grown dataset.
@@ -91,7 +92,8 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
     prior = ItemPrior.load(feature_data_path)
     values, new = prior.values, slice(len(prior.values), None)
     if len(items) > len(values):
-        columns = item_columns(vectors.text[new], vectors.graph[new], item_fields[new], item_multi[new], spec)
+        knowledge = {name: table[new] for name, table in vectors.knowledge.items()}
+        columns = item_columns(knowledge, item_fields[new], item_multi[new], spec)
         values = np.concatenate([values, prior.predict(columns)])
     return Extended(
         spec=spec,
@@ -153,14 +155,13 @@ def extended_set(
         cold=rows.cold,
         state_row=rows.state_row,
         user_numeric=user_numeric_rows(real),
-        user_interest=user_interest_rows(real, vectors.text, vectors.graph, shrinkage),
+        user_interest=user_interest_rows(real, vectors.knowledge, shrinkage),
         user_history=np.zeros((len(is_new), 0), np.int32),
         item_numeric=item_numeric_rows(every, extended.prior),
         user_fields=extended.user_fields,
         item_fields=extended.item_fields,
         item_multi=extended.item_multi,
-        item_text=vectors.text,
-        item_graph=vectors.graph,
+        knowledge=vectors.knowledge,
         item_numeric_now=item_numeric_now(real, extended.prior),
     )
     training_set.check()
@@ -195,7 +196,7 @@ def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Pat
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    num_known = len(known.text)
+    num_known = known.num_items
     if num_items < num_known:
         raise ArtifactError("The dataset has lost items.", expected=f"at least {num_known}", got=str(num_items))
     try:
@@ -205,15 +206,8 @@ def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Pat
         raise ArtifactError(f"{embeddings_path} holds no complete embeddings.", got=str(error)) from None
     if len(full) != num_items - num_known:
         raise ArtifactError("The embeddings are of another dataset.", got=f"{len(full) + num_known} items")
-    text = np.zeros((len(full), 0), dtype=np.float32)
-    if known.text.shape[1] and (vectors_path / REDUCER_FILE).exists():
-        text = Reducer.load(vectors_path).transform(full, has_text)
-    graph = np.zeros((len(full), known.graph.shape[1]), dtype=np.float32)
-    nothing = np.zeros(len(full), dtype=bool)
-    return ItemVectors(
-        text=np.concatenate([known.text, text]),
-        graph=np.concatenate([known.graph, graph]),
-        has_text=np.concatenate([known.has_text, has_text.astype(bool)]),
-        has_graph=np.concatenate([known.has_graph, nothing]),
-        facts=known.facts,
-    )
+    new = {block.name: np.zeros((len(full), block.dim), dtype=np.float32) for block in known.blocks}
+    if TEXT in new and (vectors_path / REDUCER_FILE).exists():
+        new[TEXT] = Reducer.load(vectors_path).transform(full, has_text)
+    knowledge = {name: np.concatenate([table, new[name]]) for name, table in known.knowledge.items()}
+    return ItemVectors(num_items, knowledge, known.facts)

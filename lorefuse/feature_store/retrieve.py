@@ -87,8 +87,7 @@ def retrieve_training_set(
         item_numeric=item_numeric,
         user_interest=user_interest,
         user_history=np.zeros((num_states, 0), np.int32),
-        item_text=vectors.text,
-        item_graph=vectors.graph,
+        knowledge=vectors.knowledge,
         item_numeric_now=item_now,
         **load_file(str(feature_data_path / TABLES_FILE)),
     )
@@ -99,7 +98,7 @@ def retrieve_training_set(
     return {
         "num_rows": training_set.num_rows,
         "num_users": len(training_set.user_fields),
-        "num_items": len(vectors.text),
+        "num_items": vectors.num_items,
     }
 
 

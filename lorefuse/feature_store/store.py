@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError, ConfigError, DataError
-from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_ID, USER_ID, View
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, ROW_ID, USER_ID
 from lorefuse.feature_store import online
 from lorefuse.feature_store.materialize import definitions_path, fill, offline_kind, open_config
 
@@ -151,7 +151,7 @@ def _in_order(joined: pa.Table, row_ids: NDArray[np.int64]) -> pa.Table:
     return joined.take(place)
 
 
-def online_features(store_path: Path, view: View, features: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
+def online_features(store_path: Path, view: str, features: Sequence[str], ids: Sequence[str]) -> pd.DataFrame:
     """Return features of some users or items from the online store, through Feast's SDK.
 
     Raises:
@@ -161,7 +161,7 @@ def online_features(store_path: Path, view: View, features: Sequence[str], ids: 
     if online.server_facts(store_path) is None and not (store_path / online.ONLINE_FILE).is_file():
         raise ArtifactError(f"{store_path} has no online store.", fix="run again: lorefuse run")
     store = open_store(store_path)
-    key = USER_ID if view.value.startswith("user") else ITEM_ID
+    key = USER_ID if view.startswith("user") else ITEM_ID
     wanted = [f"{view}:{name}" for name in features]
     with online.explained_servers():
         answer = store.get_online_features(wanted, [{key: entity_id} for entity_id in ids])

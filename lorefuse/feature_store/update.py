@@ -28,7 +28,7 @@ from lorefuse.feature_store.materialize import definitions_path, fill
 from lorefuse.feature_store.new_entities import Extended
 from lorefuse.features.build import VIEWS_FILE, build_feature_data, read_views
 
-STATIC_VIEWS = (View.USER_ATTRIBUTES, View.ITEM_ATTRIBUTES, View.ITEM_TEXT, View.ITEM_GRAPH)
+ATTRIBUTE_VIEWS = (View.USER_ATTRIBUTES, View.ITEM_ATTRIBUTES)
 
 
 def build_update(
@@ -56,14 +56,14 @@ def build_update(
         content = read_views(built_path)
     write_json(out_path / VIEWS_FILE, content)
     cutoff = pd.Timestamp(since)
-    counts = {}
+    counts, static_views = {}, {*ATTRIBUTE_VIEWS, *extended.spec.knowledge_tensors}
     for view, facts in content["views"].items():
         path = out_path / "sources" / f"{view}.parquet"
         table = pq.read_table(path)
         key = USER_ID if facts["entity"] == "user" else ITEM_ID
         if view == View.ITEM_STATS:
             table = _with_prior(table, dataset, extended)
-        if view in STATIC_VIEWS:
+        if view in static_views:
             ids = dataset.users()[USER_ID] if facts["entity"] == "user" else dataset.items()[ITEM_ID]
             table = _stamped(table, key, set(ids[num_known[facts["entity"]] :]), cutoff)
         pq.write_table(table, path)

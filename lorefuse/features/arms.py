@@ -7,12 +7,14 @@ code that made the real ones; everything else stays as it is.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import Arm, FeatureConfig
-from lorefuse.core.schema import CONTEXT_TEXT, Split
+from lorefuse.config.learning import ONLY
+from lorefuse.core.schema import CONTEXT_TEXT, GRAPH, TEXT, Split
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.history import every_row_of, interactions_of
 from lorefuse.features.interest import InterestStates
@@ -29,7 +31,7 @@ from lorefuse.features.rows import (
 )
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.lazy_states import Interest
-from lorefuse.training_set.spec import InterestFacet
+from lorefuse.training_set.spec import InterestFacet, KnowledgeBlock
 
 Vectors = NDArray[np.float32]
 MAX_HELD_BYTES = 1 << 27
@@ -49,27 +51,26 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
             * ``shuffled``: another item's vectors, so that size and distribution stay and meaning goes; what users
               asked is given to other rows;
             * ``random``: Gaussian vectors;
-            * ``text_only``, ``graph_only``: one of the two.
+            * ``<block>_only``, e.g. ``text_only``: one knowledge block.
         config: How interest and prior are made.
         seed: Of the shuffle and the random vectors.
     """
     if arm == "real":
         return training_set
-    text, graph = _vectors(training_set, arm, np.random.default_rng(1000 + seed))
+    knowledge = _vectors(training_set, arm, np.random.default_rng(1000 + seed))
     spec = training_set.spec
     history = interactions_of(training_set)
     prior = item_prior(
         history,
-        text,
-        graph,
+        knowledge,
         training_set.item_fields,
         training_set.item_multi,
         spec,
         shrinkage=config.prior_shrinkage,
         num_folds=config.num_prior_folds,
     )
-    text_dim, graph_dim = text.shape[1], graph.shape[1]
-    facets = interest_facets(text_dim, graph_dim)
+    blocks = tuple(KnowledgeBlock(name=name, dim=vectors.shape[1]) for name, vectors in knowledge.items())
+    facets = interest_facets({block.name: block.dim for block in blocks})
     more = training_set.user_interest[:, :0]
     if arm == "text_only":
         # Text about the user is text. Other arms do without: it speaks of the real items.
@@ -82,22 +83,21 @@ def with_knowledge(training_set: TrainingSet, arm: Arm, config: FeatureConfig, s
         facets, more = facets + texts, columns[order]
     return dataclasses.replace(
         training_set,
-        spec=spec.model_copy(update={"text_dim": text_dim, "graph_dim": graph_dim, "interest": facets}),
-        item_text=text,
-        item_graph=graph,
-        user_interest=_interest(history, text, graph, config.interest_shrinkage, more),
+        spec=spec.model_copy(update={"knowledge": blocks, "interest": facets}),
+        knowledge=knowledge,
+        user_interest=_interest(history, knowledge, config.interest_shrinkage, more),
         item_numeric=item_numeric_rows(every_row_of(training_set), prior),
         item_numeric_now=item_numeric_now(history, prior),
     )
 
 
-def _interest(history: Interactions, text: Vectors, graph: Vectors, shrinkage: float, more: Vectors) -> Interest:
+def _interest(history: Interactions, knowledge: Mapping[str, Vectors], shrinkage: float, more: Vectors) -> Interest:
     """Return the states as an array where they are few, which reads them faster than they are made, or as a promise."""
-    states = InterestStates.of(history, (text, graph), shrinkage, more)
+    states = InterestStates.of(history, tuple(knowledge.values()), shrinkage, more)
     num_states, width = states.shape
     if 4 * num_states * width > MAX_HELD_BYTES:
         return states
-    return np.concatenate([user_interest_rows(history, text, graph, shrinkage), more], axis=1)
+    return np.concatenate([user_interest_rows(history, knowledge, shrinkage), more], axis=1)
 
 
 def _user_texts(training_set: TrainingSet, names: tuple[str, ...]) -> tuple[tuple[InterestFacet, ...], Vectors]:
@@ -111,31 +111,33 @@ def _user_texts(training_set: TrainingSet, names: tuple[str, ...]) -> tuple[tupl
     return tuple(facets), np.concatenate(blocks, axis=1)
 
 
-def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> tuple[Vectors, Vectors]:
-    text, graph = training_set.item_text, training_set.item_graph
-    nothing = text[:, :0]
+def _vectors(training_set: TrainingSet, arm: Arm, rng: np.random.Generator) -> dict[str, Vectors]:
+    real = training_set.knowledge
     if arm == "none":
-        return nothing, nothing
+        return {}
     if arm == "categories":
-        return _category_vectors(training_set), nothing
-    if arm == "text_only":
-        return text, nothing
-    if arm == "graph_only":
-        return nothing, graph
+        flags = _category_vectors(training_set)
+        return {TEXT: flags} if flags.shape[1] else {}
+    if arm.endswith(ONLY):
+        return {name: vectors for name, vectors in real.items() if name == arm.removesuffix(ONLY)}
     if arm == "shuffled":
-        order = rng.permutation(len(text))
-        return text[order], graph[order]
-    scale = text.std(0) if len(text) else 1.0
-    random_text = (rng.standard_normal(text.shape) * scale).astype(np.float32)
-    return random_text, unit_rows(rng.standard_normal(graph.shape))
+        order = rng.permutation(training_set.num_items)
+        return {name: vectors[order] for name, vectors in real.items()}
+    return {name: _random_like(name, vectors, rng) for name, vectors in real.items()}
+
+
+def _random_like(name: str, vectors: Vectors, rng: np.random.Generator) -> Vectors:
+    """Return Gaussian vectors: of length 1 for the graph, whose own are, else of each column's deviation."""
+    drawn = rng.standard_normal(vectors.shape)
+    scaled: Vectors = unit_rows(drawn) if name == GRAPH else (drawn * vectors.std(0)).astype(np.float32)
+    return scaled
 
 
 def _category_vectors(training_set: TrainingSet) -> Vectors:
     """Flags of the item's categories, less their mean over train items; an item without any has no vector."""
-    spec, empty = training_set.spec, training_set.item_text[:, :0]
+    spec = training_set.spec
     flags = prior_columns(
-        empty,
-        empty,
+        (),
         training_set.item_multi,
         training_set.item_fields[:, 1:],
         multi_offsets(spec),

@@ -55,8 +55,7 @@ def build_feature_data(
     spec = make_spec(tables, vectors, config.data.label.kind, facts["data_cutoff"])
     prior = item_prior(
         history,
-        vectors.text,
-        vectors.graph,
+        vectors.knowledge,
         tables.item_fields,
         tables.item_multi,
         spec,
@@ -87,18 +86,15 @@ def history_of(rows: InteractionRows, label_kind: str) -> Interactions:
 
 def make_spec(tables: Tables, vectors: ItemVectors, label_kind: str, data_cutoff: str) -> FeatureSpec:
     """Describe the model's inputs."""
-    text_dim, graph_dim = vectors.text.shape[1], vectors.graph.shape[1]
-    blocks = tuple(vectors.facts.get("text_blocks", ()))
+    dims = {block.name: block.dim for block in vectors.blocks}
     return FeatureSpec(
         user_fields=tables.user_specs,
         item_fields=tables.item_specs,
         item_multi_fields=tables.multi_specs,
         user_numeric=USER_NUMERIC,
         item_numeric=ITEM_NUMERIC,
-        interest=interest_facets(text_dim, graph_dim) + profile_facets(vectors) + context_facets(vectors),
-        text_dim=text_dim,
-        text_blocks=blocks if len(blocks) > 1 else (),
-        graph_dim=graph_dim,
+        interest=interest_facets(dims) + profile_facets(vectors) + context_facets(vectors),
+        knowledge=vectors.blocks,
         label_kind=label_kind,
         data_cutoff=data_cutoff,
     )

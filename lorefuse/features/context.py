@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core.schema import CONTEXT_TEXT, Tensor
+from lorefuse.core.schema import CONTEXT_TEXT, TEXT, item_block
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.training_set.spec import InterestFacet
 from lorefuse.training_set.vectors import ItemVectors
@@ -20,7 +20,7 @@ def context_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:
     if vectors.context is None:
         return ()
     dim = vectors.context.shape[1]
-    return (InterestFacet(name=CONTEXT_TEXT, against=Tensor.ITEM_TEXT, dim=dim, as_field=True),)
+    return (InterestFacet(name=CONTEXT_TEXT, against=item_block(TEXT), dim=dim, as_field=True),)
 
 
 def context_rows(vectors: ItemVectors) -> NDArray[np.float32]:

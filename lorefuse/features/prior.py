@@ -1,6 +1,6 @@
 """The item prior: what an item's knowledge alone says about how well it is liked.
 
-A ridge regression from text, graph and category columns to the item's mean train label, each item weighted by
+A ridge regression from knowledge and category columns to the item's mean train label, each item weighted by
 n / (n + κ). It is solved from sums over items, so that memory grows with the square of the columns and with no item. An
 item with train rows gets its prior from folds that did not see it: in training that keeps its own
 labels out of its features, and in serving it keeps the feature's meaning the same as in training. An item without
@@ -9,7 +9,7 @@ train rows, or one that is brand new, gets it from the fit on all train items.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +70,7 @@ class ItemPrior:
 
 
 def prior_columns(
-    text_NE: NDArray[np.float32],
-    graph_NG: NDArray[np.float32],
+    knowledge: Sequence[NDArray[np.float32]],
     item_multi_NM: NDArray[np.int64],
     item_fields_NF: NDArray[np.int64],
     multi_offsets: tuple[int, ...],
@@ -80,19 +79,18 @@ def prior_columns(
     """Return the regression's columns, (N, P): knowledge, multi-category flags, category flags.
 
     Args:
-        text_NE: Reduced text vectors.
-        graph_NG: Graph vectors.
+        knowledge: Vectors of the items, (N, E) each.
         item_multi_NM: Padded multi-category indices; 0 is padding.
         item_fields_NF: Category indices, the id not among them; 0 is unseen and gets no flag.
         multi_offsets: How far each column of `item_multi_NM` is shifted so that fields do not overlap, then the total.
         field_sizes: Vocabulary size of each category field.
     """
-    num_items = len(text_NE)
+    num_items = len(item_multi_NM)
     flags = np.zeros((num_items, multi_offsets[-1]), dtype=np.float32)
     if item_multi_NM.size:
         shifted = item_multi_NM + np.asarray(multi_offsets[:-1], dtype=np.int64)
         flags[np.arange(num_items)[:, None], np.where(item_multi_NM > 0, shifted, 0)] = 1.0
-    blocks = [text_NE, graph_NG, flags[:, 1:]]
+    blocks = [*knowledge, flags[:, 1:]]
     for n, size in enumerate(field_sizes):
         one_hot = np.zeros((num_items, size), dtype=np.float32)
         one_hot[np.arange(num_items), item_fields_NF[:, n]] = 1.0
@@ -105,11 +103,10 @@ class ItemColumns:
     """`prior_columns` of a catalogue, made for the rows that are asked for: with many categories they are wide.
 
     Attributes:
-        text, graph, item_multi, item_fields, multi_offsets, field_sizes: As for `prior_columns`.
+        knowledge, item_multi, item_fields, multi_offsets, field_sizes: As for `prior_columns`.
     """
 
-    text: NDArray[np.float32]
-    graph: NDArray[np.float32]
+    knowledge: tuple[NDArray[np.float32], ...]
     item_multi: NDArray[np.int64]
     item_fields: NDArray[np.int64]
     multi_offsets: tuple[int, ...]
@@ -119,12 +116,13 @@ class ItemColumns:
     def shape(self) -> tuple[int, int]:
         """(N, P)."""
         flags = self.multi_offsets[-1] - 1 + sum(size - 1 for size in self.field_sizes)
-        return len(self.text), self.text.shape[1] + self.graph.shape[1] + flags
+        return len(self.item_multi), sum(vectors.shape[1] for vectors in self.knowledge) + flags
 
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Return the columns of some items, (n, P)."""
-        given = (self.text[rows], self.graph[rows], self.item_multi[rows], self.item_fields[rows])
-        return prior_columns(*given, self.multi_offsets, self.field_sizes)
+        knowledge = [vectors[rows] for vectors in self.knowledge]
+        given = (self.item_multi[rows], self.item_fields[rows])
+        return prior_columns(knowledge, *given, self.multi_offsets, self.field_sizes)
 
 
 def fit_prior(

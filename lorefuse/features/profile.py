@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import TEXT, item_block
 from lorefuse.features.aggregates import unit_rows
 from lorefuse.features.rows import Interactions
 from lorefuse.training_set.spec import InterestFacet
@@ -35,7 +35,7 @@ def profile_facets(vectors: ItemVectors) -> tuple[InterestFacet, ...]:
     """Return a facet for each kind of text about users that there is."""
     texts = user_texts(vectors)
     return tuple(
-        InterestFacet(name=name, against=Tensor.ITEM_TEXT, dim=matrix.shape[1]) for name, (matrix, _) in texts.items()
+        InterestFacet(name=name, against=item_block(TEXT), dim=matrix.shape[1]) for name, (matrix, _) in texts.items()
     )
 
 

@@ -7,13 +7,13 @@ give the same bits; a test holds it to that. Control arms change the item vector
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import item_block
 from lorefuse.features.aggregates import (
     ITEM_NUMERIC,
     USER_NUMERIC,
@@ -118,13 +118,15 @@ class Interactions:
         return self.user_order.stream(values, 3 * max(width, vectors.shape[1]) + 3)
 
 
-def interest_facets(text_dim: int, graph_dim: int) -> tuple[InterestFacet, ...]:
-    """Return the blocks of `Tensor.USER_INTEREST` for the vectors that are there."""
-    sides = (("text", Tensor.ITEM_TEXT, text_dim), ("graph", Tensor.ITEM_GRAPH, graph_dim))
+def interest_facets(dims: Mapping[str, int]) -> tuple[InterestFacet, ...]:
+    """Return the parts of `Tensor.USER_INTEREST` that knowledge blocks give rise to.
+
+    Args:
+        dims: Width of each block, by name.
+    """
     return tuple(
-        InterestFacet(name=f"{facet}_{name}", against=tensor, dim=dim)
-        for name, tensor, dim in sides
-        if dim
+        InterestFacet(name=f"{facet}_{name}", against=item_block(name), dim=dim)
+        for name, dim in dims.items()
         for facet in FACETS
     )
 
@@ -156,14 +158,15 @@ def item_numeric_now(history: Interactions, prior: ItemPrior) -> NDArray[np.floa
 
 
 def user_interest_rows(
-    history: Interactions, text: NDArray[np.float32], graph: NDArray[np.float32], shrinkage: float
+    history: Interactions, knowledge: Mapping[str, NDArray[np.float32]], shrinkage: float
 ) -> NDArray[np.float32]:
-    """Return `Tensor.USER_INTEREST` as of every row, (R, V)."""
-    result = np.empty((len(history.label), 2 * (text.shape[1] + graph.shape[1])), dtype=np.float32)
+    """Return `Tensor.USER_INTEREST` as of every row, (R, V), for the knowledge blocks of the items."""
+    width = 2 * sum(vectors.shape[1] for vectors in knowledge.values())
+    result = np.empty((len(history.label), width), dtype=np.float32)
     start = 0
-    for vectors in (text, graph):
+    for vectors in knowledge.values():
         end = start + 2 * vectors.shape[1]
-        for part in history.interest_parts(vectors) if end > start else ():
+        for part in history.interest_parts(vectors):
             sides = interest_features(part.sums.before(), history.overall_value, shrinkage)
             result[part.rows, start:end] = np.concatenate(sides, axis=1)
         start = end
@@ -181,8 +184,7 @@ def multi_offsets(spec: FeatureSpec) -> tuple[int, ...]:
 
 def item_prior(
     history: Interactions,
-    text: NDArray[np.float32],
-    graph: NDArray[np.float32],
+    knowledge: Mapping[str, NDArray[np.float32]],
     item_fields: NDArray[np.int64],
     item_multi: NDArray[np.int64],
     spec: FeatureSpec,
@@ -194,15 +196,14 @@ def item_prior(
 
     Args:
         history: The rows.
-        text: (N, E).
-        graph: (N, G).
+        knowledge: Vectors of the items by block, (N, E) each.
         item_fields: (N, Fi), the id first (left out here).
         item_multi: (N, M).
         spec: Sizes of the fields.
         shrinkage: κ of the item weights.
         num_folds: Folds of items.
     """
-    columns = _item_columns(text, graph, item_fields, item_multi, spec)
+    columns = _item_columns(knowledge, item_fields, item_multi, spec)
     num_items = len(item_fields)
     train = history.is_train
     count = np.bincount(history.item_row[train], minlength=num_items).astype(np.float64)
@@ -211,22 +212,20 @@ def item_prior(
 
 
 def item_columns(
-    text: NDArray[np.float32],
-    graph: NDArray[np.float32],
+    knowledge: Mapping[str, NDArray[np.float32]],
     item_fields: NDArray[np.int64],
     item_multi: NDArray[np.int64],
     spec: FeatureSpec,
 ) -> NDArray[np.float32]:
     """Return the prior's columns for catalogue items or new ones; arguments as in `item_prior`."""
-    return _item_columns(text, graph, item_fields, item_multi, spec)[slice(None)]
+    return _item_columns(knowledge, item_fields, item_multi, spec)[slice(None)]
 
 
 def _item_columns(
-    text: NDArray[np.float32],
-    graph: NDArray[np.float32],
+    knowledge: Mapping[str, NDArray[np.float32]],
     item_fields: NDArray[np.int64],
     item_multi: NDArray[np.int64],
     spec: FeatureSpec,
 ) -> ItemColumns:
     sizes = tuple(field.size for field in spec.item_fields[1:])
-    return ItemColumns(text, graph, item_multi, item_fields[:, 1:], multi_offsets(spec), sizes)
+    return ItemColumns(tuple(knowledge.values()), item_multi, item_fields[:, 1:], multi_offsets(spec), sizes)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig
-from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, TIMESTAMP_UNIT, USER_ID, View
+from lorefuse.core.schema import EVENT_TIMESTAMP, ITEM_ID, TIMESTAMP_UNIT, USER_ID, View, block_column, item_block
 from lorefuse.data.dataset import Dataset
 from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC, interest_features, item_features, user_features
 from lorefuse.features.causal import PART_ROWS, CausalPart
@@ -53,7 +53,7 @@ def user_sources(
     vectors: ItemVectors,
     config: PipelineConfig,
     known: NDArray[np.bool_],
-) -> Iterator[tuple[View, Source]]:
+) -> Iterator[tuple[str, Source]]:
     """Yield the sources of the users' views.
 
     Args:
@@ -80,8 +80,8 @@ def user_sources(
 
 def item_sources(
     dataset: Dataset, history: Interactions, vectors: ItemVectors, prior: ItemPrior
-) -> Iterator[tuple[View, Source]]:
-    """Yield the sources of the items' views."""
+) -> Iterator[tuple[str, Source]]:
+    """Yield the sources of the items' views, one for each knowledge block among them."""
     items, roles = dataset.items(), dataset.roles
     fields = dict.fromkeys((roles.item_title, *roles.item_categories), "string")
     fields |= dict.fromkeys(roles.item_multi_categories, "strings")
@@ -96,16 +96,13 @@ def item_sources(
             yield moments.frame(ITEM_ID, dict(zip(ITEM_NUMERIC, columns, strict=True)))
 
     yield View.ITEM_STATS, Source("item", dict.fromkeys(ITEM_NUMERIC, "float"), stats())
-    for view, name, matrix in (
-        (View.ITEM_TEXT, "text_vector", vectors.text),
-        (View.ITEM_GRAPH, "graph_vector", vectors.graph),
-    ):
-        if matrix.shape[1]:
-            frame = pd.DataFrame({ITEM_ID: items[ITEM_ID], name: list(matrix)})
-            yield view, _static("item", frame, {name: "floats"})
+    for name, matrix in vectors.knowledge.items():
+        column = block_column(name)
+        frame = pd.DataFrame({ITEM_ID: items[ITEM_ID], column: list(matrix)})
+        yield item_block(name), _static("item", frame, {column: "floats"})
 
 
-def write_sources(sources: Iterable[tuple[View, Source]], folder_path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def write_sources(sources: Iterable[tuple[str, Source]], folder_path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Write ``<view>.parquet`` of each source that has columns; return entity and fields, and snapshots, by view."""
     views, num_snapshots = {}, {}
     for view, source in sources:
@@ -170,8 +167,8 @@ def _moments(
 
 
 def _interest_source(history: Interactions, vectors: ItemVectors, user_ids: NDArray[Any], shrinkage: float) -> Source:
-    """Both sides of the user's interest in text and graph, and the texts about the user."""
-    matrices = {name: m for name, m in (("text", vectors.text), ("graph", vectors.graph)) if m.shape[1]}
+    """Both sides of the user's interest in each knowledge block, and the texts about the user."""
+    matrices = vectors.knowledge
     profiles = profile_snapshots(history, vectors, shrinkage)
     names = [f"{facet}_{name}" for name in matrices for facet in FACETS]
 

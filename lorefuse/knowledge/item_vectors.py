@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.config import EmbeddingConfig, KnowledgeConfig
-from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import CONTEXT_TEXT, ITEM_ID, SPLIT, Split
+from lorefuse.core.schema import CONTEXT_TEXT, GRAPH, ITEM_ID, SPLIT, TEXT, Split
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.knowledge.graph import item_graph_vectors
-from lorefuse.training_set.vectors import ARRAYS_FILE, FACTS_FILE
+from lorefuse.training_set.vectors import ItemVectors
 
 
 def build_item_vectors(
@@ -38,7 +37,7 @@ def build_item_vectors(
         out_path: Empty folder to fill.
 
     Returns:
-        Dimensions, the widths of the text's blocks, the graph's report and the data cutoff.
+        Dimensions by block, the widths of the text's facets, the graph's report and the data cutoff.
 
     Raises:
         LeakError: The text's encoder was fine-tuned on what this split holds back, or nothing that was written about
@@ -46,8 +45,6 @@ def build_item_vectors(
         ConfigError: There are too few different train items with text for that many dimensions.
         ArtifactError: The embeddings folder is not whole.
     """
-    from safetensors.numpy import save_file
-
     from lorefuse.embedding.dtype_choice import pinned
 
     frame, split_facts = load_split(split_path)
@@ -55,23 +52,19 @@ def build_item_vectors(
     train_items = set(interactions[ITEM_ID].to_numpy()[(frame[SPLIT] == Split.TRAIN).to_numpy()])
     is_train = dataset.items()[ITEM_ID].isin(train_items).to_numpy()
     embedding = pinned(embedding, embeddings_path)
-    text, has_text, blocks = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
-    graph, has_graph, report = item_graph_vectors(dataset, train_items, knowledge)
-    vectors = {"text": text, "graph": graph, "has_text": has_text, "has_graph": has_graph}
-    user_texts, users = _user_texts(dataset, split_path, embedding, out_path) if text.shape[1] else ({}, {})
-    vectors |= user_texts
-    save_file(vectors, str(out_path / ARRAYS_FILE))
+    text, text_facets = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
+    graph, _, report = item_graph_vectors(dataset, train_items, knowledge)
+    found = {name: vectors for name, vectors in ((TEXT, text), (GRAPH, graph)) if vectors.shape[1]}
+    user_texts, users = _user_texts(dataset, split_path, embedding, out_path) if TEXT in found else ({}, {})
     facts = {
-        "text_dim": text.shape[1],
-        "text_blocks": [width for width in blocks.values() if width],
-        "text_facets": blocks,
+        "dims": {name: vectors.shape[1] for name, vectors in found.items()},
+        "text_facets": text_facets,
         "reducer": embedding.reducer,
-        "graph_dim": graph.shape[1],
         "graph": report,
         "users": users,
         "data_cutoff": split_facts["data_cutoff"],
     }
-    write_json(out_path / FACTS_FILE, facts)
+    ItemVectors(len(is_train), found, facts, **user_texts).save(out_path)
     return facts
 
 
@@ -109,8 +102,8 @@ def _text_vectors(
     is_train: NDArray[np.bool_],
     embedding: EmbeddingConfig,
     out_path: Path,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, int]]:
-    """Return reduced text (N, E), who has any, and the width of each facet's block; save the reducer."""
+) -> tuple[NDArray[np.float32], dict[str, int]]:
+    """Return reduced text (N, E) and the width of each facet in it; save the reducer."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -138,10 +131,10 @@ def _text_vectors(
     full, has_facet = fill_review_facets(full, has_facet, dataset, load_split(split_path)[0], embedding)
     has_text = np.asarray(has_facet.any(axis=1))
     if not has_text.any():
-        return np.zeros((len(full), 0), dtype=np.float32), has_text, {}
+        return np.zeros((len(full), 0), dtype=np.float32), {}
     target = None
     if embedding.reducer == "supervised":
         target = co_consumption(liked_rows(dataset, split_path), embedding.reduce_dim)
-    reducer, blocks = fit_text_reducer(full, has_facet, is_train, embedding, target)
+    reducer, text_facets = fit_text_reducer(full, has_facet, is_train, embedding, target)
     reducer.save(out_path)
-    return reducer.transform(full, has_text), has_text, blocks
+    return reducer.transform(full, has_text), text_facets

@@ -79,7 +79,7 @@ def _scores(
     device = next(ranker.parameters()).device
     user_index = torch.from_numpy(training_set.user_fields[users, 0]).to(device)
     fields = torch.from_numpy(training_set.item_fields[items]).to(device)
-    knowledge = [torch.from_numpy(getattr(training_set, name)[items]).to(device) for name in ranker.fused_names]
+    knowledge = [torch.from_numpy(training_set.item_table(name)[items]).to(device) for name in ranker.fused_names]
     item_ND = ranker.item_vectors(fields, knowledge).sum(dim=1)
     scores: Array = (ranker.user_embedding.ids(user_index) @ item_ND.T).cpu().numpy().astype(np.float64)
     return scores

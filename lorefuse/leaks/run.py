@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lorefuse.config import PipelineConfig
 from lorefuse.core.atomic import write_json
 from lorefuse.core.progress import track
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import TEXT, Split
 from lorefuse.leaks.files import MEMBERSHIP_FILE, read_content
 from lorefuse.leaks.halves import Half, HalfTask, looked_at, train_half
 from lorefuse.leaks.ids import id_exposure
@@ -166,9 +166,8 @@ def read_leaks(membership_path: Path, rows_path: Path, embeddings_path: Path) ->
     from lorefuse.leaks.texts import text_reconstruction
 
     content = read_content(membership_path / MEMBERSHIP_FILE)
-    stored = TrainingSet.load(rows_path).item_text
-    texts = None
-    if stored.shape[1]:
+    stored, texts = TrainingSet.load(rows_path).knowledge.get(TEXT), None
+    if stored is not None:
         full = load_file(str(embeddings_path / "item_embeddings.safetensors"))["full"]
         texts = text_reconstruction(stored, full.astype(np.float32))
     return {**content, "texts": texts}

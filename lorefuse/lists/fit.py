@@ -48,9 +48,8 @@ def make_tables(
     result, places = dict(collaborative), knowledge.places
     if places is not None:
         result = {name: with_new_items(table, places, config.num_neighbours) for name, table in result.items()}
-    contents = {"content": knowledge.vectors, "graph_content": knowledge.graph_vectors}
-    for name, vectors in contents.items():
-        if name in config.views and vectors is not None and config.weights is None:
+    for name, vectors in knowledge.contents.items():
+        if name in config.views and config.weights is None:
             result[name] = content_table(vectors, config)
     return result
 

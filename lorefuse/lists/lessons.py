@@ -82,7 +82,7 @@ def make_lessons(
     training_set: TrainingSet,
     taken_UN: csr_array,
     folds: Sequence[Mapping[str, csr_array]],
-    blocks: Sequence[Vectors],
+    blocks: Mapping[str, Vectors],
     config: CandidatesConfig,
     threshold: float,
     like: Moments,
@@ -105,14 +105,13 @@ def make_lessons(
     """
     moments = train_moments(training_set, like, config.num_lessons, config.history_length, threshold, seed)
     is_new = torch.from_numpy(np.asarray(blended.arrays["is_new"], bool))
-    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
     parts, users = [], []
     for fold, collaborative in enumerate(folds):
         mine = moments.chosen(np.flatnonzero(moments.users % NUM_FOLDS == fold))
         if not len(mine):
             continue
         others_UN = of_others(taken_UN, fold)
-        knowledge = ItemKnowledge.of(others_UN, blocks, config, graph=graph)
+        knowledge = ItemKnowledge.of(others_UN, blocks, config)
         candidates = _of_fold(blended, others_UN, collaborative, knowledge, config)
         examples = collect(candidates, mine, seed, NUM_HARD, NUM_DRAWN)
         weights, biases = (torch.from_numpy(array) for array in (candidates.weights, candidates.biases))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -46,12 +46,12 @@ def likes_of(training_set: TrainingSet, text: Vectors | None, threshold: float, 
         half_life: After how many later likes a like counts half where the recommender is judged; None: all the same.
     """
     data = from_training_set(training_set, threshold=threshold, judged=Split.VALIDATION, recency_half_life=half_life)
-    return Likes(data.train, replace(data.side, item_text=text), ndcg_of(data, K, MAX_VALIDATION_USERS))
+    return Likes(data.train, data.side.with_text(text), ndcg_of(data, K, MAX_VALIDATION_USERS))
 
 
 def with_directions(config: Config, likes: Likes) -> Config:
     """Return the config with no more text components than the liked items' texts have: few items have few."""
-    text = likes.side.item_text
+    text = likes.side.text
     if text is None:
         return config
     num_directions = len(np.unique(text[np.unique(likes.train.indices)], axis=0)) - 1

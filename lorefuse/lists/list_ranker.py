@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lorefuse.config import TrainingConfig
 from lorefuse.core.progress import track
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS
 from lorefuse.core.schema import Tensor as Name
 from lorefuse.cpu.threads import torch_threads
 from lorefuse.features.history import with_history
@@ -99,15 +98,12 @@ class _Inputs:
         def tensor(array: NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array))
 
-        def chosen(names: tuple[Name, ...], of: tuple[Name, ...]) -> dict[Name, NDArray[np.generic]]:
-            return {name: getattr(training_set, name.value) for name in names if name in of}
-
         # Of the states those of lessons alone: all of them may be made when asked for, or lie in a file.
         states, self.state = np.unique(lessons.states.numpy(), return_inverse=True)
-        users = chosen(USER_TENSORS, ranker.user_inputs)
+        users = {name: getattr(training_set, name) for name in ranker.user_inputs}
         self.users = {n: tensor(t if n == Name.USER_FIELDS else t[states]) for n, t in users.items()}
-        self.items = {name: tensor(table) for name, table in chosen(ITEM_TENSORS, ranker.item_inputs).items()}
-        self.items.pop(Name.ITEM_NUMERIC, None)
+        tables = training_set.item_tables()
+        self.items = {n: tensor(tables[n]) for n in ranker.item_inputs if n != Name.ITEM_NUMERIC}
 
     def logits(self, chosen: Tensor) -> Tensor:
         """Return the ranker's logits of some lessons, (L, C)."""
@@ -115,14 +111,14 @@ class _Inputs:
         rows, users = lessons.rows[chosen], lessons.users[chosen]
         states = torch.from_numpy(self.state)[chosen]
         of_user = {
-            name.value: table.index_select(0, users if name == Name.USER_FIELDS else states)
+            name: table.index_select(0, users if name == Name.USER_FIELDS else states)
             for name, table in self.users.items()
         }
         if Name.USER_HISTORY.value in of_user:
             of_user[Name.USER_HISTORY.value] = of_user[Name.USER_HISTORY.value].long()
         user = self.ranker.encode_user(**of_user)
         flat = rows.flatten()
-        given = {name.value: table.index_select(0, flat) for name, table in self.items.items()}
+        given = {name: table.index_select(0, flat) for name, table in self.items.items()}
         if Name.ITEM_NUMERIC in self.ranker.item_inputs:
             numeric = lessons.item_numeric[lessons.fold[chosen].unsqueeze(1), rows]
             given[Name.ITEM_NUMERIC.value] = numeric.flatten(0, 1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.core.schema import ITEM_TENSORS, Tensor
+from lorefuse.core.schema import Tensor
 from lorefuse.features.history import interactions_of, recent_liked
 from lorefuse.lists.moments import Moments
 from lorefuse.models.ranker import Ranker
@@ -70,7 +68,7 @@ class TorchRanking:
 
 def tensors_of(ranker: Ranker, training_set: TrainingSet, moments: Moments) -> dict[str, NDArray[np.generic]]:
     """Return the user tensors that a ranker reads, as of the moments, by name, (U, …)."""
-    arrays: dict[Tensor, NDArray[np.generic]] = {
+    arrays: dict[str, NDArray[np.generic]] = {
         Tensor.USER_FIELDS: training_set.user_fields[moments.users],
         Tensor.USER_NUMERIC: training_set.user_numeric[moments.states],
         Tensor.USER_INTEREST: training_set.user_interest[moments.states],
@@ -80,24 +78,17 @@ def tensors_of(ranker: Ranker, training_set: TrainingSet, moments: Moments) -> d
         arrays[Tensor.USER_HISTORY] = recent_liked(interactions_of(training_set), length, moments.states).astype(
             np.int64
         )
-    return {name.value: np.ascontiguousarray(arrays[name]) for name in ranker.user_inputs}
+    return {name: np.ascontiguousarray(arrays[name]) for name in ranker.user_inputs}
 
 
 def _encoded_items(ranker: Ranker, training_set: TrainingSet) -> dict[str, torch.Tensor]:
     """Encode the catalogue in blocks, so that memory does not grow with what a layer makes of an item."""
-    tables: dict[Tensor, NDArray[Any]] = {
-        Tensor.ITEM_FIELDS: training_set.item_fields,
-        Tensor.ITEM_MULTI: training_set.item_multi,
-        Tensor.ITEM_NUMERIC: training_set.item_numeric_now,
-        Tensor.ITEM_TEXT: training_set.item_text,
-        Tensor.ITEM_GRAPH: training_set.item_graph,
-    }
-    names = [name for name in ITEM_TENSORS if name in ranker.item_inputs]
+    tables = training_set.item_tables()
     blocks = [
         ranker.encode_item(
             **{
-                name.value: torch.from_numpy(np.ascontiguousarray(tables[name][start : start + ITEMS_PER_BATCH]))
-                for name in names
+                name: torch.from_numpy(np.ascontiguousarray(tables[name][start : start + ITEMS_PER_BATCH]))
+                for name in ranker.item_inputs
             }
         )
         for start in range(0, len(training_set.item_fields), ITEMS_PER_BATCH)

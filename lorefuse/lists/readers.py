@@ -11,6 +11,7 @@ from dataclasses import replace
 from scipy.sparse import csr_array
 
 from lorefuse.config import PipelineConfig
+from lorefuse.core.schema import TEXT
 from lorefuse.lists.knowledge import ItemKnowledge
 from lorefuse.lists.moments import Moments, asked_columns
 from lorefuse.lists.stage_files import ReaderParts
@@ -42,13 +43,12 @@ def make_readers(
     result: dict[str, ReaderParts] = {}
     if section.weights is not None:  # else contents are tables
         half_life = section.half_lives[0]
-        contents = {"content": knowledge.vectors, "graph_content": knowledge.graph_vectors}
-        for name, vectors in contents.items():
-            if name in section.views and vectors is not None:
+        for name, vectors in knowledge.contents.items():
+            if name in section.views:
                 result[name] = content_sums(vectors, half_life)
     if "asked" in section.views and (columns := asked_columns(training_set.spec)) is not None:
         facts = {"kind": "asked", "start": columns.start, "end": columns.stop}
-        result["asked"] = ReaderParts(facts, {"items": unit_rows(training_set.item_text)})
+        result["asked"] = ReaderParts(facts, {"items": unit_rows(training_set.knowledge[TEXT])})
     if "user_knn" in section.views:
         result["user_knn"] = near_users(taken_UN, training_set.user_fields[:, 0], places, section)
     for name, train in (("two_tower", two_tower_sums), ("light_gcn", light_gcn_sums)):

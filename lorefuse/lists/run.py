@@ -14,9 +14,10 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from lorefuse.config import Arm, PipelineConfig
 from lorefuse.config.candidates import CandidatesConfig
+from lorefuse.config.learning import ONLY
 from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import UsageError
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import TEXT, Split
 from lorefuse.features.vocabulary import load_user_values
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.groups import group_figures
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lorefuse.models.ranker import Ranker
 
 NUM_EVALUATED = 20
+MAPPED_TEXT = "mapped text"
 MAX_JUDGED_SCORES, MIN_JUDGED_USERS = 1_000_000_000, 1000
 """Most scores of a simple recommender's lists, and the users that are judged whatever that takes."""
 ORDERS = {RANKER: "blend and ranker", IDENTITY: "blend"}
@@ -176,9 +178,7 @@ def run_arm(task: ArmTask) -> dict[str, Any]:
     taken_UN = taken_in_train(training_set)
     collaborative = _load_tables(Path(task.tables_path) / "all")
     blocks = knowledge_blocks(training_set, task.arm, Path(task.embeddings_path), config, seed)
-    graph = training_set.item_graph if training_set.item_graph.shape[1] else None
-    text = blocks[0] if training_set.item_text.shape[1] else None
-    knowledge = ItemKnowledge.of(taken_UN, blocks, section, text=text, graph=graph)
+    knowledge = ItemKnowledge.of(taken_UN, blocks, section)
     tables = make_tables(collaborative, knowledge, section)
     num_returned = min(config.serving.max_k, len(training_set.item_fields))
     threshold = like_threshold(whole)
@@ -274,8 +274,10 @@ def _load_tables(folder_path: Path) -> dict[str, csr_array]:
 
 def knowledge_blocks(
     training_set: TrainingSet, arm: Arm, embeddings_path: Path, config: PipelineConfig, seed: int
-) -> list[NDArray[np.float32]]:
-    """Return what an arm knows about the items, (N, ·) each: full texts, what a supervised map makes of them, graph.
+) -> dict[str, NDArray[np.float32]]:
+    """Return what an arm knows about the items by block, (N, ·) each; of texts the full vectors.
+
+    What a supervised map makes of the texts stands beside them, as ``mapped text``.
 
     Args:
         training_set: The arm's own.
@@ -286,19 +288,15 @@ def knowledge_blocks(
     """
     from safetensors.numpy import load_file
 
-    blocks = []
-    if arm in ("real", "shuffled", "text_only") and training_set.item_text.shape[1]:
+    known, blocks = dict(training_set.knowledge), {}
+    if TEXT in known and arm in ("real", "shuffled", TEXT + ONLY):
         full = load_file(str(embeddings_path / "item_embeddings.safetensors"))["full"].astype(np.float32)
         if arm == "shuffled":
             full = full[np.random.default_rng(1000 + seed).permutation(len(full))]
-        blocks.append(full)
+        blocks[TEXT], mapped = full, known.pop(TEXT)
         if config.embedding.reducer == "supervised":
-            blocks.append(training_set.item_text)
-    elif training_set.item_text.shape[1]:
-        blocks.append(training_set.item_text)
-    if training_set.item_graph.shape[1]:
-        blocks.append(training_set.item_graph)
-    return blocks
+            blocks[MAPPED_TEXT] = mapped
+    return blocks | known
 
 
 def judged_moments(training_set: TrainingSet, config: PipelineConfig) -> Moments:

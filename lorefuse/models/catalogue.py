@@ -40,7 +40,7 @@ class Catalogue(nn.Module):
         padded = np.concatenate([[0], training_set.item_fields[:, 0]])[:, None]
         self.fields = torch.from_numpy(padded.astype(np.int64)).to(self.fields.device)
         for name in self.names:
-            table = getattr(training_set, name)
+            table = training_set.item_table(name)
             rows = np.concatenate([np.zeros((1, table.shape[1]), np.float32), table]).astype(np.float32)
             setattr(self, name, torch.from_numpy(rows).to(self.fields.device))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lorefuse.cpu.kernels import plain_sum_and_pairs, sum_and_pairs
 from lorefuse.cpu.matmul import Dense
-from lorefuse.models.field_ranker import FieldRanker, Front, Parts
+from lorefuse.models.field_ranker import FieldRanker, Front, Parts, unit_knowledge
 from lorefuse.models.layers import ReluDropout, weighted_sum
 from lorefuse.models.ranker import PAIR, SideTensors
 from lorefuse.training_set.spec import FeatureSpec
@@ -75,15 +75,14 @@ class DeepFM(FieldRanker):
         item_fields: Tensor,
         item_multi: Tensor | None = None,
         item_numeric: Tensor | None = None,
-        item_text: Tensor | None = None,
-        item_graph: Tensor | None = None,
+        **knowledge: Tensor,
     ) -> SideTensors:
         """Return the item's half: as the user's, with unit knowledge vectors for the interest scalars."""
         num_user, num_item = len(self.spec.user_numeric), len(self.spec.item_numeric)
         columns = slice(self.user_width, self.user_width + self.item_width)
-        parts = self._item_parts(item_fields, item_multi, item_numeric, item_text, item_graph)
+        parts = self._item_parts(item_fields, item_multi, item_numeric, knowledge)
         side = self._half(parts, columns, slice(num_user, num_user + num_item))
-        return side | self._unit_knowledge(item_text, item_graph)
+        return side | unit_knowledge(knowledge)
 
     def _half(self, parts: Parts, columns: slice, numerics: slice) -> SideTensors:
         first_B, vectors_BFD, numeric_BP = parts
@@ -100,8 +99,8 @@ class DeepFM(FieldRanker):
         if not self.training:
             return super().forward(**inputs)
         self.check_inputs(inputs)
-        user = super().encode_user(**{name.value: inputs[name.value] for name in self.user_inputs if name in inputs})
-        item = super().encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
+        user = super().encode_user(**{name: inputs[name] for name in self.user_inputs if name in inputs})
+        item = super().encode_item(**{name: inputs[name] for name in self.item_inputs})
         return super().cross(user | {PAIR: inputs[PAIR]} if PAIR in inputs else user, item)
 
     def interact(self, fields_BFD: Tensor, dense_BX: Tensor, user: SideTensors, item: SideTensors) -> Tensor:
@@ -138,7 +137,7 @@ class DeepFM(FieldRanker):
         hidden_RH = hidden_BNH.flatten(0, 1)
         if self.num_facets:
             pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
-            scalars = [block @ item[facet.against.value].T for facet, block in pairs]
+            scalars = [block @ item[facet.against].T for facet, block in pairs]
             interest_RV = self.interest_scaler.scaled_lines(torch.stack(scalars, dim=1)).transpose(1, 2).flatten(0, 1)
             hidden_RH = torch.addmm(hidden_RH, interest_RV, self._interest_weight.T)
             linear_R = weighted_sum(interest_RV, self.numeric_weight[-self.num_facets :])

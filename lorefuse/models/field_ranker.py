@@ -8,7 +8,7 @@ facets, ``X`` numbers of both sides and interest scalars side by side.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lorefuse.core.schema import Split
+from lorefuse.core.schema import GRAPH, TEXT, Split
 from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.fusion import make_fusion
 from lorefuse.models.fusion.base import facets, small_linear
@@ -31,6 +31,8 @@ Parts = tuple[Tensor, Tensor, Tensor | None]
 """First-order sum (B,), field vectors (B, F, D), scaled numerics (B, P) or None."""
 
 
+FUSION_DIM = 32
+"""Leading dimensions of a knowledge block in the fusion, where nothing else is said."""
 ITEMS_PER_BLOCK = 8192
 """Items that users are scored with at once; a graph repeats itself for each such block of its catalogue."""
 
@@ -43,6 +45,7 @@ class Front(TypedDict, total=False):
     fusion: str
     fusion_text_dim: int
     fusion_graph_dim: int
+    fusion_dims: Mapping[str, int]
     init: str
     alignment_weight: float
     alignment_temperature: float
@@ -58,6 +61,7 @@ class FieldRanker(Ranker):
         fusion: How knowledge meets the item's id, a name of `fusion.FUSIONS` or ``none``.
         fusion_text_dim: Leading text dimensions in the fusion; the interest scalars use all.
         fusion_graph_dim: The same of the graph.
+        fusion_dims: The same of other knowledge blocks, by name; `FUSION_DIM` of those that are not named.
         init: ``random``, or ``text``: item ids start at an image of their knowledge vectors.
         alignment_weight: Weight of the contrastive loss between ids and knowledge; 0 leaves it out.
         alignment_temperature: Its temperature.
@@ -72,6 +76,7 @@ class FieldRanker(Ranker):
         fusion: str = "residual",
         fusion_text_dim: int = 16,
         fusion_graph_dim: int = 32,
+        fusion_dims: Mapping[str, int] | None = None,
         init: str = "random",
         alignment_weight: float = 0.0,
         alignment_temperature: float = 0.2,
@@ -83,10 +88,10 @@ class FieldRanker(Ranker):
         self.item_embedding = FusedEmbedding(spec.item_fields, spec.item_multi_fields, embedding_dim)
         self.user_scaler = NumericScaler(len(spec.user_numeric))
         self.item_scaler = NumericScaler(len(spec.item_numeric))
-        offered = {TensorName.ITEM_TEXT: (spec.text_dim, fusion_text_dim)}
-        offered |= {TensorName.ITEM_GRAPH: (spec.graph_dim, fusion_graph_dim)}
-        dims = {name: min(widths) for name, widths in offered.items() if min(widths)}
-        self.fused_names = tuple(name.value for name in dims)
+        leading = {TEXT: fusion_text_dim, GRAPH: fusion_graph_dim, **(fusion_dims or {})}
+        dims = {block.tensor: min(block.dim, leading.get(block.name, FUSION_DIM)) for block in spec.knowledge}
+        dims = {name: dim for name, dim in dims.items() if dim}
+        self.fused_names = tuple(dims)
         self.fused_widths = tuple(spec.width(name) for name in dims)
         self.fusion = make_fusion(fusion, tuple(dims.values()), embedding_dim)
         self.alignment: AlignmentLoss | None = None
@@ -141,14 +146,13 @@ class FieldRanker(Ranker):
         item_fields: Tensor,
         item_multi: Tensor | None = None,
         item_numeric: Tensor | None = None,
-        item_text: Tensor | None = None,
-        item_graph: Tensor | None = None,
+        **knowledge: Tensor,
     ) -> SideTensors:
         """Return linear (B,), fields (B, Fi, D), numeric (B, Pi) and unit knowledge vectors, where there are any."""
         num_user = len(self.spec.user_numeric)
-        parts = self._item_parts(item_fields, item_multi, item_numeric, item_text, item_graph)
+        parts = self._item_parts(item_fields, item_multi, item_numeric, knowledge)
         side = self._side(parts, slice(num_user, num_user + len(self.spec.item_numeric)))
-        return side | self._unit_knowledge(item_text, item_graph)
+        return side | unit_knowledge(knowledge)
 
     def cross(self, user: SideTensors, item: SideTensors) -> Tensor:
         """Score row by row: logits (B,)."""
@@ -182,13 +186,13 @@ class FieldRanker(Ranker):
         if not self.num_facets:
             return {}
         pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
-        scalars = [block @ item[facet.against.value].T for facet, block in pairs]
+        scalars = [block @ item[facet.against].T for facet, block in pairs]
         return {PAIR: torch.stack(scalars, dim=2).flatten(0, 1)}
 
     @property
     def never_repeated(self) -> tuple[str, ...]:
         """Entries of halves that are too wide to be repeated for every pair, and that `paired` stands in for."""
-        return ("interest", TensorName.ITEM_TEXT.value, TensorName.ITEM_GRAPH.value)
+        return ("interest", *self.spec.knowledge_tensors)
 
     def _cross_block(self, user: SideTensors, item: SideTensors) -> Tensor:
         # `len` would freeze the number of users in an exported graph; `shape` keeps it open.
@@ -203,7 +207,7 @@ class FieldRanker(Ranker):
         if not self.num_facets:
             return item["linear"].new_zeros(item["linear"].shape[0], 0)
         pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
-        lists = ((item[f.against.value].view(-1, length, block.shape[1]), block) for f, block in pairs)
+        lists = ((item[f.against].view(-1, length, block.shape[1]), block) for f, block in pairs)
         return torch.stack([torch.bmm(own, block.unsqueeze(2)).flatten() for own, block in lists], dim=1)
 
     def interest(self, user: SideTensors, item: SideTensors) -> Tensor:
@@ -212,7 +216,7 @@ class FieldRanker(Ranker):
             scalars_BV = user[PAIR][:, : self.num_facets]
         else:
             pairs = zip(self.spec.interest, self._interest_blocks(user), strict=True)
-            scalars_BV = torch.stack([(block * item[facet.against.value]).sum(1) for facet, block in pairs], dim=1)
+            scalars_BV = torch.stack([(block * item[facet.against]).sum(1) for facet, block in pairs], dim=1)
         scaled_BV: Tensor = self.interest_scaler(scalars_BV)
         return scaled_BV
 
@@ -284,14 +288,13 @@ class FieldRanker(Ranker):
         return first_B, vectors_BFD, None if numeric is None else self.user_scaler(numeric)
 
     def _item_parts(
-        self, fields: Tensor, multi: Tensor | None, numeric: Tensor | None, text: Tensor | None, graph: Tensor | None
+        self, fields: Tensor, multi: Tensor | None, numeric: Tensor | None, knowledge: Mapping[str, Tensor]
     ) -> Parts:
         fields_BF = self.drop_ids(fields)
         first_B, vectors_BFD = self.item_embedding(fields_BF, multi)
-        given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
         if self.fusion is not None:
-            knowledge = [vector for name in self.fused_names if (vector := given[name]) is not None]
-            fused_BKD = self._fuse(vectors_BFD[:, 0], knowledge, fields_BF[:, 0] > 0)
+            fused = [knowledge[name] for name in self.fused_names]
+            fused_BKD = self._fuse(vectors_BFD[:, 0], fused, fields_BF[:, 0] > 0)
             vectors_BFD = torch.cat([fused_BKD, vectors_BFD[:, 1:]], dim=1)
         return first_B, vectors_BFD, None if numeric is None else self.item_scaler(numeric)
 
@@ -303,16 +306,17 @@ class FieldRanker(Ranker):
             side |= {"linear": linear_B + own_B, "numeric": numeric_BP}
         return side
 
-    def _unit_knowledge(self, text: Tensor | None, graph: Tensor | None) -> SideTensors:
-        given = {TensorName.ITEM_TEXT.value: text, TensorName.ITEM_GRAPH.value: graph}
-        return {name: unit_length(vector) for name, vector in given.items() if vector is not None}
-
     def _interest_blocks(self, user: SideTensors) -> tuple[Tensor, ...]:
         return torch.split(user["interest"], [facet.dim for facet in self.spec.interest], dim=1)
 
 
+def unit_knowledge(knowledge: Mapping[str, Tensor]) -> SideTensors:
+    """Return knowledge vectors at unit length, by name of their tensor."""
+    return {name: unit_length(vector) for name, vector in knowledge.items()}
+
+
 def knowledge_tables(training_set: TrainingSet, names: Sequence[str]) -> tuple[list[Tensor], Tensor]:
     """Return tables of the catalogue by name, (N, E_i) each, and how many train rows each item has, (N,)."""
-    tables = [torch.from_numpy(getattr(training_set, name)) for name in names]
+    tables = [torch.from_numpy(training_set.item_table(name)) for name in names]
     items = training_set.item_row[training_set.rows_of(Split.TRAIN)]
     return tables, torch.from_numpy(np.bincount(items, minlength=len(training_set.item_fields)))

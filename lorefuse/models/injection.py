@@ -88,7 +88,7 @@ def initial_ids(training_set: TrainingSet, names: Sequence[str], embedding_dim: 
     Source: ids initialised by language-model embeddings, LLM2Rec-like; see the summary in AlphaFuse, arXiv:2504.19218.
     """
     index = training_set.item_fields[:, 0]
-    tables = [np.asarray(getattr(training_set, name), dtype=np.float64) for name in names]
+    tables = [np.asarray(training_set.item_table(name), dtype=np.float64) for name in names]
     present = np.abs(np.concatenate(tables, axis=1)).sum(1) > 0
     rows = np.flatnonzero((index > 0) & present)
     parts = [table[rows] / max(float(np.linalg.norm(table[rows], axis=1).mean()), 1e-12) for table in tables]

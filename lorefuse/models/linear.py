@@ -10,7 +10,6 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.field_ranker import FieldRanker, Front, knowledge_tables
 from lorefuse.models.layers import NumericScaler, weighted_sum
 from lorefuse.models.ranker import SideTensors
@@ -31,15 +30,14 @@ class LogisticRegression(FieldRanker):
 
     def __init__(self, spec: FeatureSpec, *, id_dropout: float = 0.1) -> None:
         super().__init__(spec, embedding_dim=0, id_dropout=id_dropout, fusion="none")
-        names = (TensorName.ITEM_TEXT, TensorName.ITEM_GRAPH)
-        self.knowledge_scaler = NumericScaler(sum(spec.width(name) for name in names))
-        self.knowledge_weight = nn.Parameter(torch.zeros(sum(spec.width(name) for name in names)))
-        self.knowledge_names = tuple(name.value for name in names if spec.width(name))
+        width = sum(block.dim for block in spec.knowledge)
+        self.knowledge_scaler = NumericScaler(width)
+        self.knowledge_weight = nn.Parameter(torch.zeros(width))
 
     def prepare(self, training_set: TrainingSet) -> None:
         """Fit all scalers on train rows."""
         super().prepare(training_set)
-        tables, times_N = knowledge_tables(training_set, self.knowledge_names)
+        tables, times_N = knowledge_tables(training_set, self.spec.knowledge_tensors)
         counted_N = times_N > 0
         if tables:
             self.knowledge_scaler.fit(torch.cat(tables, dim=1)[counted_N], times_N[counted_N])
@@ -49,14 +47,12 @@ class LogisticRegression(FieldRanker):
         item_fields: Tensor,
         item_multi: Tensor | None = None,
         item_numeric: Tensor | None = None,
-        item_text: Tensor | None = None,
-        item_graph: Tensor | None = None,
+        **knowledge: Tensor,
     ) -> SideTensors:
         """Return the item's half, its knowledge already in the linear part."""
-        side = super().encode_item(item_fields, item_multi, item_numeric, item_text, item_graph)
-        vectors = [vector for vector in (item_text, item_graph) if vector is not None]
-        if vectors:
-            knowledge_BE = torch.cat(vectors, dim=1)
+        side = super().encode_item(item_fields, item_multi, item_numeric, **knowledge)
+        if knowledge:
+            knowledge_BE = torch.cat([knowledge[name] for name in self.spec.knowledge_tensors], dim=1)
             own_B = weighted_sum(self.knowledge_scaler(knowledge_BE), self.knowledge_weight)
             side["linear"] = side["linear"] + own_B
         return side

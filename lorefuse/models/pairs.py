@@ -54,7 +54,7 @@ def history_matches(training_set: TrainingSet, names: Sequence[str], rows: Rows)
     """
     result = torch.zeros(len(rows), NUM_MATCHES * len(names))
     for number, name in enumerate(names):
-        table_NE = torch.from_numpy(getattr(training_set, name))
+        table_NE = torch.from_numpy(training_set.item_table(name))
         length_N = _lengths(table_NE)
         block = slice(number * NUM_MATCHES, (number + 1) * NUM_MATCHES)
         step = VALUES_AT_A_TIME // (table_NE.shape[1] * max(1, training_set.spec.history_length))
@@ -75,7 +75,7 @@ def _scalars_of_array(
     width, result = sum(facet.dim for facet in facets), torch.empty(len(rows), len(facets))
     if not facets:
         return result
-    tables = {f.against: torch.from_numpy(getattr(training_set, f.against.value)) for f in facets}
+    tables = {f.against: torch.from_numpy(training_set.item_table(f.against)) for f in facets}
     lengths = {name: _lengths(table) for name, table in tables.items()}
     order = np.argsort(training_set.state_row[rows], kind="stable")
     for places in np.array_split(order, len(order) * max(1, width) // VALUES_AT_A_TIME + 1):

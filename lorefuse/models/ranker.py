@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lorefuse.core.errors import UsageError
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS
-from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 
@@ -39,8 +37,7 @@ class Ranker(nn.Module, ABC):
     def __init__(self, spec: FeatureSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.user_inputs = tuple(name for name in USER_TENSORS if spec.width(name))
-        self.item_inputs = tuple(name for name in ITEM_TENSORS if spec.width(name))
+        self.user_inputs, self.item_inputs = spec.user_tensors, spec.item_tensors
 
     @abstractmethod
     def encode_user(
@@ -58,10 +55,12 @@ class Ranker(nn.Module, ABC):
         item_fields: Tensor,
         item_multi: Tensor | None = None,
         item_numeric: Tensor | None = None,
-        item_text: Tensor | None = None,
-        item_graph: Tensor | None = None,
+        **knowledge: Tensor,
     ) -> SideTensors:
-        """Encode the item half; inputs as described at `contract.Tensor`, absent where their width is 0."""
+        """Encode the item half; inputs as described at `schema.Tensor`, absent where their width is 0.
+
+        Knowledge blocks come by the names of their tensors, e.g. ``item_text``.
+        """
 
     @abstractmethod
     def cross(self, user: SideTensors, item: SideTensors) -> Tensor:
@@ -158,13 +157,13 @@ class Ranker(nn.Module, ABC):
 
     def halves(self, inputs: Mapping[str, Tensor]) -> tuple[SideTensors, SideTensors]:
         """Return both encoded halves of rows; inputs as for `forward`, those of a batch with their pair numbers."""
-        user = self.encode_user(**{name.value: inputs[name.value] for name in self.user_inputs if name in inputs})
-        item = self.encode_item(**{name.value: inputs[name.value] for name in self.item_inputs})
+        user = self.encode_user(**{name: inputs[name] for name in self.user_inputs if name in inputs})
+        item = self.encode_item(**{name: inputs[name] for name in self.item_inputs})
         return (user | {PAIR: inputs[PAIR]} if PAIR in inputs else user), item
 
     def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
         """Raise UsageError where an input is missing, or unknown to the model."""
-        wanted = {name.value for name in (*self.user_inputs, *self.item_inputs)}
+        wanted = {*self.user_inputs, *self.item_inputs}
         if PAIR in inputs:
             wanted = wanted.difference(self.replaced_inputs) | {PAIR}
         if wanted != inputs.keys():
@@ -179,6 +178,6 @@ class Ranker(nn.Module, ABC):
         return torch.sigmoid(logits) if self.spec.label_kind == "binary" else logits
 
 
-def as_inputs(arrays: Mapping[TensorName, object]) -> dict[str, Tensor]:
-    """Turn numpy arrays keyed by `contract.Tensor` into keyword tensors for `Ranker.forward`."""
-    return {name.value: torch.as_tensor(array) for name, array in arrays.items()}
+def as_inputs(arrays: Mapping[str, object]) -> dict[str, Tensor]:
+    """Turn numpy arrays by name into keyword tensors for `Ranker.forward`."""
+    return {name: torch.as_tensor(array) for name, array in arrays.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from lorefuse.config import PipelineConfig
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import ITEM_TENSORS, ROW_ID, USER_TENSORS, Alias, Split, Tensor
+from lorefuse.core.schema import ROW_ID, Alias, Split, Tensor
 from lorefuse.export.bundle import RANKER_FILE, Bundle
 from lorefuse.leaks.files import MEMBERSHIP_FILE
 from lorefuse.lists.stage_files import LIST_VALUES_FILE, LISTS_FILE
@@ -319,10 +319,10 @@ def _obstacle(champion: Bundle, new: Bundle, training_set_path: Path | None) -> 
     if training_set_path is None:
         return "no training set was given"
     old_spec, new_spec = champion.spec(), new.spec()
-    for tensor in (*USER_TENSORS, *ITEM_TENSORS):
+    for tensor in (*old_spec.user_tensors, *old_spec.item_tensors):
         if tensor == Tensor.USER_HISTORY:
             continue  # made anew at whatever length the champion reads
-        if old_spec.width(tensor) not in (0, new_spec.width(tensor)):
+        if old_spec.width(tensor) != new_spec.width(tensor):
             return f"{tensor} has width {new_spec.width(tensor)}, the champion reads {old_spec.width(tensor)}"
     if (old_spec.user_numeric, old_spec.item_numeric) != (new_spec.user_numeric, new_spec.item_numeric):
         return "its numeric features are others"
@@ -346,7 +346,7 @@ def _rescore(champion: Bundle, training_set_path: Path, scores: pd.DataFrame) ->
         )
     session = onnxruntime.InferenceSession(str(champion.path / RANKER_FILE), providers=["CPUExecutionProvider"])
     wanted = [entry.name for entry in session.get_inputs()]
-    inputs = {str(name): array for name, array in training_set.inputs(rows).items() if str(name) in wanted}
+    inputs = {name: array for name, array in training_set.inputs(rows).items() if name in wanted}
     return np.asarray(session.run(None, inputs)[0], dtype=np.float64).reshape(-1)
 
 

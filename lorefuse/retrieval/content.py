@@ -19,9 +19,9 @@ def text_of(side: Side, who: str) -> NDArray[np.float32]:
     Raises:
         UsageError: There are none.
     """
-    if side.item_text is None or not side.item_text.shape[1]:
-        raise UsageError(f"{who} needs item text.", expected="Side.item_text", got="none", fix="embed the items")
-    return unit_rows(side.item_text)
+    if side.text is None or not side.text.shape[1]:
+        raise UsageError(f"{who} needs item text.", expected="text vectors", got="none", fix="embed the items")
+    return unit_rows(side.text)
 
 
 def unit_rows(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ Suffixes: ``R`` rows (interactions), ``U`` users, ``N`` items of the catalogue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class RetrievalData:
         seen: Every row before the judged part, liked or not: never recommended again.
         warm: Likes of the judged part whose item has a train row.
         cold: Likes of the judged part whose item has none.
-        side: Times, text, graph and fields.
+        side: Times, knowledge and fields.
     """
 
     train: csr_array
@@ -66,7 +66,7 @@ def from_rows(
         num_items: N.
         judged: The part whose likes are to be found, validation or test.
         recency_half_life: After how many later likes a like counts half in the history; None: all count the same.
-        side: Text, graph and fields; its time is set here.
+        side: Knowledge and fields; its time is set here.
 
     Raises:
         DataError: Train or the judged part holds no like.
@@ -107,7 +107,7 @@ def from_rows(
         seen=matrix(seen)[0],
         warm=matrix(wanted & warm)[0],
         cold=matrix(wanted & ~warm)[0],
-        side=Side(train_time, side.item_text, side.item_graph, side.user_fields, side.item_fields),
+        side=replace(side, time=train_time),
     )
 
 
@@ -140,8 +140,7 @@ def from_training_set(
         judged=judged,
         recency_half_life=recency_half_life,
         side=Side(
-            item_text=training_set.item_text if training_set.item_text.shape[1] else None,
-            item_graph=training_set.item_graph if training_set.item_graph.shape[1] else None,
+            knowledge=training_set.knowledge,
             user_fields=training_set.user_fields,
             item_fields=training_set.item_fields,
         ),

@@ -1,13 +1,13 @@
 """What every recommender of this room offers: fit on likes, then score the whole catalogue for any users.
 
-Suffixes: ``U`` users, ``N`` items, ``B`` users of a batch, ``K`` items returned, ``E`` text width, ``G`` graph width.
+Suffixes: ``U`` users, ``N`` items, ``B`` users of a batch, ``K`` items returned, ``E`` width of vectors.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from lorefuse.core.errors import UsageError
 from lorefuse.core.progress import track
+from lorefuse.core.schema import TEXT
 from lorefuse.retrieval.metrics import NOTHING
 
 Scores = NDArray[np.float32]
@@ -30,17 +31,25 @@ class Side:
 
     Attributes:
         time: float64 (nnz,) time of each stored entry of the train matrix, in any unit that grows with time.
-        item_text: float32 (N, E) text vectors; zeros where an item has no text.
-        item_graph: float32 (N, G) graph vectors; zeros where an item has no entity.
+        knowledge: Vectors of the items by block, float32 (N, E) each; zeros where an item has none.
         user_fields: int64 (U, Fu) vocabulary indices, the id first; 0 is unseen.
         item_fields: int64 (N, Fi) vocabulary indices, the id first; 0 is unseen.
     """
 
     time: NDArray[np.float64] | None = None
-    item_text: NDArray[np.float32] | None = None
-    item_graph: NDArray[np.float32] | None = None
+    knowledge: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     user_fields: NDArray[np.int64] | None = None
     item_fields: NDArray[np.int64] | None = None
+
+    @property
+    def text(self) -> NDArray[np.float32] | None:
+        """Text vectors; None where there are none."""
+        return self.knowledge.get(TEXT)
+
+    def with_text(self, text: NDArray[np.float32] | None) -> Self:
+        """Return the same with other texts, or with none."""
+        others = {name: vectors for name, vectors in self.knowledge.items() if name != TEXT}
+        return replace(self, knowledge=others if text is None else {TEXT: text, **others})
 
 
 class Recommender(ABC):

@@ -5,7 +5,7 @@ Suffixes: ``B`` rows asked for, ``U`` users, ``N`` items, ``F`` fields, ``D`` em
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from lorefuse.core.errors import ArtifactError, UsageError
+from lorefuse.core.schema import TEXT
 from lorefuse.embedding.reduce import fit_reducer
 from lorefuse.retrieval.recommender import Side
 
@@ -65,19 +66,19 @@ class KnowledgeMaps:
 
     Attributes:
         text: Weight (E', E) and bias (E,); items without text get zeros instead.
-        graph_scale: Factor of the graph vector.
+        scales: Factors of the other blocks' vectors, by name, in the order of their columns.
     """
 
     text: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-    graph_scale: float | None = None
+    scales: dict[str, float] = field(default_factory=dict)
 
 
 class Knowledge(nn.Module):
-    """Frozen text and graph vectors of the items, side by side.
+    """Frozen knowledge vectors of the items, side by side, the text's first.
 
     Args:
-        values: float32 (N, E + G); width 0 where there is neither.
-        maps: How an item's columns come from its text and its graph, for items that join later.
+        values: float32 (N, E); width 0 where nothing is known.
+        maps: How an item's columns come from its vectors, for items that join later.
     """
 
     values: Tensor
@@ -90,10 +91,10 @@ class Knowledge(nn.Module):
 
 
 def knowledge_of(side: Side, train_UN: csr_array, text_dim: int) -> Knowledge:
-    """Reduce the text by PCA, fitted on liked train items, and put the graph vectors beside it; rows have length ≈ 1.
+    """Reduce the text by PCA, fitted on liked train items, and put other vectors beside it; each has length ≈ 1.
 
     Args:
-        side: Text and graph.
+        side: Knowledge of the items.
         train_UN: Tells which items are of train.
         text_dim: Leading components; text that is no wider stays as it is, but for its scale. 0: ids alone.
 
@@ -101,22 +102,22 @@ def knowledge_of(side: Side, train_UN: csr_array, text_dim: int) -> Knowledge:
         ConfigError: The train items' text has fewer directions than `text_dim`.
     """
     parts: list[NDArray[np.float32]] = []
-    text_map, graph_scale = None, None
+    text_map, scales = None, {}
     liked_N = np.bincount(train_UN.indices, minlength=train_UN.shape[1]) > 0
-    if side.item_text is not None and text_dim and side.item_text.shape[1]:
-        has_text = np.asarray(side.item_text.any(axis=1), dtype=np.bool_)
-        reduce_dim = min(text_dim, side.item_text.shape[1])
-        reducer = fit_reducer(side.item_text, np.flatnonzero(liked_N & has_text), reduce_dim)
-        parts.append(reducer.transform(side.item_text, has_text))
+    if side.text is not None and text_dim and side.text.shape[1]:
+        has_text = np.asarray(side.text.any(axis=1), dtype=np.bool_)
+        reducer = fit_reducer(side.text, np.flatnonzero(liked_N & has_text), min(text_dim, side.text.shape[1]))
+        parts.append(reducer.transform(side.text, has_text))
         scale = _mean_length(parts[0], liked_N)
         weight, bias = reducer.affine()
         text_map = (weight / scale, bias / scale)
-    if side.item_graph is not None and text_dim and side.item_graph.shape[1]:
-        parts.append(side.item_graph)
-        graph_scale = 1 / _mean_length(side.item_graph, liked_N)
+    others = {name: vectors for name, vectors in side.knowledge.items() if name != TEXT and vectors.shape[1]}
+    for name, vectors in others.items() if text_dim else ():
+        parts.append(vectors)
+        scales[name] = 1 / _mean_length(vectors, liked_N)
     scaled = [part / _mean_length(part, liked_N) for part in parts]
     values = np.concatenate(scaled, axis=1) if scaled else np.zeros((train_UN.shape[1], 0))
-    return Knowledge(torch.from_numpy(values.astype(np.float32)), KnowledgeMaps(text_map, graph_scale))
+    return Knowledge(torch.from_numpy(values.astype(np.float32)), KnowledgeMaps(text_map, scales))
 
 
 def _mean_length(part: NDArray[np.float32], liked_N: NDArray[np.bool_]) -> float:

@@ -1,25 +1,27 @@
 """Two trained towers as plain arrays: what serving reads, and what lets a new item join without training.
 
 Users and items are addressed by the vocabularies' indices, as in the served features, and not by rows of a training
-table. Suffixes: ``N`` items, ``B`` rows, ``F`` fields, ``L`` history length, ``D`` embedding width, ``E`` text, ``G``
-graph.
+table. Suffixes: ``N`` items, ``B`` rows, ``F`` fields, ``L`` history length, ``D`` embedding width, ``E`` width of a
+knowledge block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import Tensor
+from lorefuse.core.schema import TEXT, Tensor, item_block
 from lorefuse.retrieval.two_tower import TwoTower
 from lorefuse.training_set.arrays import TrainingSet
 
 TOWERS_FILE = "two_tower.safetensors"
+_WEIGHT = "weight."
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
@@ -37,7 +39,7 @@ class TowerArrays:
         history: float32 (D, D), what the mean of past items is multiplied by, from the right.
         text_weight: float32 (E, D), what an item's text adds.
         text_bias: float32 (D,), added to items that have a text.
-        graph_weight: float32 (G, D), what an item's graph vector adds.
+        weights: What an item's vectors of other knowledge blocks add, float32 (E, D) by name of the block.
     """
 
     item_vectors: Floats
@@ -48,7 +50,7 @@ class TowerArrays:
     history: Floats
     text_weight: Floats
     text_bias: Floats
-    graph_weight: Floats
+    weights: Mapping[str, Floats]
 
     @classmethod
     def of(cls, recommender: TwoTower, training_set: TrainingSet) -> Self:
@@ -98,17 +100,19 @@ class TowerArrays:
         fields[:, 0] = 0
         vectors = _sums(self.item_table, self.item_offsets, fields)
         if len(self.text_weight):
-            text = new[Tensor.ITEM_TEXT.value].astype(np.float32)
+            text = new[item_block(TEXT)].astype(np.float32)
             vectors = vectors + (text @ self.text_weight + self.text_bias) * text.any(1, keepdims=True)
-        if len(self.graph_weight):
-            vectors = vectors + new[Tensor.ITEM_GRAPH.value].astype(np.float32) @ self.graph_weight
+        for name, weight in self.weights.items():
+            vectors = vectors + new[item_block(name)].astype(np.float32) @ weight
         return replace(self, item_vectors=np.concatenate([self.item_vectors, vectors.astype(np.float32)]))
 
     def save(self, folder_path: Path) -> None:
         """Write `two_tower.safetensors`."""
         from safetensors.numpy import save_file
 
-        save_file({k: np.ascontiguousarray(v) for k, v in vars(self).items()}, str(folder_path / TOWERS_FILE))
+        arrays = {name: array for name, array in vars(self).items() if name != "weights"}
+        arrays |= {f"{_WEIGHT}{name}": weight for name, weight in self.weights.items()}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, str(folder_path / TOWERS_FILE))
 
     @classmethod
     def load(cls, folder_path: Path) -> Self:
@@ -121,7 +125,9 @@ class TowerArrays:
         from safetensors.numpy import load_file
 
         try:
-            return cls(**load_file(str(folder_path / TOWERS_FILE)))
+            arrays = load_file(str(folder_path / TOWERS_FILE))
+            weights = {name: arrays.pop(name) for name in sorted(arrays) if name.startswith(_WEIGHT)}
+            return cls(**arrays, weights={name.removeprefix(_WEIGHT): weight for name, weight in weights.items()})
         except (OSError, SafetensorError, TypeError) as error:
             raise ArtifactError(
                 f"{folder_path} holds no complete towers.", got=str(error), fix="lorefuse run"
@@ -155,22 +161,18 @@ def _tables(table: object, index: object, fields: Integers) -> tuple[Floats, Int
     return table.detach().numpy(), np.array(starts, np.int64)
 
 
-def _knowledge(recommender: TwoTower, training_set: TrainingSet) -> dict[str, Floats]:
+def _knowledge(recommender: TwoTower, training_set: TrainingSet) -> dict[str, Any]:
     towers, dim = recommender.towers, recommender.config.embedding_dim
     maps = towers.knowledge.maps
-    result = {
-        "text_weight": np.zeros((0, dim), np.float32),
-        "text_bias": np.zeros(dim, np.float32),
-        "graph_weight": np.zeros((0, dim), np.float32),
-    }
+    nothing = {"text_weight": np.zeros((0, dim), np.float32), "text_bias": np.zeros(dim, np.float32), "weights": {}}
     if towers.residual is None:
-        return result
+        return nothing
     residual = towers.residual.weight.detach().numpy().T  # (width of the knowledge, D), the text's rows first
-    num_graph = 0 if maps.graph_scale is None else training_set.item_graph.shape[1]
-    if maps.text is not None:
-        weight, bias = maps.text
-        num_text = len(residual) - num_graph
-        result |= {"text_weight": weight @ residual[:num_text], "text_bias": bias @ residual[:num_text]}
-    if maps.graph_scale is not None:
-        result["graph_weight"] = residual[len(residual) - num_graph :] * np.float32(maps.graph_scale)
-    return result
+    widths = [training_set.spec.knowledge_dim(name) for name in maps.scales]
+    starts = len(residual) - sum(widths) + np.cumsum([0, *widths])[:-1]
+    of_text, *others = np.split(residual, starts) if widths else [residual]
+    scaled = {name: part * np.float32(maps.scales[name]) for name, part in zip(maps.scales, others, strict=True)}
+    if maps.text is None:
+        return {**nothing, "weights": scaled}
+    weight, bias = maps.text
+    return {"text_weight": weight @ of_text, "text_bias": bias @ of_text, "weights": scaled}

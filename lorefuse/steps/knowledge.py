@@ -64,7 +64,7 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
             pipeline.knowledge,
             out_path,
         )
-        return {**{name: facts[name] for name in ("text_dim", "graph_dim", "graph")}, **facts["users"]}
+        return {"dims": facts["dims"], "graph": facts["graph"], **facts["users"]}
 
     key = [pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)), pipeline.knowledge.model_dump()]
     return reuse_or_build("item_vectors", config=key, inputs=paths, build=build)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lorefuse.config import Arm, parse_config
 from lorefuse.core.atomic import atomic_file, sha256_file, sha256_json
@@ -26,7 +26,7 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
     address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
     studies = pipeline.tuning.studies_path
     if studies is not None:
-        return _adopt(studies, cast(Arm, arm))
+        return _adopt(studies, arm)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.tuning.journal import DatabaseJournal, FileJournal
@@ -35,7 +35,7 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
         url = settings().tuning_storage_url
         on_disk = FileJournal(settings().cache_path / "journals" / f"{address[:24]}.json")
         journal = DatabaseJournal(url, f"{pipeline.name}-{arm}-{address[:24]}") if url else on_disk
-        return run(paths["rows"], pipeline, cast(Arm, arm), out_path, journal)
+        return run(paths["rows"], pipeline, arm, out_path, journal)
 
     return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
 

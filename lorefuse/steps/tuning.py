@@ -12,9 +12,9 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from lorefuse.config import Arm, parse_config
+from lorefuse.config import parse_config
 from lorefuse.core.atomic import atomic_folder
 from lorefuse.core.log import reported, say
 from lorefuse.core.settings import settings
@@ -73,7 +73,7 @@ def run_trial(config: Config, arm: str, trial: dict[str, Any], study: Folder, ro
     params = exact(trial["params"])
     records = json.loads(load_study(origin(Path(study))))["records"]
     curves = tuple(tuple(record["curve"]) for record in records if record["state"] == "COMPLETE")
-    task = TrialTask(str(rows_path), pipeline, cast(Arm, arm), params, curves if pipeline.tuning.pruning else ())
+    task = TrialTask(str(rows_path), pipeline, arm, params, curves if pipeline.tuning.pruning else ())
     record = {"number": number, **_kept(task, run_apart)}
     value = None if record["value"] is None else round(record["value"], 5)
     summary = {"arm": arm, "number": number, "state": record["state"], "value": value}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split, Tensor
+from lorefuse.core.schema import Split
 from lorefuse.models.ranker import Ranker, SideTensors, as_inputs
 from lorefuse.training_set.arrays import TrainingSet
 
@@ -33,9 +33,7 @@ def top_items(ranker: Ranker, training_set: TrainingSet, num_users: int, k: int)
     users, first = np.unique(training_set.user_row[test], return_index=True)
     chosen = np.unique(np.linspace(0, len(users) - 1, min(num_users, len(users))).round().astype(np.int64))
     rows, users = test[first[chosen]], users[chosen]
-    tables = {name: getattr(training_set, name.value) for name in ITEM_TENSORS if training_set.spec.width(name)}
-    if Tensor.ITEM_NUMERIC in tables:
-        tables[Tensor.ITEM_NUMERIC] = training_set.item_numeric_now
+    tables = training_set.item_tables()
     parts = [rows[start : start + USERS_AT_A_TIME] for start in range(0, len(rows), USERS_AT_A_TIME)]
     halves = [_user_half(ranker, training_set, part) for part in parts]
     seen = _seen(training_set, train, users)
@@ -54,7 +52,7 @@ def top_items(ranker: Ranker, training_set: TrainingSet, num_users: int, k: int)
 
 def _user_half(ranker: Ranker, training_set: TrainingSet, rows: NDArray[np.int64]) -> SideTensors:
     inputs = as_inputs(training_set.inputs(rows))
-    return ranker.encode_user(**{name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs})
+    return ranker.encode_user(**{name: inputs[name] for name in training_set.spec.user_tensors})
 
 
 def _better(

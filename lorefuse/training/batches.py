@@ -54,8 +54,7 @@ class Batches:
         item_tables: dict[str, NDArray[Any]] = {
             "item_fields": training_set.item_fields,
             "item_multi": training_set.item_multi,
-            "item_text": training_set.item_text,
-            "item_graph": training_set.item_graph,
+            **{block.tensor: training_set.knowledge[block.name] for block in training_set.spec.knowledge},
         }
         states: dict[str, NDArray[Any]] = {
             "user_numeric": training_set.user_numeric,

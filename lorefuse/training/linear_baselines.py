@@ -126,7 +126,7 @@ def _one_hot(training_set: TrainingSet, rows: NDArray[np.int64]) -> csr_matrix:
 def _numbers(training_set: TrainingSet, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return numbers, knowledge vectors and interest scalars side by side."""
     spec, inputs = training_set.spec, training_set.inputs(rows)
-    names = (Tensor.USER_NUMERIC, Tensor.ITEM_NUMERIC, Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH)
+    names = (Tensor.USER_NUMERIC, Tensor.ITEM_NUMERIC, *spec.knowledge_tensors)
     blocks = [np.asarray(inputs[name], dtype=np.float64) for name in names if spec.width(name)]
     start = 0
     for facet in spec.interest:

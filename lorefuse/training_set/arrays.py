@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lorefuse.core.errors import ArtifactError
-from lorefuse.core.schema import SPLIT_CODES, Split, Tensor
+from lorefuse.core.schema import SPLIT_CODES, Split, Tensor, item_block
 from lorefuse.training_set.lazy_states import Interest
 from lorefuse.training_set.mapped import mapped_arrays
 from lorefuse.training_set.spec import FeatureSpec
@@ -45,9 +47,8 @@ class TrainingSet:
         user_fields: int64 (U, Fu).
         item_fields: int64 (N, Fi).
         item_multi: int64 (N, M).
-        item_text: float32 (N, E).
-        item_graph: float32 (N, G).
         item_numeric_now: float32 (N, Pi) as of the data cutoff: what serving reads.
+        knowledge: Vectors of the items by name of their block, float32 (N, E) each, in the order of `spec.knowledge`.
     """
 
     spec: FeatureSpec
@@ -66,9 +67,8 @@ class TrainingSet:
     user_fields: NDArray[np.int64]
     item_fields: NDArray[np.int64]
     item_multi: NDArray[np.int64]
-    item_text: NDArray[np.float32]
-    item_graph: NDArray[np.float32]
     item_numeric_now: NDArray[np.float32]
+    knowledge: Mapping[str, NDArray[np.float32]]
 
     @property
     def num_rows(self) -> int:
@@ -84,10 +84,29 @@ class TrainingSet:
         """Return the positions of the rows of one split, in order."""
         return np.flatnonzero(self.split_code == SPLIT_CODES[split])
 
-    def inputs(self, rows: NDArray[np.int64]) -> dict[Tensor, NDArray[np.generic]]:
+    @property
+    def num_items(self) -> int:
+        """Number of items of the catalogue, N."""
+        return len(self.item_fields)
+
+    def item_table(self, tensor: str) -> NDArray[np.float32]:
+        """Return the vectors of the knowledge block that is this input, (N, E)."""
+        return next(self.knowledge[block.name] for block in self.spec.knowledge if block.tensor == tensor)
+
+    def item_tables(self) -> dict[str, NDArray[Any]]:
+        """Return the item tensors of the whole catalogue as serving sees them, by name, (N, ·) each."""
+        arrays: dict[str, NDArray[Any]] = {
+            Tensor.ITEM_FIELDS.value: self.item_fields,
+            Tensor.ITEM_MULTI.value: self.item_multi,
+            Tensor.ITEM_NUMERIC.value: self.item_numeric_now,
+            **{block.tensor: self.knowledge[block.name] for block in self.spec.knowledge},
+        }
+        return {name: arrays[name] for name in self.spec.item_tensors}
+
+    def inputs(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Return the model's input tensors for some rows, keyed by name; tensors of width 0 are left out."""
         users, items, states = self.user_row[rows], self.item_row[rows], self.state_row[rows]
-        tensors: dict[Tensor, NDArray[np.generic]] = {
+        tensors: dict[str, NDArray[np.generic]] = {
             Tensor.USER_FIELDS: self.user_fields[users],
             Tensor.USER_NUMERIC: self.user_numeric[states],
             Tensor.USER_INTEREST: self.user_interest[states],
@@ -95,10 +114,9 @@ class TrainingSet:
             Tensor.ITEM_FIELDS: self.item_fields[items],
             Tensor.ITEM_MULTI: self.item_multi[items],
             Tensor.ITEM_NUMERIC: self.item_numeric[rows],
-            Tensor.ITEM_TEXT: self.item_text[items],
-            Tensor.ITEM_GRAPH: self.item_graph[items],
+            **{block.tensor: self.knowledge[block.name][items] for block in self.spec.knowledge},
         }
-        return {name: array for name, array in tensors.items() if self.spec.width(name)}
+        return {name: tensors[name] for name in (*self.spec.user_tensors, *self.spec.item_tensors)}
 
     def save(self, folder_path: Path) -> None:
         """Write arrays and spec into a folder (which the caller makes appear atomically)."""
@@ -119,7 +137,9 @@ class TrainingSet:
 
         path = folder_path / ARRAYS_FILE
         try:
-            loaded = cls(spec=FeatureSpec.load(folder_path), **mapped_arrays(path))
+            spec, arrays = FeatureSpec.load(folder_path), mapped_arrays(path)
+            knowledge = {block.name: arrays.pop(block.tensor) for block in spec.knowledge}
+            loaded = cls(spec=spec, knowledge=knowledge, **arrays)
         except (OSError, SafetensorError, TypeError, KeyError) as error:
             raise ArtifactError(
                 f"{path} is not a whole training set.", got=str(error), fix="build it again: lorefuse run"
@@ -138,14 +158,19 @@ class TrainingSet:
             )
         if len(self.state_row) and not 0 <= self.state_row.min() <= self.state_row.max() < self.num_states:
             raise ArtifactError("A row's user state is missing.", got=f"{self.num_states} states")
-        for tensor in (*_TABLES, *_STATES, Tensor.ITEM_NUMERIC):
-            width, got = self.spec.width(tensor), getattr(self, tensor.value).shape[1]
-            if width != got:
-                raise ArtifactError(f"{tensor} does not fit its spec.", expected=f"width {width}", got=str(got))
+        arrays = {name.value: getattr(self, name.value) for name in (*_TABLES, *_STATES, Tensor.ITEM_NUMERIC)}
+        for name, array in {**arrays, **self._blocks()}.items():
+            if self.spec.width(name) != array.shape[1]:
+                expected, got = f"width {self.spec.width(name)}", str(array.shape[1])
+                raise ArtifactError(f"{name} does not fit its spec.", expected=expected, got=got)
+
+    def _blocks(self) -> dict[str, NDArray[np.float32]]:
+        return {item_block(name): array for name, array in self.knowledge.items()}
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "spec"}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in ("spec", "knowledge")]
+        return {**{name: getattr(self, name) for name in names}, **self._blocks()}
 
 
-_TABLES = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI, Tensor.ITEM_TEXT, Tensor.ITEM_GRAPH)
+_TABLES = (Tensor.USER_FIELDS, Tensor.ITEM_FIELDS, Tensor.ITEM_MULTI)
 _STATES = (Tensor.USER_NUMERIC, Tensor.USER_INTEREST, Tensor.USER_HISTORY)

@@ -22,7 +22,7 @@ from lorefuse.config import (
     TrainingConfig,
     WideDeepConfig,
 )
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split
+from lorefuse.core.schema import Split
 from lorefuse.export.candidates import export_candidates
 from lorefuse.export.onnx import (
     CatalogueGraph,
@@ -67,7 +67,7 @@ every = pytest.mark.parametrize("name", CONFIGS)
 
 @functools.cache
 def rows() -> TrainingSet:
-    return make_training_set()
+    return make_training_set(sound_dim=2)
 
 
 def prepared(name: str, training_set: TrainingSet | None = None) -> tuple[Ranker, TrainingSet, ModelConfig]:
@@ -106,8 +106,8 @@ def test_shape_and_order(name: str) -> None:
 def test_every_pair_scores_as_row_by_row(name: str) -> None:
     ranker, training_set, _ = prepared(name)
     inputs = some(training_set)
-    users = {key.value: inputs[key.value][:3] for key in USER_TENSORS if key.value in inputs}
-    items = {key.value: inputs[key.value] for key in ITEM_TENSORS if key.value in inputs}
+    users = {key: inputs[key][:3] for key in training_set.spec.user_tensors}
+    items = {key: inputs[key] for key in training_set.spec.item_tensors}
     with torch.no_grad():
         pairs = ranker.cross_all(ranker.encode_user(**users), ranker.encode_item(**items))
         for row in range(3):
@@ -178,11 +178,11 @@ def test_exported_graphs_agree_with_torch(name: str, tmp_path: Path) -> None:
     paths = tmp_path / "side.onnx", tmp_path / "candidates.onnx"
     export_candidates(ranker, inputs, *paths)
     check_candidates(*paths, ranker, {key: value.numpy() for key, value in inputs.items()})
-    tables = {tensor.value: getattr(training_set, tensor.value) for tensor in ITEM_TENSORS}
+    tables = training_set.item_tables()
     tables["item_numeric"] = training_set.item_numeric_now
     catalogue = {key: torch.from_numpy(np.ascontiguousarray(table)) for key, table in tables.items()}
     graph = CatalogueGraph(ranker, catalogue, 5).eval()
-    users = {key.value: inputs[key.value][:3] for key in USER_TENSORS if key.value in inputs}
+    users = {key: inputs[key][:3] for key in training_set.spec.user_tensors}
     users["exclude_rows"] = torch.tensor([[-1, -1], [0, 1], [3, -1]])
     export_catalogue_ranker(graph, users, tmp_path / "catalogue.onnx")
     for count in (1, 3):

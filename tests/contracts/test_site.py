@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lorefuse.config import parse_config
-from lorefuse.config.candidates import ViewName
+from lorefuse.config.candidates import NamedView
 from lorefuse.models.build import FAMILIES
 from tests.helpers.module_file import module_of
 from tests.helpers.shop import PROJECT_PATH
@@ -41,7 +41,7 @@ def test_each_design_has_its_verdict_and_its_section() -> None:
 
 def test_every_model_has_a_page_whose_recipe_is_valid() -> None:
     pages = {path.stem: path.read_text("utf-8") for path in (PROJECT_PATH / "docs" / "models").glob("*.md")}
-    views = set(get_args(ViewName)) - {"graph_content", "asked"}  # on the page of content; no recommender by itself
+    views = set(get_args(NamedView)) - {"graph_content", "asked"}  # on the page of content; no recommender by itself
     assert set(pages) == set(FAMILIES) | views
     for name, text in pages.items():
         (recipe,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lorefuse.config import PipelineConfig, parse_config
-from lorefuse.config.candidates import ViewName
+from lorefuse.config.candidates import NamedView
 from lorefuse.core.schema import Split
 from lorefuse.export.session import open_session
 from lorefuse.export.stages import export_encoders
@@ -39,10 +39,11 @@ from lorefuse.retrieval.recommender import Recommender, Side, recommend
 from lorefuse.retrieval.sasrec import SASRec
 from lorefuse.retrieval.two_tower import TwoTower
 from lorefuse.training_set.arrays import TrainingSet
+from tests.helpers.knowledge import blocks
 from tests.helpers.taste_rows import NUM_ITEMS, NUM_NEW, NUM_TASTES, make_taste_set, taste_of
 
 # What is asked is no recommender of a past: it has tests of its own (test_asked.py, test_embed.py).
-WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(ViewName) if name != "asked"}
+WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(NamedView) if name != "asked"}
 WEIGHTS["hybrid"] = {"ease": 1.0, "user_knn": 0.5, "content": 2.0}
 HALF_LIFE, L2, SHRINKAGE, EMPTY = 2.0, 10.0, 1.0, np.zeros(0, np.int64)
 SMALL = {"embedding_dim": 8, "text_dim": 3, "num_threads": 1, "batch_size": 64, "learning_rate": 0.02}
@@ -54,9 +55,9 @@ every = pytest.mark.parametrize("name", WEIGHTS)
 def rows() -> TrainingSet:
     """Tastes that texts tell, and a graph that tells them less clearly."""
     training_set = make_taste_set()
-    graph = training_set.item_text + 0.2 * np.random.default_rng(1).normal(size=(NUM_ITEMS, NUM_TASTES))
-    spec = training_set.spec.model_copy(update={"graph_dim": NUM_TASTES})
-    return replace(training_set, item_graph=graph.astype(np.float32), spec=spec)
+    graph = training_set.knowledge["text"] + 0.2 * np.random.default_rng(1).normal(size=(NUM_ITEMS, NUM_TASTES))
+    spec = training_set.spec.model_copy(update={"knowledge": blocks(text=NUM_TASTES, graph=NUM_TASTES)})
+    return replace(training_set, knowledge={**training_set.knowledge, "graph": graph.astype(np.float32)}, spec=spec)
 
 
 def config_of(name: str, new_item_neighbours: int = 5) -> PipelineConfig:
@@ -105,10 +106,8 @@ def made(name: str, new_item_neighbours: int = 5, arm: str = "real") -> Made:
     section, training_set = config.candidates, rows()
     if arm != "real":
         training_set = with_knowledge(training_set, arm, config.features)  # type: ignore[arg-type]
-    taken, graph, text = taken_in_train(training_set), training_set.item_graph, training_set.item_text
-    blocks = [block for block in (text, graph) if block.shape[1]]
-    parts = {"text": text, "graph": graph} if blocks else {}
-    knowledge = ItemKnowledge.of(taken, blocks, section, **parts)
+    taken = taken_in_train(training_set)
+    knowledge = ItemKnowledge.of(taken, training_set.knowledge, section)
     tables = make_tables(collaborative_tables(taken, section), knowledge, section)
     readers = make_readers(training_set, taken, knowledge, config, 0.5, seed=0)
     moments = with_encoded(moments_of(training_set, Split.VALIDATION, section.history_length), readers)
@@ -120,7 +119,8 @@ def own(name: str, one: Made) -> Recommender:
     """Fit the recommender of `lorefuse/retrieval` that a view is."""
     taken, config, training_set = taken_in_train(rows()), one.config.retrieval, rows()
     likes = likes_of(training_set, one.knowledge.text, 0.5, None if name == "light_gcn" else HALF_LIFE)
-    text, graph = (Side(item_text=vectors) for vectors in (one.knowledge.vectors, one.knowledge.graph_vectors))
+    everything, graph = one.knowledge.vectors, one.knowledge.alone.get("graph")
+    text, graph = (Side().with_text(vectors) for vectors in (everything, graph))
     simple: dict[str, Callable[[], Recommender]] = {
         "popularity": lambda: Popularity().fit(taken),
         "item_knn": lambda: ItemKNN(NUM_ITEMS, SHRINKAGE).fit(taken),
@@ -204,7 +204,7 @@ def test_new_items_have_a_place(name: str) -> None:
 @every
 def test_items_join_without_training(name: str) -> None:
     one = made(name)
-    text = rows().item_text
+    text = rows().knowledge["text"]
     more = np.concatenate([text, text[:NUM_TASTES]])  # one of each taste
     grown = grown_stages(one.fitted, [more], len(more), one.config.candidates)
     after = Candidates(grown.arrays, grown.facts)

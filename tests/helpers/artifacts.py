@@ -15,19 +15,20 @@ from safetensors.numpy import save_file
 
 from lorefuse.config import PipelineConfig
 from lorefuse.core.atomic import sha256_file, write_json
-from lorefuse.core.schema import SPLIT_CODES, Tensor
+from lorefuse.core.schema import SPLIT_CODES
 from lorefuse.export.bundle import _REQUIRED as REQUIRED
 from lorefuse.export.bundle import FORMAT
 from lorefuse.export.signature import ServingSignature
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import CategoricalField, FeatureSpec
+from tests.helpers.knowledge import blocks
 
 SPEC = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=9),),
     item_fields=(CategoricalField(name="item_id", size=7), CategoricalField(name="decade", size=3)),
     user_numeric=("mean_label",),
     item_numeric=("prior",),
-    text_dim=3,
+    knowledge=blocks(text=3),
     data_cutoff="1998-03-01T00:00:00+00:00",
 )
 CONFIG = PipelineConfig()
@@ -45,7 +46,7 @@ def make_ranker(path: Path, bias: float, spec: FeatureSpec = SPEC) -> None:
     nodes, parts, inputs = [], [], []
     for name, dtype in _inputs(spec).items():
         kind = TensorProto.INT64 if dtype == np.int64 else TensorProto.FLOAT
-        inputs.append(helper.make_tensor_value_info(name, kind, ["batch", spec.width(Tensor(name))]))
+        inputs.append(helper.make_tensor_value_info(name, kind, ["batch", spec.width(name)]))
         nodes.append(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("ReduceSum", [f"{name}_f", "axis"], [f"{name}_s"], keepdims=0))
         parts.append(f"{name}_s")
@@ -80,7 +81,7 @@ def make_bundle(path: Path, bias: float = 0.0, spec: FeatureSpec = SPEC, vocabul
         (path / name).write_bytes(name.encode())  # not read by this room
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
-        name: rng.integers(0, 3, (8, spec.width(Tensor(name)))).astype(dtype) for name, dtype in _inputs(spec).items()
+        name: rng.integers(0, 3, (8, spec.width(name))).astype(dtype) for name, dtype in _inputs(spec).items()
     }
     session = onnxruntime.InferenceSession(str(path / "ranker.onnx"), providers=["CPUExecutionProvider"])
     save_file(arrays | {"score": session.run(None, arrays)[0]}, str(path / "reference.safetensors"))
@@ -245,8 +246,7 @@ def make_training_set(path: Path, scores: pd.DataFrame, spec: FeatureSpec = SPEC
         user_fields=np.zeros((NUM_USERS, 1), dtype=np.int64),
         item_fields=np.zeros((6, 2), dtype=np.int64),
         item_multi=np.zeros((6, 0), dtype=np.int64),
-        item_text=rng.random((6, 3), dtype=np.float32),
-        item_graph=np.zeros((6, 0), dtype=np.float32),
+        knowledge={"text": rng.random((6, 3), dtype=np.float32)},
         item_numeric_now=np.zeros((6, 1), dtype=np.float32),
     ).save(path)
     return path

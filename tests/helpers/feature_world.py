@@ -14,6 +14,7 @@ from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import split
 from lorefuse.features.build import build_feature_data
 from lorefuse.training_set.vectors import ItemVectors
+from tests.helpers.knowledge import present
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 25, 40, 600
 CONFIG = PipelineConfig()
@@ -58,7 +59,7 @@ def make_vectors(text_dim: int, graph_dim: int, seed: int = 0) -> ItemVectors:
     text = rng.standard_normal((NUM_ITEMS, text_dim)).astype(np.float32)
     graph = rng.standard_normal((NUM_ITEMS, graph_dim)).astype(np.float32)
     graph[::5], text[3] = 0, 0
-    return ItemVectors(text, graph, text.any(1), graph.any(1), {})
+    return ItemVectors(NUM_ITEMS, present(text=text, graph=graph), {})
 
 
 def _make_dataset(path: Path) -> Dataset:

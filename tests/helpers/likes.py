@@ -36,8 +36,7 @@ def topic_data(*, judged: str = "test", seed: int = 0) -> RetrievalData:
         codes += [0, 0, 0, 0, 1, 2, 2]
     topics = np.eye(NUM_TOPICS, 6)[np.arange(NUM_ITEMS) % NUM_TOPICS] + rng.normal(0, 0.1, (NUM_ITEMS, 6))
     side = Side(
-        item_text=topics.astype(np.float32),
-        item_graph=rng.normal(size=(NUM_ITEMS, 3)).astype(np.float32),
+        knowledge={"text": topics.astype(np.float32), "graph": rng.normal(size=(NUM_ITEMS, 3)).astype(np.float32)},
         user_fields=np.stack([np.arange(NUM_USERS) + 1, np.arange(NUM_USERS) % 3], axis=1),
         item_fields=np.stack([(np.arange(NUM_ITEMS) + 1) * (np.arange(NUM_ITEMS) < num_warm)], axis=1),
     )

@@ -7,10 +7,12 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from lorefuse.config import ModelConfig, PipelineConfig, parse_config
@@ -31,7 +33,7 @@ from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.models.ranker import Ranker
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
-from lorefuse.training_set.vectors import ARRAYS_FILE, FACTS_FILE, ItemVectors
+from lorefuse.training_set.vectors import ItemVectors
 
 NUM_USERS, NUM_ITEMS, TEXT_DIM, GRAPH_DIM, FULL_DIM = 30, 40, 4, 3, 384
 
@@ -127,10 +129,21 @@ def grow(world: World, path: Path) -> World:
     manifest = json.loads((path / "dataset" / "manifest.json").read_text())
     manifest["sha256"]["items.parquet"] = sha256_file(path / "dataset" / "items.parquet")
     write_json(path / "dataset" / "manifest.json", manifest)
-    tables = ("item_fields", "item_multi", "item_text", "item_graph", "item_numeric_now")
-    rows = {name: np.concatenate([getattr(world.training_set, name)] * 2)[: len(items) + 1] for name in tables}
-    rows["item_fields"][-1, 0] = 0  # nobody has seen its id
-    return World(path, world.config, Dataset.open(path / "dataset"), dataclasses.replace(world.training_set, **rows))
+    known = world.training_set
+
+    def longer(table: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([table, table[:1]])
+
+    item_fields = longer(known.item_fields)
+    item_fields[-1, 0] = 0  # nobody has seen its id
+    training_set = dataclasses.replace(
+        known,
+        item_fields=item_fields,
+        item_multi=longer(known.item_multi),
+        item_numeric_now=longer(known.item_numeric_now),
+        knowledge={name: longer(table) for name, table in known.knowledge.items()},
+    )
+    return World(path, world.config, Dataset.open(path / "dataset"), training_set)
 
 
 def _write_raw(path: Path, rng: np.random.Generator) -> None:
@@ -185,16 +198,13 @@ def _config(path: Path, max_k: int, decade: str, genres: str) -> PipelineConfig:
 
 
 def _write_vectors(path: Path, rng: np.random.Generator) -> None:
-    arrays = {
+    knowledge = {
         "text": rng.normal(size=(NUM_ITEMS, TEXT_DIM)).astype(np.float32),
         "graph": rng.normal(size=(NUM_ITEMS, GRAPH_DIM)).astype(np.float32),
-        "has_text": np.ones(NUM_ITEMS, dtype=bool),
-        "has_graph": np.arange(NUM_ITEMS) % 5 > 0,
     }
-    arrays["graph"][~arrays["has_graph"]] = 0
-    save_file(arrays, str(path / "vectors" / ARRAYS_FILE))
-    cutoff = load_split(path / "split")[1]["data_cutoff"]
-    write_json(path / "vectors" / FACTS_FILE, {"text_dim": TEXT_DIM, "graph_dim": GRAPH_DIM, "data_cutoff": cutoff})
+    knowledge["graph"][::5] = 0
+    facts = {"data_cutoff": load_split(path / "split")[1]["data_cutoff"]}
+    ItemVectors(NUM_ITEMS, knowledge, facts).save(path / "vectors")
     Reducer(
         mean=rng.normal(size=FULL_DIM).astype(np.float32),
         components=rng.normal(size=(FULL_DIM, TEXT_DIM)).astype(np.float32),
@@ -218,10 +228,9 @@ def _training_set(dataset: Dataset, vectors: ItemVectors, config: PipelineConfig
         user_numeric=user_numeric_rows(history),
         state_row=rows.state_row,
         user_history=np.zeros((len(rows.label), 0), np.int32),
-        user_interest=user_interest_rows(history, vectors.text, vectors.graph, config.features.interest_shrinkage),
+        user_interest=user_interest_rows(history, vectors.knowledge, config.features.interest_shrinkage),
         item_numeric=item_numeric_rows(history, prior),
-        item_text=vectors.text,
-        item_graph=vectors.graph,
+        knowledge=vectors.knowledge,
         item_numeric_now=item_numeric_now(history, prior),
         **load_file(str(path / "feature_data" / TABLES_FILE)),
     )

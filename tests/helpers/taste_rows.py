@@ -13,6 +13,7 @@ from lorefuse.features.aggregates import ITEM_NUMERIC, USER_NUMERIC
 from lorefuse.features.rows import interest_facets
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import CategoricalField, FeatureSpec
+from tests.helpers.knowledge import blocks, present
 
 NUM_USERS, NUM_ITEMS, NUM_TASTES, NUM_NEW, PER_USER = 120, 60, 4, 8, 14
 
@@ -53,8 +54,8 @@ def make_taste_set(seed: int = 0, text: bool = True) -> TrainingSet:
             item_fields=(CategoricalField(name="item_id", size=NUM_ITEMS + 1),),
             user_numeric=USER_NUMERIC,
             item_numeric=ITEM_NUMERIC,
-            interest=interest_facets(vectors.shape[1], 0),
-            text_dim=vectors.shape[1],
+            interest=interest_facets({name: matrix.shape[1] for name, matrix in present(text=vectors).items()}),
+            knowledge=blocks(text=vectors.shape[1]),
             data_cutoff="2024-01-01T00:00:00+00:00",
         ),
         user_row=user.astype(np.int32),
@@ -72,15 +73,15 @@ def make_taste_set(seed: int = 0, text: bool = True) -> TrainingSet:
         user_fields=np.arange(1, NUM_USERS + 1)[:, None],
         item_fields=ids[:, None].astype(np.int64),
         item_multi=np.zeros((NUM_ITEMS, 0), np.int64),
-        item_text=vectors,
-        item_graph=np.zeros((NUM_ITEMS, 0), np.float32),
+        knowledge=present(text=vectors),
         item_numeric_now=rng.normal(size=(NUM_ITEMS, len(ITEM_NUMERIC))).astype(np.float32),
     )
 
 
 def write_embeddings(training_set: TrainingSet, path: Path) -> Path:
     path.mkdir(parents=True)
-    save_file({"full": np.ascontiguousarray(training_set.item_text)}, str(path / "item_embeddings.safetensors"))
+    full = training_set.knowledge.get("text", np.zeros((NUM_ITEMS, 0), np.float32))
+    save_file({"full": np.ascontiguousarray(full)}, str(path / "item_embeddings.safetensors"))
     return path
 
 

@@ -18,12 +18,19 @@ from lorefuse.features.rows import (
 )
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import CategoricalField, FeatureSpec, MultiField
+from tests.helpers.knowledge import blocks, present
 
 NUM_USERS, NUM_ITEMS, NUM_COLD = 20, 40, 5
 
 
 def make_training_set(
-    *, num_rows: int = 300, text_dim: int = 4, graph_dim: int = 3, label_kind: str = "binary", seed: int = 0
+    *,
+    num_rows: int = 300,
+    text_dim: int = 4,
+    graph_dim: int = 3,
+    sound_dim: int = 0,
+    label_kind: str = "binary",
+    seed: int = 0,
 ) -> TrainingSet:
     """Users like items whose vectors point their way; the last items are cold; time runs row by row.
 
@@ -31,12 +38,15 @@ def make_training_set(
         num_rows: Rows R, 70 % train, 15 % validation, 15 % test by time.
         text_dim: Width of the text vectors; 0: none.
         graph_dim: Width of the graph vectors; 0: none.
+        sound_dim: Width of one more knowledge block, which says nothing; 0: none.
         label_kind: ``binary`` or ``regression``.
         seed: Of everything drawn.
     """
     rng = np.random.default_rng(seed)
     text = rng.standard_normal((NUM_ITEMS, text_dim)).astype(np.float32)
     graph = rng.standard_normal((NUM_ITEMS, graph_dim)).astype(np.float32)
+    sound = np.random.default_rng(seed + 1).standard_normal((NUM_ITEMS, sound_dim)).astype(np.float32)
+    vectors = present(text=text, graph=graph, sound=sound)
     user_row = rng.integers(0, NUM_USERS, num_rows).astype(np.int32)
     item_row = rng.integers(0, NUM_ITEMS, num_rows).astype(np.int32)
     part = np.where(np.arange(num_rows) < 0.7 * num_rows, 0, np.where(np.arange(num_rows) < 0.85 * num_rows, 1, 2))
@@ -62,16 +72,15 @@ def make_training_set(
         item_multi_fields=(MultiField(name="genres", size=5, width=2),),
         user_numeric=USER_NUMERIC,
         item_numeric=ITEM_NUMERIC,
-        interest=interest_facets(text_dim, graph_dim),
-        text_dim=text_dim,
-        graph_dim=graph_dim,
+        interest=interest_facets({name: matrix.shape[1] for name, matrix in vectors.items()}),
+        knowledge=blocks(text=text_dim, graph=graph_dim, sound=sound_dim),
         label_kind=label_kind,
     )
     items = np.arange(NUM_ITEMS)
     item_id = np.where(items < NUM_ITEMS - NUM_COLD, items + 1, 0)
     item_fields = np.stack([item_id, rng.integers(0, 4, NUM_ITEMS)], axis=1).astype(np.int64)
     item_multi = np.stack([1 + items % 2, np.where(items % 3, 3 + items % 2, 0)], axis=1).astype(np.int64)
-    prior = item_prior(history, text, graph, item_fields, item_multi, spec, shrinkage=10.0, num_folds=5)
+    prior = item_prior(history, vectors, item_fields, item_multi, spec, shrinkage=10.0, num_folds=5)
     training_set = TrainingSet(
         spec=spec,
         user_row=user_row,
@@ -84,13 +93,12 @@ def make_training_set(
         user_numeric=user_numeric_rows(history),
         state_row=np.arange(len(label), dtype=np.int32),
         user_history=np.zeros((len(label), 0), np.int32),
-        user_interest=user_interest_rows(history, text, graph, 10.0),
+        user_interest=user_interest_rows(history, vectors, 10.0),
         item_numeric=item_numeric_rows(history, prior),
         user_fields=np.stack([np.arange(NUM_USERS) + 1, np.arange(NUM_USERS) % 3], axis=1).astype(np.int64),
         item_fields=item_fields,
         item_multi=item_multi,
-        item_text=text,
-        item_graph=graph,
+        knowledge=vectors,
         item_numeric_now=item_numeric_now(history, prior),
     )
     training_set.check()

@@ -11,13 +11,12 @@ import torch
 
 from lorefuse.client import Client
 from lorefuse.core.errors import ArtifactError, DeployError, UnreachableError, UsageError
-from lorefuse.core.schema import ITEM_TENSORS, View
+from lorefuse.core.schema import View
 from lorefuse.deploy import new_item
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.export.bundle import Bundle
 from lorefuse.export.config_pbtxt import CONFIG_FILE, ensemble_config, write_config
-from lorefuse.export.item_tables import item_tables
 from lorefuse.export.wire import text_array
 from lorefuse.feature_store.store import online_features
 from lorefuse.models.ranker import Ranker
@@ -28,7 +27,7 @@ from tests.helpers.synthetic_bundle import NUM_ITEMS, NUM_USERS, World
 @torch.no_grad()
 def brute_force(world: World, ranker: Ranker, user: dict[str, np.ndarray]) -> np.ndarray:
     """Score the whole catalogue for one user, row by row, in torch."""
-    items = {name: torch.from_numpy(table) for name, table in item_tables(world.training_set).items()}
+    items = {name: torch.from_numpy(table) for name, table in world.training_set.item_tables().items()}
     users = {name: torch.from_numpy(value.copy()).expand(NUM_ITEMS, -1) for name, value in user.items()}
     return ranker.to_score(ranker(**users, **items)).numpy()
 
@@ -47,7 +46,7 @@ def test_recommendations_are_torchs(client: Client, world: World, rankers: tuple
 
 def test_scores_of_rows_are_torchs(client: Client, world: World, rankers: tuple[Ranker, Ranker]) -> None:
     rows = np.arange(200)
-    inputs = {name.value: array for name, array in world.training_set.inputs(rows).items()}
+    inputs = dict(world.training_set.inputs(rows).items())
     with torch.no_grad():
         expected = rankers[0].to_score(rankers[0](**{k: torch.from_numpy(v) for k, v in inputs.items()})).numpy()
     got = client.score(inputs)
@@ -162,7 +161,7 @@ def test_bad_requests_get_one_clear_message(client: Client, user: str, k: int, m
 def test_bad_tensors_get_one_clear_message(
     client: Client, world: World, change: dict[str, np.ndarray | None], message: str
 ) -> None:
-    good = {name.value: array for name, array in world.training_set.inputs(np.arange(2)).items()}
+    good = dict(world.training_set.inputs(np.arange(2)).items())
     inputs = {name: array for name, array in {**good, **change}.items() if array is not None}
     with pytest.raises(UsageError, match=message) as caught:
         client.score(inputs)
@@ -202,7 +201,7 @@ def test_a_new_item_is_placed_by_its_text(
     monkeypatch.setattr("lorefuse.embedding.embed.embed_texts", lambda texts, config: (vector, {}))
     monkeypatch.setattr(new_item, "_check_space", lambda bundle, vector: None)
     item = new_item.new_item_tensors("A film about a new film", bundles[0])
-    assert set(item) == {name.value for name in ITEM_TENSORS}
+    assert tuple(item) == world.training_set.spec.item_tensors
     assert not item["item_fields"].any()
     place = new_item.standing(client, "u3", item, bundles[0])
     scores = brute_force(world, rankers[0], client.user_tensors("u3"))

@@ -29,7 +29,7 @@ USERS = [f"u{n}" for n in range(NUM_USERS)]
 
 
 def test_asyncio_says_what_threads_say(served: Supervisor, client: Client, world: World) -> None:
-    inputs = {name.value: array for name, array in world.training_set.inputs(np.arange(50)).items()}
+    inputs = dict(world.training_set.inputs(np.arange(50)).items())
 
     async def ask() -> tuple[list[object], np.ndarray]:
         async with AsyncClient(served.url) as asynchronous:
@@ -49,7 +49,7 @@ def test_asyncio_says_what_threads_say(served: Supervisor, client: Client, world
 
 
 def test_shared_memory_gives_the_same_scores(served: Supervisor, client: Client, world: World) -> None:
-    inputs = {name.value: array for name, array in world.training_set.inputs(np.arange(300)).items()}
+    inputs = dict(world.training_set.inputs(np.arange(300)).items())
     expected = client.score(inputs)
     admin = admin_headers(served.admin_key)
     with client.shared_batch(key=served.admin_key) as batch:
@@ -67,7 +67,7 @@ def test_shared_memory_gives_the_same_scores(served: Supervisor, client: Client,
 
 
 def test_a_batch_larger_than_the_region_is_refused(served: Supervisor, client: Client, world: World) -> None:
-    inputs = {name.value: array for name, array in world.training_set.inputs(np.arange(100)).items()}
+    inputs = dict(world.training_set.inputs(np.arange(100)).items())
     with client.shared_batch(4096, key=served.admin_key) as batch, pytest.raises(UsageError, match="does not fit"):
         batch.score(inputs)
     with pytest.raises(UsageError, match="no room"):

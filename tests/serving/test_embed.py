@@ -15,7 +15,7 @@ from lorefuse.client import Client, NewItemScore
 from lorefuse.config import EmbeddingConfig
 from lorefuse.core.atomic import sha256_json, write_json
 from lorefuse.core.errors import DeployError, UsageError
-from lorefuse.core.schema import CONTEXT_TEXT, Tensor
+from lorefuse.core.schema import CONTEXT_TEXT
 from lorefuse.deploy.control import Control
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.new_item import new_item_tensors
@@ -23,7 +23,6 @@ from lorefuse.deploy.supervisor import Supervisor
 from lorefuse.embedding.embed import embed_new_item
 from lorefuse.embedding.fingerprint import space_of
 from lorefuse.embedding.reduce import Reducer
-from lorefuse.export.item_tables import item_tables
 from lorefuse.export.model_repository import ModelRepository
 from lorefuse.export.signature import EMBED
 from lorefuse.features.aggregates import unit_rows
@@ -67,7 +66,7 @@ def with_encoder(world: World, path: Path, embedding: EmbeddingConfig, dim: int)
 
 def _with_questions(rows: TrainingSet) -> TrainingSet:
     """The rows as if users had asked something before each."""
-    facet = InterestFacet(name=CONTEXT_TEXT, against=Tensor.ITEM_TEXT, dim=TEXT_DIM, as_field=True)
+    facet = InterestFacet(name=CONTEXT_TEXT, against="item_text", dim=TEXT_DIM, as_field=True)
     asked = unit_rows(np.random.default_rng(6).standard_normal((rows.num_states, TEXT_DIM)))
     spec = rows.spec.model_copy(update={"interest": (*rows.spec.interest, facet)})
     return dataclasses.replace(rows, spec=spec, user_interest=np.concatenate([rows.user_interest, asked], axis=1))
@@ -128,7 +127,7 @@ def test_what_the_user_asks_finds_candidates(
     supervisor = new_supervisor()
     deploy(make_bundle(asking, ranker, tmp_path / "bundle", lists_path), world.store_path, 1, supervisor=supervisor)
     reducer, ids = Reducer.load(asking.path / "vectors"), world.dataset.items()["item_id"].to_numpy()
-    texts = unit_rows(asking.training_set.item_text)
+    texts = unit_rows(asking.training_set.knowledge["text"])
     with Client(supervisor.url) as client:
         plain = [item.item_id for item in client.recommend("u3", k=5, exclude_seen=False).items]
         for seed in (0, 1):
@@ -159,7 +158,7 @@ def held_to_torch(
 @pytest.mark.triton
 def test_what_the_user_asks_reaches_the_ranker(server: Supervisor, speaking: World, ranker: Ranker) -> None:
     """A known user and a newcomer, held to torch: one more block of user tensors, from the words of a question."""
-    catalogue = item_tables(speaking.training_set)
+    catalogue = speaking.training_set.item_tables()
     reducer = Reducer.load(speaking.path / "vectors")
     with Client(server.url) as client:
         for user in ("u3", "nobody"):

@@ -12,7 +12,6 @@ from lorefuse.client import Client
 from lorefuse.config import DINConfig
 from lorefuse.deploy.deploy import deploy
 from lorefuse.deploy.supervisor import Supervisor
-from lorefuse.export.item_tables import item_tables
 from lorefuse.features.history import recent_liked
 from lorefuse.features.rows import Interactions
 from tests.helpers.synthetic_bundle import NUM_ITEMS, World, make_bundle, make_ranker
@@ -47,7 +46,7 @@ def test_din_is_served_with_the_history_it_was_trained_on(
     bundle_path = make_bundle(changed, ranker, world.path / "bundle_din")
     supervisor = new_supervisor()
     assert deploy(bundle_path, world.store_path, 1, supervisor=supervisor)["max_score_difference"] <= 1e-5
-    items = {name: torch.from_numpy(table) for name, table in item_tables(world.training_set).items()}
+    items = {name: torch.from_numpy(table) for name, table in world.training_set.item_tables().items()}
     with Client(supervisor.url) as client:
         for user in ("u0", "u3", "u11", "somebody new"):
             tensors = client.user_tensors(user)

@@ -141,7 +141,7 @@ def test_new_items_join_without_training(blending: World, world: World, bundle: 
     with pytest.MonkeyPatch.context() as patch:
         from lorefuse.export import grow as room
 
-        patch.setattr(room, "_text_vectors", lambda *_: world.training_set.item_text[:1])
+        patch.setattr(room, "_text_vectors", lambda *_: world.training_set.knowledge["text"][:1])
         facts = grow_bundle(bundle, later.dataset, tmp_path / "grown")
     assert facts["num_new"] == 1
     stages = OnnxStages(tmp_path / "grown")

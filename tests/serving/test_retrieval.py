@@ -54,14 +54,16 @@ def large(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     manifest = {**manifest, "sha256": {**manifest["sha256"]}}
     manifest["sha256"]["items.parquet"] = sha256_file(path / "dataset" / "items.parquet")
     write_json(path / "dataset" / "manifest.json", manifest)
-    tables = {}
-    for name in ("item_fields", "item_multi", "item_text", "item_graph", "item_numeric_now"):
+    tables: dict[str, Any] = {}
+    for name in ("item_fields", "item_multi", "item_numeric_now"):
         table = getattr(world.training_set, name)
         tables[name] = np.concatenate([table, table[rng.integers(0, old, NUM_ITEMS - old)]])
     tables["item_fields"][old:, 0] = 0
-    for name in ("item_text", "item_graph"):
-        tables[name][old:] = rng.normal(size=tables[name][old:].shape)
-    training_set = dataclasses.replace(world.training_set, **tables)
+    knowledge = {
+        name: np.concatenate([table, rng.normal(size=(NUM_ITEMS - old, table.shape[1])).astype(np.float32)])
+        for name, table in world.training_set.knowledge.items()
+    }
+    training_set = dataclasses.replace(world.training_set, **tables, knowledge=knowledge)
     return World(path, world.config, Dataset.open(path / "dataset"), training_set)
 
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from lorefuse.client import Client
 from lorefuse.config import PipelineConfig
-from lorefuse.config.candidates import CandidatesConfig, ViewName
+from lorefuse.config.candidates import CandidatesConfig, NamedView
 from lorefuse.core.atomic import atomic_folder, sha256_file, write_json
 from lorefuse.core.errors import ArtifactError, UsageError
 from lorefuse.deploy.control import Control
@@ -37,7 +37,7 @@ from lorefuse.training import pool
 from tests.helpers.synthetic_bundle import FULL_DIM, NUM_ITEMS, World
 
 # What is asked is no recommender of a past: it has tests of its own (test_asked.py, test_embed.py).
-WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(ViewName) if name != "asked"}
+WEIGHTS: dict[str, dict[str, float]] = {name: {name: 1.0} for name in get_args(NamedView) if name != "asked"}
 WEIGHTS["hybrid"] = {"ease": 1.0, "user_knn": 0.5, "content": 2.0}
 VERSIONS = {name: number for number, name in enumerate(WEIGHTS, 1)}
 SMALL = {"embedding_dim": 8, "text_dim": 3, "max_epochs": 2, "num_threads": 1}

@@ -16,7 +16,7 @@ from tests.helpers.race_rows import rows_of
 
 STATES = ("user_numeric", "user_interest")
 ROWS = ("user_row", "item_row", "label", "value", "split_code", "cold", "item_numeric", "timestamp_us")
-TABLES = ("user_fields", "item_fields", "item_multi", "item_text", "item_graph", "item_numeric_now")
+TABLES = ("user_fields", "item_fields", "item_multi", "item_numeric_now")
 
 
 def test_they_are_the_stores_to_the_bit(world: World, tmp_path: Path) -> None:
@@ -32,6 +32,9 @@ def test_they_are_the_stores_to_the_bit(world: World, tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(made, name), getattr(stored, name)[kept], err_msg=name)
     for name in TABLES:
         np.testing.assert_array_equal(getattr(made, name), getattr(stored, name), err_msg=name)
+    assert list(made.knowledge) == list(stored.knowledge) == ["text", "graph"]
+    for name, table in made.knowledge.items():
+        np.testing.assert_array_equal(table, stored.knowledge[name], err_msg=name)
     for name in STATES:
         mine = getattr(made, name)[made.state_row]
         np.testing.assert_array_equal(mine, getattr(stored, name)[stored.state_row][kept], err_msg=name)

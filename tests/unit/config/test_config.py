@@ -101,6 +101,21 @@ def test_shares_must_leave_a_test_part() -> None:
         parse_config({"split": {"train_share": 0.85, "validation_share": 0.15}})
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ({"evaluation": {"arms": ["real", "imge_only"]}}, "evaluation.arms names 'imge'"),
+        ({"study": {"arms": ["real", "image_only"]}}, "study.arms names 'image'"),
+        ({"candidates": {"views": ["ease", "sound_content"]}}, "candidates.views names 'sound'"),
+        ({"model": {"fusion_dims": {"sound": 8}}}, "model.fusion_dims names 'sound'"),
+    ],
+)
+def test_knowledge_that_nobody_brings_is_refused(content: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(content)
+    assert f"{where}, which is no knowledge of the items; there is text, graph" in str(caught.value)
+
+
 def test_files_need_their_paths() -> None:
     with pytest.raises(ConfigError, match="items_path"):
         parse_config({"data": {"source": {"kind": "files", "interactions_path": "a.csv"}}})

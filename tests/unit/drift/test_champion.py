@@ -46,7 +46,7 @@ def test_the_served_graph_scores_rows_as_torch_does(tmp_path: Path) -> None:
     ranker = build_ranker(DeepFMConfig(embedding_dim=4, hidden_dims=(8,)), rows.spec, seed=0)
     ranker.prepare(rows)
     ranker.eval()
-    example = {name.value: torch.from_numpy(array) for name, array in rows.inputs(np.arange(4)).items()}
+    example = {name: torch.from_numpy(array) for name, array in rows.inputs(np.arange(4)).items()}
     assert set(RankerGraph(ranker).input_names) == set(example)
     export_ranker(ranker, example, tmp_path / "ranker.onnx")
     rows.spec.save(tmp_path)

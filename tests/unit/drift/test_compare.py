@@ -41,7 +41,7 @@ def test_a_sample_holds_what_the_model_reads_but_no_ids() -> None:
 def test_an_interest_is_a_dot_product_by_hand() -> None:
     rows = make_training_set()
     row = rows.rows_of(Split.TEST)[:1]
-    vector = rows.item_text[rows.item_row[row[0]]]
+    vector = rows.knowledge["text"][rows.item_row[row[0]]]
     by_hand = float(rows.user_interest[row[0], :4] @ (vector / np.linalg.norm(vector)))
     assert sample_of(rows, row, None).numeric["liked_text"][0] == pytest.approx(by_hand, rel=1e-5)
 

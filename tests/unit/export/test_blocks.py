@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lorefuse.config import DINConfig
-from lorefuse.core.schema import ITEM_TENSORS, USER_TENSORS, Split, Tensor
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.export.onnx import CatalogueGraph, export_catalogue_ranker
 from lorefuse.export.parity import check_catalogue_ranker
 from lorefuse.features.history import with_history
@@ -31,11 +31,11 @@ def test_a_graph_in_blocks_is_torch_and_repeats_no_past(tmp_path: Path, monkeypa
     ranker = build_ranker(DINConfig(history_length=LENGTH), sample.spec)
     ranker.prepare(sample)
     ranker.eval()
-    tables = {name: getattr(sample, name.value) for name in ITEM_TENSORS if sample.spec.width(name)}
+    tables = sample.item_tables()
     tables[Tensor.ITEM_NUMERIC] = sample.item_numeric_now
     catalogue = as_inputs(tables)
     inputs = as_inputs(sample.inputs(sample.rows_of(Split.TEST)[:3]))
-    users = {name.value: inputs[name.value] for name in USER_TENSORS if name.value in inputs}
+    users = {name: inputs[name] for name in sample.spec.user_tensors}
     users[Tensor.EXCLUDE_ROWS.value] = torch.full((3, 2), -1)
     export_catalogue_ranker(CatalogueGraph(ranker, catalogue, 5), users, path)
     arrays = {name: value.numpy() for name, value in users.items()}

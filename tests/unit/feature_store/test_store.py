@@ -66,7 +66,7 @@ def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingS
     rows = InteractionRows.of(world.dataset, load_split(world.split_path)[0])
     history = history_of(rows, "binary")
     prior = ItemPrior.load(world.feature_data_path)
-    interest = user_interest_rows(history, world.vectors.text, world.vectors.graph, SHRINKAGE)
+    interest = user_interest_rows(history, world.vectors.knowledge, SHRINKAGE)
     np.testing.assert_array_equal(training_set.user_numeric, user_numeric_rows(history))
     np.testing.assert_array_equal(training_set.item_numeric, item_numeric_rows(history, prior))
     np.testing.assert_array_equal(training_set.user_interest, interest)
@@ -100,13 +100,13 @@ VIEWS = {
     View.USER_STATS: USER_NUMERIC,
     View.USER_INTEREST: ("liked_text", "centred_text", "liked_graph", "centred_graph"),
     View.ITEM_STATS: ITEM_NUMERIC,
-    View.ITEM_TEXT: ("text_vector",),
-    View.ITEM_GRAPH: ("graph_vector",),
+    "item_text": ("text_vector",),
+    "item_graph": ("graph_vector",),
 }
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_online_is_offline_at_the_cutoff(world: World, store_path: Path, view: View) -> None:
+def test_online_is_offline_at_the_cutoff(world: World, store_path: Path, view: str) -> None:
     """Of every user and item, known or not, to the last bit."""
     key = USER_ID if view.startswith("user") else ITEM_ID
     table = world.dataset.users() if key == USER_ID else world.dataset.items()
@@ -226,7 +226,7 @@ def test_no_vectors_no_interest(tmp_path: Path) -> None:
     store_path.mkdir()
     out_path.mkdir()
     views = apply_and_materialize(world.feature_data_path, store_path)["views"]
-    assert not {View.USER_INTEREST, View.ITEM_TEXT, View.ITEM_GRAPH} & set(views)
+    assert not {View.USER_INTEREST, "item_text", "item_graph"} & set(views)
     retrieve_training_set(world.dataset, world.split_path, world.vectors, world.feature_data_path, store_path, out_path)
     assert TrainingSet.load(out_path).user_interest.shape == (NUM_ROWS, 0)
 

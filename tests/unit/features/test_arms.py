@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lorefuse.config import Arm, FeatureConfig
+from lorefuse.config.learning import NamedArm
 from lorefuse.core.schema import Split
 from lorefuse.features import arms
 from lorefuse.features.arms import with_knowledge
@@ -17,8 +18,8 @@ from lorefuse.training_set.arrays import TrainingSet
 from tests.helpers.training_rows import make_training_set
 
 CONFIG = FeatureConfig()
-ARMS: tuple[Arm, ...] = get_args(Arm)
-KNOWLEDGE = {"spec", "item_text", "item_graph", "user_interest", "item_numeric", "item_numeric_now"}
+ARMS: tuple[Arm, ...] = get_args(NamedArm)
+KNOWLEDGE = {"spec", "knowledge", "user_interest", "item_numeric", "item_numeric_now"}
 """What an arm may change; of the item numerics only the last column, the prior."""
 
 
@@ -27,7 +28,14 @@ def _sorted_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _arrays(training_set: TrainingSet) -> dict[str, np.ndarray]:
-    return {f.name: getattr(training_set, f.name) for f in dataclasses.fields(training_set) if f.name != "spec"}
+    fields = [f.name for f in dataclasses.fields(training_set) if f.name not in ("spec", "knowledge")]
+    return {name: getattr(training_set, name) for name in fields}
+
+
+def assert_same_knowledge(one: TrainingSet, other: TrainingSet) -> None:
+    assert list(one.knowledge) == list(other.knowledge)
+    for name, table in one.knowledge.items():
+        np.testing.assert_array_equal(other.knowledge[name], table, err_msg=name)
 
 
 def test_real_is_the_set_itself() -> None:
@@ -55,19 +63,20 @@ def test_an_arm_given_the_real_vectors_is_the_real_one() -> None:
     assert same.spec == training_set.spec
     for name, array in _arrays(training_set).items():
         np.testing.assert_array_equal(getattr(same, name), array, err_msg=name)
+    assert_same_knowledge(same, training_set)
 
 
 def test_none_has_no_knowledge_and_no_interest() -> None:
     none = with_knowledge(make_training_set(), "none", CONFIG)
-    assert (none.spec.text_dim, none.spec.graph_dim, none.spec.interest) == (0, 0, ())
-    assert none.item_text.shape[1] == none.item_graph.shape[1] == none.user_interest.shape[1] == 0
+    assert (none.spec.knowledge, none.spec.interest) == ((), ())
+    assert (none.knowledge, none.user_interest.shape[1]) == ({}, 0)
 
 
 def test_shuffled_moves_whole_items() -> None:
     training_set = make_training_set()
     shuffled = with_knowledge(training_set, "shuffled", CONFIG)
-    both = np.concatenate([training_set.item_text, training_set.item_graph], axis=1)
-    moved = np.concatenate([shuffled.item_text, shuffled.item_graph], axis=1)
+    both = np.concatenate([training_set.knowledge["text"], training_set.knowledge["graph"]], axis=1)
+    moved = np.concatenate([shuffled.knowledge["text"], shuffled.knowledge["graph"]], axis=1)
     assert not np.array_equal(both, moved)
     np.testing.assert_array_equal(_sorted_rows(both), _sorted_rows(moved))  # text and graph of an item stay together
     assert shuffled.spec == training_set.spec
@@ -75,45 +84,56 @@ def test_shuffled_moves_whole_items() -> None:
 
 def test_random_vectors_have_the_same_scale_and_no_meaning() -> None:
     training_set = make_training_set()
-    scaled = dataclasses.replace(training_set, item_text=training_set.item_text * np.float32([0.2, 1, 2, 4]))
+    text = training_set.knowledge["text"] * np.float32([0.2, 1, 2, 4])
+    scaled = dataclasses.replace(training_set, knowledge={**training_set.knowledge, "text": text})
     random = with_knowledge(scaled, "random", CONFIG)
-    ratio = random.item_text.std(0) / scaled.item_text.std(0)
+    ratio = random.knowledge["text"].std(0) / scaled.knowledge["text"].std(0)
     assert ((ratio > 0.5) & (ratio < 2)).all()
-    np.testing.assert_allclose(np.linalg.norm(random.item_graph, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(random.knowledge["graph"], axis=1), 1, rtol=1e-6)
     assert random.spec == scaled.spec
-    assert not np.array_equal(_sorted_rows(random.item_text), _sorted_rows(scaled.item_text))
+    assert not np.array_equal(_sorted_rows(random.knowledge["text"]), _sorted_rows(scaled.knowledge["text"]))
 
 
 @pytest.mark.parametrize("arm", ["shuffled", "random"])
 def test_draws_differ_by_seed_and_repeat_by_seed(arm: Arm) -> None:
     training_set = make_training_set()
     one, again, other = (with_knowledge(training_set, arm, CONFIG, seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.item_text, again.item_text)
+    np.testing.assert_array_equal(one.knowledge["text"], again.knowledge["text"])
     np.testing.assert_array_equal(one.user_interest, again.user_interest)
-    assert not np.array_equal(one.item_text, other.item_text)
+    assert not np.array_equal(one.knowledge["text"], other.knowledge["text"])
 
 
-@pytest.mark.parametrize(("arm", "gone"), [("text_only", "item_graph"), ("graph_only", "item_text")])
+@pytest.mark.parametrize(("arm", "gone"), [("text_only", "graph"), ("graph_only", "text")])
 def test_one_kind_alone(arm: Arm, gone: str) -> None:
     training_set = make_training_set()
     other = with_knowledge(training_set, arm, CONFIG)
-    kept = {"item_graph": "item_text", "item_text": "item_graph"}[gone]
-    assert getattr(other, gone).shape[1] == 0
-    np.testing.assert_array_equal(getattr(other, kept), getattr(training_set, kept))
-    assert {facet.against.value for facet in other.spec.interest} == {kept}
+    kept = {"graph": "text", "text": "graph"}[gone]
+    assert list(other.knowledge) == [kept]
+    np.testing.assert_array_equal(other.knowledge[kept], training_set.knowledge[kept])
+    assert {facet.against for facet in other.spec.interest} == {f"item_{kept}"}
+
+
+@pytest.mark.parametrize("arm", ["shuffled", "random", "sound_only"])
+def test_a_block_of_ones_own_is_in_every_arm(arm: Arm) -> None:
+    training_set = make_training_set(sound_dim=2)
+    other = with_knowledge(training_set, arm, CONFIG)
+    other.check()
+    assert other.spec.knowledge_tensors == (
+        ("item_sound",) if arm == "sound_only" else training_set.spec.knowledge_tensors
+    )
+    assert [facet.name for facet in other.spec.interest][-2:] == ["liked_sound", "centred_sound"]
+    assert np.array_equal(other.knowledge["sound"], training_set.knowledge["sound"]) == (arm == "sound_only")
 
 
 def test_categories_are_centred_flags() -> None:
     training_set = make_training_set()
     bare = dataclasses.replace(training_set, item_multi=training_set.item_multi.copy())
     bare.item_multi[7], bare.item_fields[7, 1:] = 0, 0
-    vectors = with_knowledge(bare, "categories", CONFIG).item_text
+    vectors = with_knowledge(bare, "categories", CONFIG).knowledge["text"]
     assert vectors.shape == (len(bare.item_fields), 4 + 3)  # genres and decades, without their unseen index
     assert not vectors[7].any()  # an item without categories has no vector
     train_items = np.unique(bare.item_row[bare.rows_of(Split.TRAIN)])
-    flags = prior_columns(
-        vectors[:, :0], vectors[:, :0], bare.item_multi, bare.item_fields[:, 1:], multi_offsets(bare.spec), (4,)
-    )
+    flags = prior_columns((), bare.item_multi, bare.item_fields[:, 1:], multi_offsets(bare.spec), (4,))
     np.testing.assert_allclose(vectors[3], flags[3] - flags[train_items].mean(0), rtol=1e-6)
     # the genres of item 3 are 2 alone (its second is padding), its decade is what the table says
     expected = np.zeros(7)
@@ -136,6 +156,7 @@ def test_labels_outside_train_change_no_feature(arm: Arm, kind: str) -> None:
     for name, array in _arrays(one).items():
         if name not in ("label", "value"):
             np.testing.assert_array_equal(getattr(other, name), array, err_msg=name)
+    assert_same_knowledge(one, other)
 
 
 def test_a_label_within_train_does_change_features() -> None:

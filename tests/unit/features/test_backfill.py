@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lorefuse.core.errors import UsageError
-from lorefuse.feature_store.backfill import TEXT_VECTOR, backfill_days
+from lorefuse.feature_store.backfill import backfill_days
 from lorefuse.feature_store.store import apply_and_materialize, point_in_time
 from lorefuse.features.days import day_ranges
 from tests.helpers.feature_world import make_world
@@ -53,8 +53,9 @@ def test_a_range_holds_its_rows_with_what_they_saw(tmp_path: Path) -> None:
     expected = point_in_time(store_path, events)
     for name in expected.column_names:
         assert table[name].equals(expected[name]), name
-    vector = dict(zip(world.dataset.items()["item_id"], world.vectors.text, strict=True))[events["item_id"][5]]
-    assert table[TEXT_VECTOR][5].as_py() == pytest.approx(vector.tolist())
+    ids = world.dataset.items()["item_id"].tolist()
+    vector = world.vectors.knowledge["text"][ids.index(events["item_id"][5])]
+    assert table["text_vector"][5].as_py() == pytest.approx(vector.tolist())
     assert table["label"].to_pylist() == events["label"].tolist()
 
     later = (pd.Timestamp(day) + pd.Timedelta(days=3)).date().isoformat()

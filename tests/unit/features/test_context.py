@@ -16,7 +16,6 @@ from sklearn.metrics import roc_auc_score
 from lorefuse.config import PipelineConfig, load_config
 from lorefuse.config.models import ModelConfig, model_class
 from lorefuse.core.schema import CONTEXT_TEXT, Split
-from lorefuse.export.item_tables import item_tables
 from lorefuse.export.onnx import CatalogueGraph
 from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
@@ -137,8 +136,8 @@ def test_every_family_reads_it_and_scores_a_catalogue_as_it_scores_rows(asked: A
     inputs["user_interest"].requires_grad_(True)
     ranker.eval()(**inputs).sum().backward()
     assert inputs["user_interest"].grad[:, -5:].abs().sum() > 0
-    user = ranker.encode_user(**{name.value: inputs[name.value] for name in ranker.user_inputs})
-    item = ranker.encode_item(**{name.value: inputs[name.value] for name in ranker.item_inputs})
+    user = ranker.encode_user(**{name: inputs[name] for name in ranker.user_inputs})
+    item = ranker.encode_item(**{name: inputs[name] for name in ranker.item_inputs})
     with torch.no_grad():
         torch.testing.assert_close(ranker.cross_all(user, item).diagonal(), ranker(**inputs), atol=1e-4, rtol=1e-4)
 
@@ -146,7 +145,7 @@ def test_every_family_reads_it_and_scores_a_catalogue_as_it_scores_rows(asked: A
 def test_the_served_catalogue_answers_by_the_query(asked: Asked) -> None:
     rows = asked.rows
     trained = train(rows, asked.config.model, asked.config.training).ranker.eval()
-    catalogue = {name: torch.as_tensor(np.ascontiguousarray(table)) for name, table in item_tables(rows).items()}
+    catalogue = {name: torch.as_tensor(np.ascontiguousarray(table)) for name, table in rows.item_tables().items()}
     graph = CatalogueGraph(trained, catalogue, 4).eval()
     state = asked.query.index(TOPICS["dog food"])
     one = as_inputs(rows.inputs(np.array([state])))

@@ -45,7 +45,7 @@ def test_equal_to_the_states_of_all_rows(
     history, blocks = _history(400), [_vectors(width) for width in widths]
     more = np.random.default_rng(5).random((400, 2)).astype(np.float32)
     states = InterestStates.of(history, blocks, KAPPA, more)
-    expected = np.concatenate([user_interest_rows(history, *blocks, KAPPA), more], axis=1)
+    expected = np.concatenate([user_interest_rows(history, dict(enumerate(blocks)), KAPPA), more], axis=1)
     assert (states.shape, len(states)) == (expected.shape, 400)
     np.testing.assert_allclose(np.asarray(states), expected, atol=1e-6)
     some = np.array([7, 7, 399, 0])

@@ -13,6 +13,7 @@ import yaml
 
 from lorefuse import steps
 from lorefuse.config import Arm, PipelineConfig, load_config
+from lorefuse.config.learning import NamedArm
 from lorefuse.config.models import model_class
 from lorefuse.core.schema import Split, Tensor
 from lorefuse.models.build import FAMILIES
@@ -77,7 +78,7 @@ def _config(pipeline: PipelineConfig, family: str) -> PipelineConfig:
     return PipelineConfig.model_validate(content)
 
 
-def _expected_widths(without: tuple[str, ...]) -> Mapping[Tensor, int]:
+def _expected_widths(without: tuple[str, ...]) -> Mapping[str, int]:
     def width(part: str, size: int) -> int:
         return 0 if part in without else size
 
@@ -85,8 +86,8 @@ def _expected_widths(without: tuple[str, ...]) -> Mapping[Tensor, int]:
         Tensor.USER_FIELDS: 1 + width("user columns", 1),
         Tensor.ITEM_FIELDS: 1 + width("categories", 1),
         Tensor.ITEM_MULTI: width("multi categories", 3),
-        Tensor.ITEM_TEXT: width("text", 4),
-        Tensor.ITEM_GRAPH: width("graph", 4),
+        "item_text": width("text", 4),
+        "item_graph": width("graph", 4),
         Tensor.USER_INTEREST: 2 * (width("text", 4) + width("graph", 4)),
     }
 
@@ -110,4 +111,4 @@ def test_every_arm_and_family_trains_without_a_part(without: tuple[str, ...], tm
 
 
 def test_the_arms_are_some_that_there_are() -> None:
-    assert set(ARMS) <= set(get_args(Arm))
+    assert set(ARMS) <= set(get_args(NamedArm))

@@ -69,9 +69,8 @@ def _grow(path: Path, negatives: NegativesConfig | None) -> Grown:
     reducer = Reducer(np.ones(FULL_DIM, np.float32), np.eye(FULL_DIM, 4, dtype=np.float32), np.ones(1, np.float32))
     reducer.save(path / "vectors")
     every = make_vectors(4, 3)
-    known = {name: getattr(every, name)[:NUM_KNOWN_ITEMS] for name in ("text", "graph", "has_text", "has_graph")}
-    save_file(known, str(path / "vectors" / "item_vectors.safetensors"))
-    write_json(path / "vectors" / "item_vectors.json", {})
+    known = {name: vectors[:NUM_KNOWN_ITEMS] for name, vectors in every.knowledge.items()}
+    ItemVectors(NUM_KNOWN_ITEMS, known, {}).save(path / "vectors")
     build_feature_data(base, path / "split", ItemVectors.load(path / "vectors"), CONFIG, path / "feature_data")
     full = np.random.default_rng(1).standard_normal((len(merged.items()), FULL_DIM)).astype(np.float32)
     arrays = {"full": full, "has_text": np.ones(len(full), bool)}
@@ -105,9 +104,9 @@ def test_known_users_and_items_are_encoded_as_they_were(grown: Grown) -> None:
 def test_new_items_come_through_the_models_own_maps(grown: Grown) -> None:
     extended, known = grown.extended(), ItemVectors.load(grown.vectors_path)
     full = load_file(str(grown.embeddings_path / "item_embeddings.safetensors"))["full"]
-    assert np.array_equal(extended.vectors.text[:NUM_KNOWN_ITEMS], known.text)
-    assert extended.vectors.text[NUM_KNOWN_ITEMS:] == pytest.approx(full[NUM_KNOWN_ITEMS:, :4] - 1)
-    assert not extended.vectors.graph[NUM_KNOWN_ITEMS:].any()
+    assert np.array_equal(extended.vectors.knowledge["text"][:NUM_KNOWN_ITEMS], known.knowledge["text"])
+    assert extended.vectors.knowledge["text"][NUM_KNOWN_ITEMS:] == pytest.approx(full[NUM_KNOWN_ITEMS:, :4] - 1)
+    assert not extended.vectors.knowledge["graph"][NUM_KNOWN_ITEMS:].any()
     prior = ItemPrior.load(grown.feature_data_path)
     assert np.array_equal(extended.prior.values[:NUM_KNOWN_ITEMS], prior.values)
     assert np.isfinite(extended.prior.values).all()
@@ -120,7 +119,7 @@ def test_a_dataset_without_new_items_is_as_the_model_knows_it(grown: Grown, tmp_
     save_file(known, str(tmp_path / "item_embeddings.safetensors"))
     extended = extend(grown.base, tmp_path, grown.vectors_path, grown.feature_data_path)
     assert np.array_equal(extended.prior.values, ItemPrior.load(grown.feature_data_path).values)
-    assert np.array_equal(extended.vectors.text, ItemVectors.load(grown.vectors_path).text)
+    assert np.array_equal(extended.vectors.knowledge["text"], ItemVectors.load(grown.vectors_path).knowledge["text"])
 
 
 def test_rows_that_the_model_was_made_with_keep_their_features_to_the_bit(grown: Grown) -> None:
@@ -132,7 +131,7 @@ def test_rows_that_the_model_was_made_with_keep_their_features_to_the_bit(grown:
     assert np.array_equal(
         training_set.item_numeric[old], item_numeric_rows(before, ItemPrior.load(grown.feature_data_path))
     )
-    expected = user_interest_rows(before, vectors.text, vectors.graph, CONFIG.features.interest_shrinkage)
+    expected = user_interest_rows(before, vectors.knowledge, CONFIG.features.interest_shrinkage)
     assert training_set.user_interest[old] == pytest.approx(expected, abs=1e-6)
     assert set(training_set.state_row[new]) == set(np.flatnonzero(grown.is_new))
     assert not set(test) & set(new)
@@ -169,7 +168,7 @@ def test_an_updated_store_says_what_is_known_now(tmp_path: Path) -> None:
         path.mkdir()
     known = {"user": NUM_KNOWN_USERS, "item": NUM_KNOWN_ITEMS}
     counts = build_update(grown.merged, known, grown.extended(), since, PipelineConfig(), update_path)
-    assert counts[View.ITEM_TEXT] == len(grown.merged.items()) - NUM_KNOWN_ITEMS
+    assert counts["item_text"] == len(grown.merged.items()) - NUM_KNOWN_ITEMS
     assert counts[View.USER_STATS] > 0
     assert not (update_path / "vocabularies.json").exists()
     apply_and_materialize(grown.feature_data_path, before_path)

@@ -73,8 +73,7 @@ def test_with_few_train_items_it_is_the_overall_mean() -> None:
 def test_columns_by_hand() -> None:
     """Two multi-valued fields (sizes 3 and 2, widths 2 and 1) and one category of size 3; index 0 gets no flag."""
     columns = prior_columns(
-        np.float32([[0.5], [0.25]]),
-        np.zeros((2, 0), np.float32),
+        [np.float32([[0.5], [0.25]])],
         np.array([[2, 1, 1], [1, 0, 0]]),
         np.array([[2], [0]]),
         (0, 0, 2, 4),

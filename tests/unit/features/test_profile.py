@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from lorefuse.core.atomic import write_json
 from lorefuse.core.errors import ArtifactError, LeakError
 from lorefuse.core.schema import EVENT_TIMESTAMP, SPLIT, USER_ID
 from lorefuse.data.split import load_split
@@ -77,7 +75,7 @@ def profile_rows(history: Interactions, vectors: ItemVectors, shrinkage: float) 
 
 def test_the_join_gives_the_bits_of_memory(world: World, training_set: TrainingSet) -> None:
     history = history_of(InteractionRows.of(world.dataset, load_split(world.split_path)[0]), "binary")
-    plain = user_interest_rows(history, world.vectors.text, world.vectors.graph, KAPPA)
+    plain = user_interest_rows(history, world.vectors.knowledge, KAPPA)
     profile = profile_rows(history, world.vectors, KAPPA)
     np.testing.assert_array_equal(training_set.user_interest, np.concatenate([plain, profile], axis=1))
     assert [facet.name for facet in training_set.spec.interest][-1] == PROFILE_FACET
@@ -122,14 +120,13 @@ def test_profiles_of_other_rows_are_refused(world: World, tmp_path: Path) -> Non
 
 def test_the_leak_check_finds_a_profile_of_a_test_row(world: World, tmp_path: Path) -> None:
     parts, facts = load_split(world.split_path)
-    arrays = {name: getattr(world.vectors, name) for name in ("text", "graph", "has_text", "has_graph", "profile")}
     late = np.flatnonzero(parts[SPLIT].to_numpy() == "test")[0]
     for number, row in enumerate((world.vectors.profile_row[0], late)):
         path = tmp_path / str(number)
         path.mkdir()
         rows = np.r_[row, world.vectors.profile_row[1:]]
-        save_file({**arrays, "profile_row": rows}, str(path / "item_vectors.safetensors"))
-        write_json(path / "item_vectors.json", {"data_cutoff": facts["data_cutoff"]})
+        facts_of = {"data_cutoff": facts["data_cutoff"]}
+        dataclasses.replace(world.vectors, profile_row=rows, facts=facts_of).save(path)
     check_leaks({"parts": world.split_path, "vectors": tmp_path / "0"})
     with pytest.raises(LeakError, match="not train"):
         check_leaks({"parts": world.split_path, "vectors": tmp_path / "1"})

@@ -66,7 +66,7 @@ def test_parts_give_rows_in_memory_the_same_bits(world: World, monkeypatch: pyte
             user_numeric_rows(history),
             item_numeric_rows(history, prior),
             item_numeric_now(history, prior),
-            user_interest_rows(history, world.vectors.text, world.vectors.graph, 2.0),
+            user_interest_rows(history, world.vectors.knowledge, 2.0),
         )
         return [array.tobytes() for array in made]
 

@@ -57,24 +57,24 @@ def build(
 
 def test_every_item_has_a_row_and_zeros_where_nothing_is_known(tmp_path: Path) -> None:
     vectors = ItemVectors.load(build(tmp_path))
-    assert vectors.text.shape == (NUM_ITEMS, 6)
-    assert vectors.graph.shape == (NUM_ITEMS, 8)
-    assert vectors.text.dtype == vectors.graph.dtype == np.float32
-    assert not vectors.text[~vectors.has_text].any()
-    assert not vectors.graph[~vectors.has_graph].any()
-    assert vectors.facts["text_dim"] == 6
+    assert vectors.knowledge["text"].shape == (NUM_ITEMS, 6)
+    assert vectors.knowledge["graph"].shape == (NUM_ITEMS, 8)
+    assert vectors.knowledge["text"].dtype == vectors.knowledge["graph"].dtype == np.float32
+    assert not vectors.knowledge["text"][::10].any()
+    assert not vectors.knowledge["graph"][-1].any()
+    assert vectors.facts["dims"] == {"text": 6, "graph": 8}
     assert vectors.facts["graph"]["used"]
 
 
 def test_items_outside_train_do_not_move_the_others(tmp_path: Path) -> None:
     one = ItemVectors.load(build(tmp_path / "one", seed_of_the_rest=0))
     other = ItemVectors.load(build(tmp_path / "other", seed_of_the_rest=9))
-    np.testing.assert_array_equal(one.text[:NUM_TRAIN], other.text[:NUM_TRAIN])
-    assert not np.allclose(one.text[NUM_TRAIN:], other.text[NUM_TRAIN:])
+    np.testing.assert_array_equal(one.knowledge["text"][:NUM_TRAIN], other.knowledge["text"][:NUM_TRAIN])
+    assert not np.allclose(one.knowledge["text"][NUM_TRAIN:], other.knowledge["text"][NUM_TRAIN:])
 
 
 def test_a_catalogue_without_text_has_no_text_columns(tmp_path: Path) -> None:
-    assert ItemVectors.load(build(tmp_path, with_text=False)).text.shape == (NUM_ITEMS, 0)
+    assert list(ItemVectors.load(build(tmp_path, with_text=False)).knowledge) == ["graph"]
 
 
 @pytest.mark.parametrize("name", ["item_vectors.safetensors", "item_vectors.json"])
@@ -86,7 +86,7 @@ def test_a_folder_cut_short_is_refused(tmp_path: Path, name: str) -> None:
         ItemVectors.load(path)
 
 
-def test_text_blocks_of_several_facets(tmp_path: Path) -> None:
+def test_widths_of_several_facets(tmp_path: Path) -> None:
     facets = [{"name": "a", "columns": ["title"], "reduce_dim": 4}, {"name": "b", "columns": ["genres"]}]
     embedding = EmbeddingConfig.model_validate({"reduce_dim": 3, "facets": facets})
     full = np.random.default_rng(0).normal(size=(NUM_ITEMS, 24)).astype(np.float32)
@@ -94,10 +94,9 @@ def test_text_blocks_of_several_facets(tmp_path: Path) -> None:
     has_facet = np.stack([full[:, :12].any(1), full[:, 12:].any(1)], axis=1)
     arrays = {"full": full, "has_text": np.ones(NUM_ITEMS, dtype=bool), "has_facet": has_facet}
     vectors = ItemVectors.load(build(tmp_path, embedding=embedding, arrays=arrays))
-    assert vectors.facts["text_blocks"] == [4, 3]
     assert vectors.facts["text_facets"] == {"a": 4, "b": 3}
-    assert vectors.text.shape == (NUM_ITEMS, 7)
-    np.testing.assert_array_equal(vectors.text[:, 4:].any(1), has_facet[:, 1])
+    assert vectors.knowledge["text"].shape == (NUM_ITEMS, 7)
+    np.testing.assert_array_equal(vectors.knowledge["text"][:, 4:].any(1), has_facet[:, 1])
 
 
 def test_the_supervised_reducer_reads_train_rows(tmp_path: Path) -> None:
@@ -105,8 +104,8 @@ def test_the_supervised_reducer_reads_train_rows(tmp_path: Path) -> None:
     one, other = (
         ItemVectors.load(build(tmp_path / str(seed), seed_of_the_rest=seed, embedding=embedding)) for seed in (0, 9)
     )
-    assert one.text.shape == (NUM_ITEMS, 3)
-    np.testing.assert_array_equal(one.text[:NUM_TRAIN], other.text[:NUM_TRAIN])
+    assert one.knowledge["text"].shape == (NUM_ITEMS, 3)
+    np.testing.assert_array_equal(one.knowledge["text"][:NUM_TRAIN], other.knowledge["text"][:NUM_TRAIN])
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,11 @@ def test_a_facet_of_reviews_is_filled_by_the_split(world: tuple[Dataset, Path], 
     build_item_vectors(dataset, *paths, config, KnowledgeConfig(), tmp_path / "vectors")
     vectors = ItemVectors.load(tmp_path / "vectors")
     width = facts["dim"] // 2
-    assert vectors.text.shape == (4, 2 * width)
-    assert vectors.text[:, width:].any(1).tolist() == [True, True, False, False]
+    assert vectors.knowledge["text"].shape == (4, 2 * width)
+    assert vectors.knowledge["text"][:, width:].any(1).tolist() == [True, True, False, False]
     full, _ = embed_texts(["w0 w1 / w2 w3"], config.model_copy(update={"facets": ()}))
     reducer = Reducer.load(tmp_path / "vectors")
-    np.testing.assert_allclose(vectors.text[0, width:], full[0] - reducer.mean[width:], atol=1e-5)
+    np.testing.assert_allclose(vectors.knowledge["text"][0, width:], full[0] - reducer.mean[width:], atol=1e-5)
     new = embed_new_item("w0 w1", config)
     assert not reducer.transform(new, np.ones(1, bool))[:, width:].any()
 

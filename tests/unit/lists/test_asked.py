@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from lorefuse.config.candidates import CandidatesConfig
-from lorefuse.core.schema import CONTEXT_TEXT, Split, Tensor
+from lorefuse.core.schema import CONTEXT_TEXT, Split
 from lorefuse.lists.fit import fit, make_tables, taken_in_train, unfitted
 from lorefuse.lists.judge import make_lists
 from lorefuse.lists.knowledge import ItemKnowledge
@@ -18,6 +18,7 @@ from lorefuse.lists.tables import collaborative_tables
 from lorefuse.retrieval.metrics import user_metrics
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import InterestFacet
+from tests.helpers.knowledge import blocks
 from tests.helpers.taste_rows import NUM_ITEMS, make_taste_set, small_lists_config
 
 WORDS = 16
@@ -29,16 +30,16 @@ def ask_for_the_item() -> TrainingSet:
     text = rng.normal(size=(NUM_ITEMS, WORDS)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     said = text[plain.item_row] + 0.2 * rng.normal(size=(plain.num_rows, WORDS)).astype(np.float32)
-    facet = InterestFacet(name=CONTEXT_TEXT, against=Tensor.ITEM_TEXT, dim=WORDS, as_field=True)
-    spec = plain.spec.model_copy(update={"interest": (*plain.spec.interest, facet), "text_dim": WORDS})
+    facet = InterestFacet(name=CONTEXT_TEXT, against="item_text", dim=WORDS, as_field=True)
+    spec = plain.spec.model_copy(update={"interest": (*plain.spec.interest, facet), "knowledge": blocks(text=WORDS)})
     interest = np.concatenate([plain.user_interest, said], axis=1).astype(np.float32)
-    return dataclasses.replace(plain, spec=spec, user_interest=interest, item_text=text)
+    return dataclasses.replace(plain, spec=spec, user_interest=interest, knowledge={"text": text})
 
 
 def stages(training_set: TrainingSet, config: CandidatesConfig) -> Fitted:
     whole = small_lists_config().model_copy(update={"candidates": config})
     taken = taken_in_train(training_set)
-    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
+    knowledge = ItemKnowledge.of(taken, training_set.knowledge, config)
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     readers = make_readers(training_set, taken, knowledge, whole, 0.5, 0)
     moments = moments_of(training_set, Split.VALIDATION, 50)

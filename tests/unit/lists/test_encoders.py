@@ -29,7 +29,7 @@ def _config(**changed: int) -> PipelineConfig:
 def test_what_is_served_is_what_was_trained(tmp_path: Path) -> None:
     training_set = make_taste_set()
     config = _config()
-    parts = sasrec_encoder(training_set, training_set.item_text, config.retrieval, 0.5, seed=0)
+    parts = sasrec_encoder(training_set, training_set.knowledge["text"], config.retrieval, 0.5, seed=0)
     assert parts.module is not None
     assert parts.facts == {"kind": "encoder", "length": 6, "num_items": NUM_ITEMS}
     moments = moments_of(training_set, Split.TEST, 50)

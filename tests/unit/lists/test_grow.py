@@ -16,12 +16,12 @@ EMPTY = np.zeros(0, np.int64)
 def test_a_new_item_is_found_by_whoever_likes_what_it_is_like() -> None:
     training_set, config = make_taste_set(), small_lists_config().candidates
     taken = taken_in_train(training_set)
-    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
+    knowledge = ItemKnowledge.of(taken, training_set.knowledge, config)
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     facts = {"kind": "encoder", "length": 5, "num_items": NUM_ITEMS}
     sasrec = ReaderParts(facts, {"items": np.eye(NUM_ITEMS, 6, dtype=np.float32)})
     fitted = unfitted(tables, taken, config, 10, "binary", {"sasrec": sasrec})
-    more = np.concatenate([training_set.item_text, training_set.item_text[:2]])
+    more = np.concatenate([training_set.knowledge["text"], training_set.knowledge["text"][:2]])
     grown = grown_stages(fitted, [more], NUM_ITEMS + 2, config)
     old, new = (Candidates(one.arrays, one.facts) for one in (fitted, grown))
     past = {"liked": np.array([NUM_TASTES]), "seen": EMPTY}  # an item of the first taste

@@ -38,14 +38,14 @@ def validation(taste: TrainingSet) -> Moments:
 
 def blend(taste: TrainingSet, validation: Moments) -> Fitted:
     taken = taken_in_train(taste)
-    tables = make_tables(collaborative_tables(taken, CONFIG), ItemKnowledge.of(taken, [], CONFIG), CONFIG)
+    tables = make_tables(collaborative_tables(taken, CONFIG), ItemKnowledge.of(taken, {}, CONFIG), CONFIG)
     return fit(unfitted(tables, taken, CONFIG, 10, "binary"), validation, CONFIG, 0)
 
 
 def lessons_of(taste: TrainingSet, validation: Moments) -> Lessons | None:
     taken = taken_in_train(taste)
     folds = [collaborative_tables(of_others(taken, fold), CONFIG) for fold in range(NUM_FOLDS)]
-    return make_lessons(blend(taste, validation), taste, taken, folds, [], CONFIG, 0.5, like=validation, seed=0)
+    return make_lessons(blend(taste, validation), taste, taken, folds, {}, CONFIG, 0.5, like=validation, seed=0)
 
 
 def test_moments_know_what_came_before_and_look_for_what_came_after(taste: TrainingSet, validation: Moments) -> None:
@@ -122,7 +122,7 @@ def test_too_few_moments_make_no_lessons(taste: TrainingSet, validation: Moments
     early[:] = 0  # everything at one moment: nobody has a past
     alike = make_taste_set()
     object.__setattr__(alike, "timestamp_us", early)
-    assert make_lessons(blend(taste, validation), alike, taken, folds, [], CONFIG, 0.5, like=validation, seed=0) is None
+    assert make_lessons(blend(taste, validation), alike, taken, folds, {}, CONFIG, 0.5, like=validation, seed=0) is None
 
 
 def test_loss_is_that_of_a_softmax_over_what_may_be_shown() -> None:

@@ -36,7 +36,7 @@ def fitted_with(rank: Any, **section: Any) -> tuple[Fitted, Moments]:
     training_set = make_taste_set()
     config = CONFIG.model_copy(update=section)
     taken = taken_in_train(training_set)
-    knowledge = ItemKnowledge.of(taken, [training_set.item_text], config)
+    knowledge = ItemKnowledge.of(taken, training_set.knowledge, config)
     tables = make_tables(collaborative_tables(taken, config), knowledge, config)
     moments = moments_of(training_set, Split.VALIDATION, 50)
     blended = fit(unfitted(tables, taken, config, 10, "binary"), moments, config, 0)

@@ -214,7 +214,7 @@ def test_thinning_keeps_users_with_what_is_theirs() -> None:
 def test_new_items_take_the_place_of_their_likes() -> None:
     training_set = make_taste_set()
     known = np.arange(NUM_ITEMS) < NUM_ITEMS - NUM_NEW
-    vectors = knowledge_vectors([training_set.item_text], known)
+    vectors = knowledge_vectors([training_set.knowledge["text"]], known)
     assert vectors is not None
     places = new_item_places(vectors, known, 3)
     sources, targets = places.nonzero()
@@ -231,6 +231,6 @@ def test_shuffled_texts_are_other_items_texts(tmp_path: Path) -> None:
     training_set = make_taste_set()
     embeddings, config = write_embeddings(training_set, tmp_path / "embeddings"), small_lists_config()
     shuffled = with_knowledge(training_set, "shuffled", config.features, 0)
-    (block,) = knowledge_blocks(shuffled, "shuffled", embeddings, config, 0)
-    np.testing.assert_array_equal(block, shuffled.item_text)  # the order is that of the arm's other vectors
-    assert knowledge_blocks(with_knowledge(training_set, "none", config.features), "none", embeddings, config, 0) == []
+    (block,) = knowledge_blocks(shuffled, "shuffled", embeddings, config, 0).values()
+    np.testing.assert_array_equal(block, shuffled.knowledge["text"])  # the order is that of the arm's other vectors
+    assert knowledge_blocks(with_knowledge(training_set, "none", config.features), "none", embeddings, config, 0) == {}

@@ -9,11 +9,11 @@ import torch
 
 from lorefuse.config import DeepFMConfig
 from lorefuse.core.errors import ArtifactError, UsageError
-from lorefuse.core.schema import Tensor as TensorName
 from lorefuse.models.build import build_ranker, load_ranker, save_ranker
 from lorefuse.models.deepfm import DeepFM
 from lorefuse.models.layers import FusedEmbedding, IdDropout, NumericScaler, unit_length
 from lorefuse.training_set.spec import CategoricalField, FeatureSpec, InterestFacet, MultiField
+from tests.helpers.knowledge import blocks
 
 SPEC = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=7), CategoricalField(name="gender", size=3)),
@@ -22,11 +22,10 @@ SPEC = FeatureSpec(
     user_numeric=("count", "mean"),
     item_numeric=("prior",),
     interest=(
-        InterestFacet(name="liked_text", against=TensorName.ITEM_TEXT, dim=4),
-        InterestFacet(name="liked_graph", against=TensorName.ITEM_GRAPH, dim=5),
+        InterestFacet(name="liked_text", against="item_text", dim=4),
+        InterestFacet(name="liked_graph", against="item_graph", dim=5),
     ),
-    text_dim=4,
-    graph_dim=5,
+    knowledge=blocks(text=4, graph=5),
 )
 BARE = FeatureSpec(
     user_fields=(CategoricalField(name="user_id", size=3),), item_fields=(CategoricalField(name="item_id", size=3),)

@@ -51,8 +51,8 @@ def test_a_funnel_scores_the_product_and_learns_the_click() -> None:
     ranker.prepare(rows)
     assert isinstance(ranker, MultiTask)
     inputs = as_inputs(rows.inputs(rows.rows_of("train")[:20]))  # type: ignore[arg-type]
-    user = ranker.encode_user(**{name.value: inputs[name.value] for name in ranker.user_inputs})
-    item = ranker.encode_item(**{name.value: inputs[name.value] for name in ranker.item_inputs})
+    user = ranker.encode_user(**{name: inputs[name] for name in ranker.user_inputs})
+    item = ranker.encode_item(**{name: inputs[name] for name in ranker.item_inputs})
     with torch.no_grad():
         both = ranker._task_logits(*ranker.joined(user, item))
         assert (both[:, 0] <= both[:, 1]).all()  # no conversion without a click

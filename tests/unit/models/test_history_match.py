@@ -44,8 +44,8 @@ def test_every_pair_equals_its_row() -> None:
     ranker.prepare(sample)
     ranker.eval()
     inputs = as_inputs(sample.inputs(sample.rows_of(Split.TRAIN)[-6:]))
-    user = ranker.encode_user(**{name.value: inputs[name.value] for name in ranker.user_inputs})
-    item = ranker.encode_item(**{name.value: inputs[name.value] for name in ranker.item_inputs})
+    user = ranker.encode_user(**{name: inputs[name] for name in ranker.user_inputs})
+    item = ranker.encode_item(**{name: inputs[name] for name in ranker.item_inputs})
     with torch.no_grad():
         every, rows = ranker.cross_all(user, item), ranker.cross(user, item)
     np.testing.assert_allclose(every.diagonal().numpy(), rows.numpy(), atol=1e-6)
@@ -53,7 +53,7 @@ def test_every_pair_equals_its_row() -> None:
 
 def test_without_knowledge_there_is_nothing_to_match() -> None:
     sample = make_training_set()
-    spec = sample.spec.model_copy(update={"history_length": 4, "text_dim": 0, "graph_dim": 0, "interest": ()})
+    spec = sample.spec.model_copy(update={"history_length": 4, "knowledge": (), "interest": ()})
     ranker = build_ranker(DINConfig(history_length=4), spec)
     assert not [name for name, _ in ranker.named_buffers() if "match" in name]
 

@@ -55,10 +55,10 @@ def test_each_known_item_with_knowledge_stands_once() -> None:
 def test_initial_ids_keep_the_geometry_of_the_knowledge() -> None:
     rows = make_training_set()
     index, vectors = initial_ids(rows, ("item_text",), 4)
-    known = np.flatnonzero((rows.item_fields[:, 0] > 0) & (np.abs(rows.item_text).sum(1) > 0))
+    known = np.flatnonzero((rows.item_fields[:, 0] > 0) & (np.abs(rows.knowledge["text"]).sum(1) > 0))
     assert index.tolist() == rows.item_fields[known, 0].tolist()
     assert vectors.std(correction=0).item() == pytest.approx(INITIAL_STD, rel=0.02)
-    text = rows.item_text[known] - rows.item_text[known].mean(0)
+    text = rows.knowledge["text"][known] - rows.knowledge["text"][known].mean(0)
     wanted, got = text @ text.T, (vectors @ vectors.T).numpy()
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.95
 

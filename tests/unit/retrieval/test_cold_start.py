@@ -17,10 +17,10 @@ def test_scores_by_hand() -> None:
     # liked items 0 (two users), 1 (one); new items 2 and 3. The mean text is (0, 0): centred vectors are the texts.
     likes = csr_array(np.array([[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=np.float32))
     text = np.array([[1, 0], [-1, 0], [3, 4], [0, 2], [0, 0]], dtype=np.float32)
-    one = TextInherited(Popularity(), 1, strength=1.0).fit(likes, Side(item_text=text)).scores(np.array([0]))
+    one = TextInherited(Popularity(), 1, strength=1.0).fit(likes, Side(knowledge={"text": text})).scores(np.array([0]))
     np.testing.assert_allclose(one, [[2, 1, 0.6 * 2, 0, 0]], atol=1e-6)
     # the other neighbour of item 2 has a cosine of −.6, which counts as 0
-    two = TextInherited(Popularity(), 2, strength=0.5).fit(likes, Side(item_text=text)).scores(np.array([0]))
+    two = TextInherited(Popularity(), 2, strength=0.5).fit(likes, Side(knowledge={"text": text})).scores(np.array([0]))
     np.testing.assert_allclose(two, [[2, 1, 0.6, 0, 0]], atol=1e-6)
 
 
@@ -30,7 +30,8 @@ def test_the_best_of_the_near_ones_counts() -> None:
     likes = csr_array(np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]], dtype=np.float32))
     angle = np.deg2rad([0, 120, 240, 60])
     text = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    scores = TextInherited(Popularity(), 3, strength=0.8).fit(likes, Side(item_text=text)).scores(np.array([1]))
+    fitted = TextInherited(Popularity(), 3, strength=0.8).fit(likes, Side(knowledge={"text": text}))
+    scores = fitted.scores(np.array([1]))
     np.testing.assert_allclose(scores, [[1, 3, 2, 0.8 * 3 / 2]], atol=1e-6)
 
 
@@ -45,7 +46,7 @@ def test_known_items_keep_their_scores_and_new_ones_are_found() -> None:
 
 def test_nothing_changes_without_new_items() -> None:
     likes = csr_array(np.eye(4, dtype=np.float32))
-    side = Side(item_text=np.eye(4, dtype=np.float32))
+    side = Side(knowledge={"text": np.eye(4, dtype=np.float32)})
     assert np.array_equal(
         TextInherited(Ease(1.0)).fit(likes, side).scores(np.arange(4)), Ease(1.0).fit(likes).scores(np.arange(4))
     )

@@ -17,7 +17,7 @@ from tests.helpers.likes import random_likes, topic_data
 def test_content_by_hand() -> None:
     text = np.array([[2, 0], [0, 1], [3, 3], [0, 0]], dtype=np.float32)
     likes = csr_array(np.array([[1, 1, 0, 0], [1, 0, 0, 0]], dtype=np.float32))
-    scores = ContentCosine(centre=False).fit(likes, Side(item_text=text)).scores(np.array([0, 1]))
+    scores = ContentCosine(centre=False).fit(likes, Side(knowledge={"text": text})).scores(np.array([0, 1]))
     half = np.sqrt(0.5)
     np.testing.assert_allclose(scores, [[half, half, 1, 0], [1, 0, half, 0]], atol=1e-6)
 
@@ -26,18 +26,18 @@ def test_centred_content_by_hand() -> None:
     # liked: (1, 0) and (0, 1), mean (.5, .5): they become opposites, and (.7, .7) stands across both
     text = np.array([[2, 0], [0, 1], [3, 3], [0, 0]], dtype=np.float32)
     likes = csr_array(np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.float32))
-    scores = ContentCosine(centre=True).fit(likes, Side(item_text=text)).scores(np.array([0, 1]))
+    scores = ContentCosine(centre=True).fit(likes, Side(knowledge={"text": text})).scores(np.array([0, 1]))
     np.testing.assert_allclose(scores, [[1, -1, 0, 0], [-1, 1, 0, 0]], atol=1e-6)
 
 
 def test_a_user_without_likes_gets_zeros_from_content() -> None:
     likes = csr_array(np.array([[1, 0], [0, 0]], dtype=np.float32))
-    model = ContentCosine(centre=False).fit(likes, Side(item_text=np.eye(2, dtype=np.float32)))
+    model = ContentCosine(centre=False).fit(likes, Side(knowledge={"text": np.eye(2, dtype=np.float32)}))
     assert (model.scores(np.array([1])) == 0).all()
 
 
 def test_content_without_text_is_refused() -> None:
-    for side in (Side(), Side(item_text=np.zeros((20, 0), dtype=np.float32))):
+    for side in (Side(), Side(knowledge={"text": np.zeros((20, 0), dtype=np.float32)})):
         with pytest.raises(UsageError, match="needs item text"):
             ContentCosine().fit(random_likes(), side)
 

@@ -64,7 +64,7 @@ def test_a_training_set_becomes_a_retrieval_task() -> None:
     assert set(zip(*data.train.nonzero(), strict=True)) == pairs
     assert data.side.time is not None
     assert data.side.time.max() == training_set.timestamp_us[liked].max() / 86_400e6
-    assert data.side.item_text is not None
+    assert data.side.text is not None
     cold = np.unique(training_set.item_row[training_set.cold])
     assert set(np.unique(data.cold.indices)) <= set(cold)
     assert not set(np.unique(data.warm.indices)) & set(cold)

@@ -248,7 +248,7 @@ def test_what_it_cannot_use_is_said() -> None:
     data = topic_data()
     with pytest.raises(UsageError, match="in order of time"):
         SASRec(SMALL).fit(data.train, Side())
-    broken = replace(data.side, item_graph=np.full((NUM_ITEMS, 2), np.nan, dtype=np.float32))
+    broken = replace(data.side, knowledge={"graph": np.full((NUM_ITEMS, 2), np.nan, dtype=np.float32)})
     with pytest.raises(DivergedError, match="not finite"):
         SASRec(SMALL).fit(data.train, broken)
     with pytest.raises(ValidationError, match="must divide embedding_dim"):

@@ -99,10 +99,10 @@ def test_it_learns_and_finds_cold_items_by_their_text() -> None:
 
 def test_unseen_items_with_the_same_text_score_the_same() -> None:
     data = topic_data()
-    text = data.side.item_text
+    text = data.side.text
     assert text is not None
     text[33:37] = text[32]
-    side = replace(data.side, item_graph=None)
+    side = replace(data.side, knowledge={"text": text})
     scores = TwoTower(SMALL.model_copy(update={"max_epochs": 2})).fit(data.train, side).scores(np.arange(NUM_USERS))
     np.testing.assert_allclose(scores[:, 33:37], scores[:, 32:33].repeat(4, axis=1), atol=1e-6)
     assert not np.allclose(scores[:, 0], scores[:, 4])
@@ -149,6 +149,6 @@ def test_what_it_cannot_use_is_said() -> None:
         TwoTower(SMALL).fit(data.train, Side())
     with pytest.raises(UsageError, match="fields do not fit"):
         TwoTower(SMALL).fit(data.train, replace(data.side, user_fields=np.ones((3, 1), dtype=np.int64)))
-    broken = replace(data.side, item_graph=np.full((NUM_ITEMS, 2), np.nan, dtype=np.float32))
+    broken = replace(data.side, knowledge={"graph": np.full((NUM_ITEMS, 2), np.nan, dtype=np.float32)})
     with pytest.raises(DivergedError, match="not finite"):
         TwoTower(SMALL).fit(data.train, broken)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lorefuse.config import PipelineConfig, StudyConfig
 from lorefuse.core.errors import ConfigError, UsageError
-from lorefuse.core.schema import ITEM_TENSORS, Split, Tensor
+from lorefuse.core.schema import Split, Tensor
 from lorefuse.models.build import build_ranker
 from lorefuse.models.ranker import as_inputs
 from lorefuse.study.buckets import bucket_masks, popularity_zone
@@ -107,9 +107,7 @@ def test_a_catalogue_is_ranked_without_what_was_seen() -> None:
         seen = set(rows.item_row[train][rows.user_row[train] == user].tolist())
         assert not seen & set(items.tolist())
         repeated = {k: v for k, v in as_inputs(rows.inputs(np.array([row]))).items() if k.startswith("user")}
-        tables = {name: getattr(rows, name.value) for name in ITEM_TENSORS} | {
-            Tensor.ITEM_NUMERIC: rows.item_numeric_now
-        }
+        tables = rows.item_tables() | {Tensor.ITEM_NUMERIC: rows.item_numeric_now}
         every = as_inputs(tables)
         with torch.no_grad():
             user_side = {k: v.expand(len(rows.item_fields), -1) for k, v in repeated.items()}

@@ -64,5 +64,5 @@ def test_inputs_are_those_of_the_rankers(rows: TrainingSet) -> None:
     np.testing.assert_allclose(one_hot[:, : sum(sizes[:4])].sum(1), 4)
     np.testing.assert_allclose(one_hot[:, sum(sizes[:4]) :].sum(1), 1)
     numbers = _numbers(rows, some)
-    width = len(spec.user_numeric) + len(spec.item_numeric) + spec.text_dim + spec.graph_dim
+    width = len(spec.user_numeric) + len(spec.item_numeric) + sum(block.dim for block in spec.knowledge)
     assert numbers.shape == (5, width + len(spec.interest))

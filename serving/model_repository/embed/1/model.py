@@ -93,7 +93,7 @@ class TritonPythonModel:
         return result.reshape(len(rows), count * dim)
 
     def _item(self, vectors):
-        """Item tensors of an item without id, categories, graph and history; see `deploy.new_item`."""
+        """Item tensors of an item known by its words alone, without id, categories and history."""
         a, facts, num_rows = self.arrays, self.facts, len(vectors)
         reduced = (vectors - a["mean"]) @ a["components"] / a["scale"]
         if "input_blocks" in a:
@@ -103,13 +103,10 @@ class TritonPythonModel:
         reduced = reduced.astype(np.float32)
         known = {**facts["item_without_history"], "item_prior": reduced @ a["prior_weights"] + a["prior_intercept"][0]}
         columns = [np.broadcast_to(known[name], num_rows) for name in facts["item_numeric"]]
-        widths = facts["widths"]
         tensors = {
-            "item_fields": np.zeros((num_rows, widths["item_fields"]), np.int64),
-            "item_multi": np.zeros((num_rows, widths["item_multi"]), np.int64),
+            **{name: np.zeros((num_rows, width), _dtype(name)) for name, width in facts["widths"].items()},
             "item_numeric": np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((num_rows, 0)),
             "item_text": reduced,
-            "item_graph": np.zeros((num_rows, widths["item_graph"]), np.float32),
         }
         return {name: array for name, array in tensors.items() if array.shape[1]}
 
@@ -134,6 +131,10 @@ class TritonPythonModel:
             invalid = response.error().code() == pb_utils.TritonError.INVALID_ARG
             raise (EmbedRequestError if invalid else PartError)(message)
         return {key: pb_utils.get_output_tensor_by_name(response, key).as_numpy() for key in outputs}
+
+
+def _dtype(name):
+    return np.int64 if name in ("item_fields", "item_multi") else np.float32
 
 
 def _decoded(value):
