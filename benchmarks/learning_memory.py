@@ -167,17 +167,15 @@ def _work(folder: Path) -> dict[str, Callable[[], Any]]:
         return {name: Path(path) for name, path in json.loads((folder / "artifacts.json").read_text()).items()}
 
     def prepare() -> None:
-        from lorefuse.study.run import make_artifacts
-
-        paths = {name: str(path) for name, path in make_artifacts(config).items()}
+        paths = {name: str(path) for name, path in steps.prepare(config).items()}
         (folder / "artifacts.json").write_text(json.dumps(paths))
 
     def tune() -> None:
         for arm in ("real", "none"):
-            steps.tune(content, arm, made()["rows"])
+            steps.tune(content, arm, made()["training_set"])
 
     def evaluate() -> None:
-        rows = made()["rows"]
+        rows = made()["training_set"]
         steps.evaluate(content, rows, *(steps.tune(content, arm, rows).path for arm in ("real", "none")))
 
     def study() -> None:
@@ -193,7 +191,7 @@ def _work(folder: Path) -> dict[str, Callable[[], Any]]:
         from lorefuse.training.evaluate import RANKER_FOLDER
         from lorefuse.training_set.arrays import TrainingSet
 
-        rows = made()["rows"]
+        rows = made()["training_set"]
         trials = (steps.tune(content, arm, rows).path for arm in ("real", "none"))
         trained = steps.evaluate(content, rows, *trials).path / RANKER_FOLDER
         shutil.rmtree(folder / "bundle", ignore_errors=True)

@@ -80,24 +80,15 @@ def train(config_path: Path) -> None:
 
     pipeline = load_config(config_path)
     config = steps.dump_config(pipeline)
-    data = steps.ingest(config).path
-    texts = steps.embed(config, data).path
-    first = pipeline.split.strategy
-    rows = {}
-    for strategy in (first, SECOND_STRATEGY[first]):
-        parts = steps.split(config, strategy, data).path
-        vectors = steps.item_vectors(config, data, parts, texts).path
-        source = steps.features(config, data, parts, vectors).path
-        store = steps.materialize(config, source).path
-        joined = steps.training_set(config, data, parts, vectors, source, store).path
-        rows[strategy] = (parts, vectors, source, store, joined)
-    parts, vectors, source, store, joined = rows[first]
-    study, control = (steps.tune(config, arm, joined).path for arm in ("real", "none"))
-    judged = steps.evaluate(config, joined, study, control, rows[SECOND_STRATEGY[first]][-1]).path
-    stages = steps.lists(config, texts, joined, judged).path
-    page = steps.report(config, data, parts, vectors, judged, stages).path
-    model = steps.bundle(config, data, texts, vectors, source, joined, judged, stages).path
-    steps.register(config, data, parts, joined, judged, model, page, store)
+    made = steps.prepare(pipeline)
+    second = steps.prepare(pipeline, SECOND_STRATEGY[pipeline.split.strategy])["training_set"]
+    data, texts, parts, rows = (made[name] for name in ("dataset", "embeddings", "split", "training_set"))
+    study, control = (steps.tune(config, arm, rows).path for arm in ("real", "none"))
+    judged = steps.evaluate(config, rows, study, control, second).path
+    stages = steps.lists(config, texts, rows, judged).path
+    page = steps.report(config, data, parts, made["item_vectors"], judged, stages).path
+    model = steps.bundle(config, data, texts, made["item_vectors"], made["feature_data"], rows, judged, stages).path
+    steps.register(config, data, parts, rows, judged, model, page, made["store"])
 
 
 if __name__ == "__main__":

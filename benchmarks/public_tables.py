@@ -424,11 +424,11 @@ def leave_one_out(path: Path, num_threads: int) -> Task:
 
 def movielens() -> Task:
     """Return MovieLens-100K as its preset splits it; it has no categories apart, so those rows read nothing."""
-    from lorefuse.study.run import make_artifacts
+    from lorefuse.steps import prepare
     from lorefuse.training_set.arrays import TrainingSet
 
     preset_path = Path(__file__).parents[1] / "pipelines" / "configs" / "movielens_100k.yaml"
-    training_set = TrainingSet.load(make_artifacts(load_config(preset_path))["rows"])
+    training_set = TrainingSet.load(prepare(load_config(preset_path))["training_set"])
 
     def data(judged: Split, text: str) -> RetrievalData:
         found = from_training_set(training_set, judged=judged, recency_half_life=RECENCY_HALF_LIFE)

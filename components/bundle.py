@@ -1,4 +1,4 @@
-"""Trained ranker → model bundle."""
+"""Trained ranker → bundle."""
 
 from kfp import dsl
 
@@ -10,12 +10,12 @@ def bundle(
     config: dict,  # type: ignore[type-arg]
     dataset: dsl.Input[dsl.Dataset],
     embeddings: dsl.Input[dsl.Artifact],
-    vectors: dsl.Input[dsl.Artifact],
+    item_vectors: dsl.Input[dsl.Artifact],
     feature_data: dsl.Input[dsl.Dataset],
-    rows: dsl.Input[dsl.Dataset],
+    training_set: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
-    stages: dsl.Input[dsl.Artifact],
-    model: dsl.Output[dsl.Model],
+    lists: dsl.Input[dsl.Artifact],
+    bundle: dsl.Output[dsl.Model],
 ) -> None:
     """Export to ONNX, hold the graphs to torch, and gather everything a model version carries.
 
@@ -23,12 +23,12 @@ def bundle(
         config: `PipelineConfig` as a dict.
         dataset: Ids and titles of the catalogue.
         embeddings: The embedding's address.
-        vectors: The text reducer.
+        item_vectors: The text reducer.
         feature_data: Vocabularies, views, prior.
-        rows: Training set folder.
+        training_set: Training set folder.
         evaluation: The trained ranker and its metrics.
-        stages: Candidates, and what the list is worth.
-        model: The bundle.
+        lists: Candidates, and what the list is worth.
+        bundle: The bundle.
     """
     from lorefuse import steps
 
@@ -36,9 +36,9 @@ def bundle(
         config,
         dataset.path,
         embeddings.path,
-        vectors.path,
+        item_vectors.path,
         feature_data.path,
-        rows.path,
+        training_set.path,
         evaluation.path,
-        stages.path,
-    ).publish(model.path)
+        lists.path,
+    ).publish(bundle.path)

@@ -6,13 +6,13 @@ from components.base import step
 
 
 @step
-def champion(config: dict, dataset: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model]) -> str:  # type: ignore[type-arg]
+def champion(config: dict, dataset: dsl.Input[dsl.Dataset], bundle: dsl.Output[dsl.Model]) -> str:  # type: ignore[type-arg]
     """Fetch the champion's bundle; it must have been trained on this dataset.
 
     Args:
         config: `PipelineConfig` as a dict.
         dataset: Dataset folder.
-        model: The bundle.
+        bundle: The bundle.
 
     Returns:
         Number of the version.
@@ -20,5 +20,5 @@ def champion(config: dict, dataset: dsl.Input[dsl.Dataset], model: dsl.Output[ds
     from lorefuse.steps import refresh as steps
 
     result = steps.champion(config, dataset.path)
-    result.publish(model.path)
+    result.publish(bundle.path)
     return str(result.summary["version"])

@@ -11,7 +11,7 @@ from components.base import step
 def choose(
     config: dict,  # type: ignore[type-arg]
     dataset: dsl.Input[dsl.Dataset],
-    parts: dsl.Input[dsl.Dataset],
+    split: dsl.Input[dsl.Dataset],
     embeddings: dsl.Input[dsl.Artifact],
     choice: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Chosen", [("chosen_config", dict)]):  # type: ignore[valid-type]
@@ -20,7 +20,7 @@ def choose(
     Args:
         config: `PipelineConfig` as a dict; without its section `auto` nothing is raced.
         dataset: Dataset folder.
-        parts: Split folder.
+        split: Split folder.
         embeddings: Text vectors as the preset asks for them.
         choice: `choice.json`, the race; empty where there was none.
 
@@ -29,6 +29,6 @@ def choose(
     """
     from lorefuse import steps
 
-    result = steps.choose(config, dataset.path, parts.path, embeddings.path)
+    result = steps.choose(config, dataset.path, split.path, embeddings.path)
     result.publish(choice.path)
     return (result.summary["config"],)

@@ -10,7 +10,7 @@ def deploy(
     config: dict,  # type: ignore[type-arg]
     version: str,
     promoted: bool,
-    model: dsl.Input[dsl.Model],
+    bundle: dsl.Input[dsl.Model],
     store: dsl.Input[dsl.Artifact],
 ) -> str:
     """Bring the version to serve if it is champion; otherwise what is served stays.
@@ -19,7 +19,7 @@ def deploy(
         config: `PipelineConfig` as a dict.
         version: Number of the model version.
         promoted: Whether it is champion.
-        model: The bundle.
+        bundle: The bundle.
         store: Feature store with the online features.
 
     Returns:
@@ -27,4 +27,4 @@ def deploy(
     """
     from lorefuse import steps
 
-    return str(steps.deploy(config, version, promoted, model.path, store.path)["url"])
+    return str(steps.deploy(config, version, promoted, bundle.path, store.path)["url"])

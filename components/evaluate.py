@@ -8,8 +8,8 @@ from components.base import step
 @step
 def evaluate(
     config: dict,  # type: ignore[type-arg]
-    rows: dsl.Input[dsl.Dataset],
-    second_rows: dsl.Input[dsl.Dataset],
+    training_set: dsl.Input[dsl.Dataset],
+    second_training_set: dsl.Input[dsl.Dataset],
     study: dsl.Input[dsl.Artifact],
     control: dsl.Input[dsl.Artifact],
     evaluation: dsl.Output[dsl.Artifact],
@@ -19,8 +19,8 @@ def evaluate(
 
     Args:
         config: `PipelineConfig` as a dict.
-        rows: Training set of the configured split.
-        second_rows: Training set of the other split.
+        training_set: Training set of the configured split.
+        second_training_set: Training set of the other split.
         study: Hyper-parameters of the model with knowledge.
         control: Hyper-parameters of the model without, from as many trials.
         evaluation: Metrics, curves, scores and the ranker to register.
@@ -28,8 +28,8 @@ def evaluate(
     """
     from lorefuse import steps
 
-    second = second_rows.path if config.get("evaluation", {}).get("global_cut", True) else None
-    result = steps.evaluate(config, rows.path, study.path, control.path, second)
+    second = second_training_set.path if config.get("evaluation", {}).get("global_cut", True) else None
+    result = steps.evaluate(config, training_set.path, study.path, control.path, second)
     result.publish(evaluation.path)
     for line, numbers in result.summary.items():
         for name, value in numbers.items():

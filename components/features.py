@@ -9,8 +9,8 @@ from components.base import step
 def features(
     config: dict,  # type: ignore[type-arg]
     dataset: dsl.Input[dsl.Dataset],
-    parts: dsl.Input[dsl.Dataset],
-    vectors: dsl.Input[dsl.Artifact],
+    split: dsl.Input[dsl.Dataset],
+    item_vectors: dsl.Input[dsl.Artifact],
     feature_data: dsl.Output[dsl.Dataset],
 ) -> None:
     """Build vocabularies, the item prior and one Parquet source per feature view.
@@ -18,10 +18,10 @@ def features(
     Args:
         config: `PipelineConfig` as a dict.
         dataset: Dataset folder.
-        parts: Split folder.
-        vectors: Item vectors folder.
+        split: Split folder.
+        item_vectors: Item vectors folder.
         feature_data: Sources of the feature store, vocabularies, prior and spec.
     """
     from lorefuse import steps
 
-    steps.features(config, dataset.path, parts.path, vectors.path).publish(feature_data.path)
+    steps.features(config, dataset.path, split.path, item_vectors.path).publish(feature_data.path)

@@ -13,12 +13,12 @@ def judge_refresh(
     version: str,
     dataset: dsl.Input[dsl.Dataset],
     base: dsl.Input[dsl.Dataset],
-    parts: dsl.Input[dsl.Dataset],
+    split: dsl.Input[dsl.Dataset],
     embeddings: dsl.Input[dsl.Artifact],
-    vectors: dsl.Input[dsl.Artifact],
+    item_vectors: dsl.Input[dsl.Artifact],
     feature_data: dsl.Input[dsl.Dataset],
-    model: dsl.Input[dsl.Model],
-    page: dsl.Output[dsl.Artifact],
+    bundle: dsl.Input[dsl.Model],
+    report: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Judged", [("retrain", bool), ("grown_config", dict)]):  # type: ignore[valid-type]
     """Score new rows, look for drift and decay, and say what follows.
 
@@ -27,19 +27,19 @@ def judge_refresh(
         version: Number of the champion.
         dataset: The grown dataset.
         base: The champion's dataset.
-        parts: Its split.
+        split: Its split.
         embeddings: Text vectors of the grown dataset.
-        vectors: The champion's item vectors.
+        item_vectors: The champion's item vectors.
         feature_data: The champion's feature data.
-        model: The champion.
-        page: `refresh.json` and the HTML report.
+        bundle: The champion.
+        report: `refresh.json` and the HTML report.
 
     Returns:
         Whether to train again, and the configuration that trains on the grown dataset.
     """
     from lorefuse.steps import refresh as steps
 
-    folders = (dataset.path, base.path, parts.path, embeddings.path, vectors.path, feature_data.path, model.path)
+    folders = (dataset.path, base.path, split.path, embeddings.path, item_vectors.path, feature_data.path, bundle.path)
     result = steps.judge_refresh(config, *folders, version)
-    result.publish(page.path)
+    result.publish(report.path)
     return result.summary["retrain"], result.summary["config"]

@@ -9,9 +9,9 @@ from components.base import step
 def lists(
     config: dict,  # type: ignore[type-arg]
     embeddings: dsl.Input[dsl.Artifact],
-    rows: dsl.Input[dsl.Dataset],
+    training_set: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
-    stages: dsl.Output[dsl.Artifact],
+    lists: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Fit candidates and what orders them, and judge the lists beside simple recommenders and other knowledge.
@@ -19,14 +19,14 @@ def lists(
     Args:
         config: `PipelineConfig` as a dict.
         embeddings: Full text vectors of the items.
-        rows: Training set folder.
+        training_set: Training set folder.
         evaluation: The trained ranker of each arm.
-        stages: Both stages of the served list, and what it is worth.
+        lists: Both lists of the served list, and what it is worth.
         metrics: NDCG of known and new items by list.
     """
     from lorefuse import steps
 
-    result = steps.lists(config, embeddings.path, rows.path, evaluation.path)
-    result.publish(stages.path)
+    result = steps.lists(config, embeddings.path, training_set.path, evaluation.path)
+    result.publish(lists.path)
     for name, value in result.summary.items():
         metrics.metadata[name] = str(value)

@@ -11,11 +11,11 @@ from components.base import step
 def register(
     config: dict,  # type: ignore[type-arg]
     dataset: dsl.Input[dsl.Dataset],
-    parts: dsl.Input[dsl.Dataset],
-    rows: dsl.Input[dsl.Dataset],
+    split: dsl.Input[dsl.Dataset],
+    training_set: dsl.Input[dsl.Dataset],
     evaluation: dsl.Input[dsl.Artifact],
-    model: dsl.Input[dsl.Model],
-    page: dsl.Input[dsl.Artifact],
+    bundle: dsl.Input[dsl.Model],
+    report: dsl.Input[dsl.Artifact],
     store: dsl.Input[dsl.Artifact],
     choice: dsl.Input[dsl.Artifact],
 ) -> NamedTuple("Registered", [("version", str), ("promoted", bool)]):  # type: ignore[valid-type]
@@ -24,11 +24,11 @@ def register(
     Args:
         config: `PipelineConfig` as a dict.
         dataset: For lineage.
-        parts: For lineage.
-        rows: Rows that a champion of another test set would have to score.
+        split: For lineage.
+        training_set: Rows that a champion of another test set would have to score.
         evaluation: Metrics and test scores.
-        model: The bundle.
-        page: The report.
+        bundle: The bundle.
+        report: The report.
         store: Online features, which travel with the version.
         choice: The race that chose the configuration.
 
@@ -37,6 +37,15 @@ def register(
     """
     from lorefuse import steps
 
-    folders = (dataset.path, parts.path, rows.path, evaluation.path, model.path, page.path, store.path, choice.path)
+    folders = (
+        dataset.path,
+        split.path,
+        training_set.path,
+        evaluation.path,
+        bundle.path,
+        report.path,
+        store.path,
+        choice.path,
+    )
     entry = steps.register(config, *folders)
     return entry["version"], entry["promoted"]

@@ -11,7 +11,7 @@ def run_trial(
     arm: str,
     trial: dict,  # type: ignore[type-arg]
     study: dsl.Input[dsl.Artifact],
-    rows: dsl.Input[dsl.Dataset],
+    training_set: dsl.Input[dsl.Dataset],
 ) -> str:
     """Train once on train rows and judge on validation rows.
 
@@ -20,11 +20,11 @@ def run_trial(
         arm: Knowledge given to the model.
         trial: Its number and parameters.
         study: Finished trials, against which pruning judges.
-        rows: Training set folder.
+        training_set: Training set folder.
 
     Returns:
         The trial's record as JSON, also where it failed.
     """
     from lorefuse.steps import tuning as steps
 
-    return steps.run_trial(config, arm, trial, study.path, rows.path)
+    return steps.run_trial(config, arm, trial, study.path, training_set.path)

@@ -6,15 +6,15 @@ from components.base import step
 
 
 @step
-def split(config: dict, strategy: str, dataset: dsl.Input[dsl.Dataset], parts: dsl.Output[dsl.Dataset]) -> None:  # type: ignore[type-arg]
+def split(config: dict, strategy: str, dataset: dsl.Input[dsl.Dataset], split: dsl.Output[dsl.Dataset]) -> None:  # type: ignore[type-arg]
     """Split by time and hold out cold items.
 
     Args:
         config: `PipelineConfig` as a dict.
         strategy: `per_user_time` or `global_time`.
         dataset: Dataset folder.
-        parts: The part and the cold mask of every row.
+        split: The part and the cold mask of every row.
     """
     from lorefuse import steps
 
-    steps.split(config, strategy, dataset.path).publish(parts.path)
+    steps.split(config, strategy, dataset.path).publish(split.path)

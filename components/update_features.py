@@ -11,7 +11,7 @@ def update_features(
     dataset: dsl.Input[dsl.Dataset],
     base: dsl.Input[dsl.Dataset],
     embeddings: dsl.Input[dsl.Artifact],
-    vectors: dsl.Input[dsl.Artifact],
+    item_vectors: dsl.Input[dsl.Artifact],
     feature_data: dsl.Input[dsl.Dataset],
     update: dsl.Output[dsl.Dataset],
 ) -> None:
@@ -22,12 +22,12 @@ def update_features(
         dataset: The grown dataset.
         base: The champion's dataset.
         embeddings: Text vectors of the grown dataset.
-        vectors: The champion's item vectors.
+        item_vectors: The champion's item vectors.
         feature_data: The champion's feature data.
         update: Sources of every view.
     """
     from lorefuse.steps import refresh as steps
 
-    steps.update_features(config, dataset.path, base.path, embeddings.path, vectors.path, feature_data.path).publish(
-        update.path
-    )
+    steps.update_features(
+        config, dataset.path, base.path, embeddings.path, item_vectors.path, feature_data.path
+    ).publish(update.path)

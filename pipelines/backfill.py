@@ -6,11 +6,9 @@ from components.backfill_days import backfill_days
 from components.close_backfill import close_backfill
 from components.day_ranges import day_ranges
 from components.embed import embed
-from components.features import features
 from components.ingest import ingest
-from components.item_vectors import item_vectors
-from components.materialize import materialize
 from components.split import split
+from pipelines.prepare import prepare
 
 
 @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -35,10 +33,8 @@ def backfill(  # type: ignore[no-untyped-def]
     ranges = day_ranges(config=config, first=first, last=last, num_days=num_days)
     data = ingest(config=config).outputs["dataset"]
     texts = embed(config=config, dataset=data).outputs["embeddings"]
-    parts = split(config=config, strategy=strategy, dataset=data).outputs["parts"]
-    vectors = item_vectors(config=config, dataset=data, parts=parts, embeddings=texts).outputs["vectors"]
-    source = features(config=config, dataset=data, parts=parts, vectors=vectors).outputs["feature_data"]
-    store = materialize(config=config, feature_data=source).outputs["store"]
+    parts = split(config=config, strategy=strategy, dataset=data).outputs["split"]
+    made = prepare(config, data, parts, texts, join=False)
     with dsl.ParallelFor(ranges.output, name="days") as days:
-        done = backfill_days(config=config, days=days, dataset=data, feature_data=source, store=store)
+        done = backfill_days(config=config, days=days, dataset=data, feature_data=made.feature_data, store=made.store)
     close_backfill(config=config, parts=dsl.Collected(done.outputs["part"]))

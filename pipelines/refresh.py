@@ -6,14 +6,12 @@ from components.append_rows import append_rows
 from components.champion import champion
 from components.deploy import deploy
 from components.embed import embed
-from components.features import features
 from components.ingest import ingest
-from components.item_vectors import item_vectors
 from components.judge_refresh import judge_refresh
-from components.materialize import materialize
 from components.split import split
 from components.update_features import update_features
 from components.update_store import update_store
+from pipelines.prepare import prepare
 from pipelines.training import training
 
 
@@ -42,11 +40,9 @@ def refresh(  # type: ignore[no-untyped-def]
     base = ingest(config=config).outputs["dataset"]
     model = champion(config=config, dataset=base).set_caching_options(False)  # the alias moves
     # Without a champion that fits there is nothing to judge: the rest waits for it.
-    parts = split(config=config, strategy=strategy, dataset=base).after(model).outputs["parts"]
+    parts = split(config=config, strategy=strategy, dataset=base).after(model).outputs["split"]
     texts = embed(config=config, dataset=base).after(model).outputs["embeddings"]
-    vectors = item_vectors(config=config, dataset=base, parts=parts, embeddings=texts).outputs["vectors"]
-    source = features(config=config, dataset=base, parts=parts, vectors=vectors).outputs["feature_data"]
-    store = materialize(config=config, feature_data=source).outputs["store"]
+    known = prepare(config, base, parts, texts, join=False)
 
     # Only new rows are validated, only new texts encoded, only new snapshots materialised.
     appended = append_rows(config=config, dataset=base, new_path=new_path, new_items_path=new_items_path)
@@ -54,20 +50,27 @@ def refresh(  # type: ignore[no-untyped-def]
     grown = appended.outputs["grown"]
     new_texts = embed(config=config, dataset=grown).outputs["embeddings"]
     update = update_features(
-        config=config, dataset=grown, base=base, embeddings=new_texts, vectors=vectors, feature_data=source
+        config=config,
+        dataset=grown,
+        base=base,
+        embeddings=new_texts,
+        item_vectors=known.item_vectors,
+        feature_data=known.feature_data,
     ).outputs["update"]
-    fresh = update_store(config=config, update=update, feature_data=source, store=store).outputs["fresh"]
+    fresh = update_store(config=config, update=update, feature_data=known.feature_data, store=known.store).outputs[
+        "fresh"
+    ]
 
     judged = judge_refresh(
         config=config,
         version=model.outputs["Output"],
         dataset=grown,
         base=base,
-        parts=parts,
+        split=parts,
         embeddings=new_texts,
-        vectors=vectors,
-        feature_data=source,
-        model=model.outputs["model"],
+        item_vectors=known.item_vectors,
+        feature_data=known.feature_data,
+        bundle=model.outputs["bundle"],
     ).set_caching_options(False)
     with dsl.If(judged.outputs["retrain"] == True, name="retrain"):  # noqa: E712  (kfp compares lazily)
         training(config=judged.outputs["grown_config"], strategy=strategy, second_strategy=second_strategy, serve=serve)
@@ -76,6 +79,6 @@ def refresh(  # type: ignore[no-untyped-def]
             config=config,
             version=model.outputs["Output"],
             promoted=True,
-            model=model.outputs["model"],
+            bundle=model.outputs["bundle"],
             store=fresh,
         )

@@ -7,15 +7,12 @@ from kfp import dsl
 from components.ask_trials import ask_trials
 from components.close_tuning import close_tuning
 from components.embed import embed
-from components.features import features
 from components.ingest import ingest
-from components.item_vectors import item_vectors
-from components.materialize import materialize
 from components.open_study import open_study
 from components.run_trial import run_trial
 from components.split import split
 from components.tell_trials import tell_trials
-from components.training_set import training_set
+from pipelines.prepare import prepare
 
 NUM_GENERATIONS = 4
 """A pipeline's loops cannot depend on each other a variable number of times, so this is fixed when it is compiled."""
@@ -35,7 +32,7 @@ def search(config: Any, arm: str, rows: Any, num_generations: int) -> Any:
         asked = ask_trials(config=config, generation=generation, num_generations=num_generations, study=study)
         with dsl.ParallelFor(asked.output, name=f"{arm}-generation-{generation}") as trial:
             # Inside the loop a parameter of another task would be replaced by the loop's item: artifacts alone.
-            tried = run_trial(config=config, arm=arm, trial=trial, study=study, rows=rows)
+            tried = run_trial(config=config, arm=arm, trial=trial, study=study, training_set=rows)
         study = tell_trials(config=config, study=study, results=dsl.Collected(tried.output)).outputs["told"]
     return study
 
@@ -52,13 +49,8 @@ def tuning(config: dict, strategy: str = "per_user_time"):  # type: ignore[no-un
     """
     data = ingest(config=config).outputs["dataset"]
     texts = embed(config=config, dataset=data).outputs["embeddings"]
-    parts = split(config=config, strategy=strategy, dataset=data).outputs["parts"]
-    vectors = item_vectors(config=config, dataset=data, parts=parts, embeddings=texts).outputs["vectors"]
-    source = features(config=config, dataset=data, parts=parts, vectors=vectors).outputs["feature_data"]
-    store = materialize(config=config, feature_data=source).outputs["store"]
-    rows = training_set(
-        config=config, dataset=data, parts=parts, vectors=vectors, feature_data=source, store=store
-    ).outputs["rows"]
+    parts = split(config=config, strategy=strategy, dataset=data).outputs["split"]
+    rows = prepare(config, data, parts, texts).training_set
     real = search(config, "real", rows, NUM_GENERATIONS)
     control = search(config, "none", rows, NUM_GENERATIONS)
     close_tuning(config=config, real=real, control=control)

@@ -38,9 +38,10 @@ def study(
 ) -> None:
     """Ask whether knowledge helped: lists and scores of every arm and seed, with intervals and a verdict."""
     from lorefuse.auto.pinned import load_chosen
+    from lorefuse.steps import prepare
     from lorefuse.study.leak import check_leaks
     from lorefuse.study.report import headline, list_sentences, write_study_report
-    from lorefuse.study.run import make_artifacts, run_study
+    from lorefuse.study.run import run_study
     from lorefuse.study.track import track_study
     from lorefuse.study.variants import make_variants
 
@@ -48,8 +49,8 @@ def study(
     variants = make_variants(loaded, vary or [])
     out_path = out or settings().home_path / "study" / loaded.name
     with short_log():
-        artifacts = [make_artifacts(variant.config) for variant in variants]
-    for folders in {str(made["rows"]): made for made in artifacts}.values():
+        artifacts = [prepare(variant.config) for variant in variants]
+    for folders in {str(made["training_set"]): made for made in artifacts}.values():
         facts = check_leaks(folders)
         typer.echo(
             f"leak check: {', '.join(facts['cutoffs'])} know nothing after {facts['data_cutoff']}; "
@@ -123,14 +124,14 @@ def leaks(
     from lorefuse.core.atomic import write_json
     from lorefuse.leaks.run import read_leaks
     from lorefuse.report.leaks import ATTACKS, interval_text, privacy_text, verdict_text, write_leaks
-    from lorefuse.study.run import make_artifacts, make_evaluation
+    from lorefuse.study.run import make_evaluation
 
     loaded = load_chosen(config)
     with short_log():
-        artifacts = make_artifacts(loaded)
+        artifacts = steps.prepare(loaded)
         evaluation = make_evaluation(loaded, artifacts)
-        measured = steps.membership(steps.dump_config(loaded), artifacts["rows"], evaluation)
-    content = {"name": loaded.name, **read_leaks(measured.path, artifacts["rows"], artifacts["embeddings"])}
+        measured = steps.membership(steps.dump_config(loaded), artifacts["training_set"], evaluation)
+    content = {"name": loaded.name, **read_leaks(measured.path, artifacts["training_set"], artifacts["embeddings"])}
     page_path = write_leaks(content, settings().home_path)
     if json_out is not None:
         write_json(json_out, content)
@@ -173,13 +174,13 @@ def rank(config: ConfigOption) -> None:
     from lorefuse.retrieval.build import build_recommender, seeds_of
     from lorefuse.retrieval.data import from_training_set
     from lorefuse.retrieval.evaluate import evaluate_retrieval
-    from lorefuse.study.run import make_artifacts
+    from lorefuse.steps import prepare
     from lorefuse.training_set.arrays import TrainingSet
 
     loaded = load_chosen(config)
     section = loaded.retrieval
     with short_log():
-        training_set = TrainingSet.load(make_artifacts(loaded)["rows"])
+        training_set = TrainingSet.load(prepare(loaded)["training_set"])
     threshold = 0.5 if loaded.data.label.kind == "binary" else loaded.data.label.threshold
     judged, validation = (
         from_training_set(training_set, threshold=threshold, judged=part, recency_half_life=section.recency_half_life)

@@ -143,7 +143,9 @@ class _Reached:
         if node is None or label in self.parts:
             return
         self.parts[label] = source.text(node)
-        for used in {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}:
+        # An argument hides the function of the same name: a step is given the folder that another step made.
+        hidden = {child.arg for child in ast.walk(node) if isinstance(child, ast.arg)}
+        for used in {child.id for child in ast.walk(node) if isinstance(child, ast.Name)} - hidden:
             if used in source.defined:
                 self._add_part(path, [used])
         for found in _names_in(node, source.imported):

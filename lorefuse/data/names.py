@@ -16,6 +16,7 @@ from lorefuse.core.schema import (
     COLD,
     ENTITY_ID,
     EVENT_TIMESTAMP,
+    GRAPH,
     HEAD,
     ITEM_ID,
     LABEL,
@@ -24,10 +25,13 @@ from lorefuse.core.schema import (
     ROW_TEXTS,
     SPLIT,
     TAIL,
+    TEXT,
     USER_ID,
     VALUE,
     Tensor,
     View,
+    block_column,
+    item_block,
 )
 
 if TYPE_CHECKING:
@@ -35,14 +39,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 PREFIX, USER_PREFIX = "own_", "user_"
+
+
+def block_names(block: str) -> tuple[str, ...]:
+    """Return the names that a knowledge block takes inside: tensor and view, column, and two interests."""
+    return item_block(block), block_column(block), f"liked_{block}", f"centred_{block}"
+
+
 _COLUMNS = (
     *(USER_ID, ITEM_ID, EVENT_TIMESTAMP, VALUE, LABEL, ROW_ID, *ROW_TEXTS),
     *(SPLIT, COLD, ENTITY_ID, HEAD, RELATION, TAIL, "__line__"),
 )
 _FEATURES = (
     *("user_log_count", "user_mean_label", "item_log_count", "item_mean_label", "item_mean_residual", "item_prior"),
-    *("liked_text", "centred_text", "liked_graph", "centred_graph", "profile_text", "written_text"),
-    *("recent_liked", "seen", "text_vector", "graph_vector"),
+    *("profile_text", "written_text", "recent_liked", "seen"),
+    *(name for block in (TEXT, GRAPH) for name in block_names(block)),
 )
 OURS = frozenset(name.lower() for name in (*_COLUMNS, *_FEATURES, *View, *Tensor))
 """Names that Lorefuse uses itself."""

@@ -12,6 +12,7 @@ from lorefuse.steps.feature_store import features, materialize, training_set
 from lorefuse.steps.knowledge import embed, item_vectors
 from lorefuse.steps.leaks import membership
 from lorefuse.steps.learning import evaluate, lists, report, tune
+from lorefuse.steps.prepare import prepare
 from lorefuse.steps.release import bundle, deploy, register, report_failure
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "lists",
     "materialize",
     "membership",
+    "prepare",
     "register",
     "report",
     "report_failure",

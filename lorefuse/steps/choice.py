@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @reported
-def choose(config: Config, dataset: Folder, parts: Folder, embeddings: Folder) -> StepResult:
+def choose(config: Config, dataset: Folder, split: Folder, embeddings: Folder) -> StepResult:
     """Preset → the configuration that all later steps run with, in the summary as `config`.
 
     Without `auto` it is the preset itself. A race writes `choice.json`, and the choice also to
@@ -27,13 +27,13 @@ def choose(config: Config, dataset: Folder, parts: Folder, embeddings: Folder) -
     pipeline = parse_config(config)
     if pipeline.auto is None:
         return _as_asked(config)
-    paths = origins(dataset=dataset, parts=parts, embeddings=embeddings)
+    paths = origins(dataset=dataset, split=split, embeddings=embeddings)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.auto.choose import choose as run
 
         return run(
-            paths["dataset"], paths["parts"], pipeline, raced_vectors(paths["dataset"], paths["parts"]), out_path
+            paths["dataset"], paths["split"], pipeline, raced_vectors(paths["dataset"], paths["split"]), out_path
         )
 
     key = pipeline.model_dump(mode="json")

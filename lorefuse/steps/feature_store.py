@@ -15,18 +15,18 @@ from lorefuse.steps.common import Config, Folder, origins
 
 
 @reported
-def features(config: Config, dataset: Folder, parts: Folder, vectors: Folder) -> StepResult:
+def features(config: Config, dataset: Folder, split: Folder, item_vectors: Folder) -> StepResult:
     """Train rows → feature data."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, vectors=vectors)
+    paths = origins(dataset=dataset, split=split, item_vectors=item_vectors)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
         from lorefuse.features.build import build_feature_data
         from lorefuse.training_set.vectors import ItemVectors
 
-        loaded = ItemVectors.load(paths["vectors"])
-        return build_feature_data(Dataset.open(paths["dataset"]), paths["parts"], loaded, pipeline, out_path)
+        loaded = ItemVectors.load(paths["item_vectors"])
+        return build_feature_data(Dataset.open(paths["dataset"]), paths["split"], loaded, pipeline, out_path)
 
     key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
     return reuse_or_build("features", config=key, inputs=paths, build=build)
@@ -59,11 +59,11 @@ def materialize(config: Config, feature_data: Folder) -> StepResult:
 
 @reported
 def training_set(
-    config: Config, dataset: Folder, parts: Folder, vectors: Folder, feature_data: Folder, store: Folder
+    config: Config, dataset: Folder, split: Folder, item_vectors: Folder, feature_data: Folder, store: Folder
 ) -> StepResult:
     """Feature store → training set, joined point in time."""
     parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, vectors=vectors, feature_data=feature_data, store=store)
+    paths = origins(dataset=dataset, split=split, item_vectors=item_vectors, feature_data=feature_data, store=store)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
@@ -72,8 +72,8 @@ def training_set(
 
         return retrieve_training_set(
             Dataset.open(paths["dataset"]),
-            paths["parts"],
-            ItemVectors.load(paths["vectors"]),
+            paths["split"],
+            ItemVectors.load(paths["item_vectors"]),
             paths["feature_data"],
             paths["store"],
             out_path,

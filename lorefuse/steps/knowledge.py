@@ -42,10 +42,10 @@ def embed(config: Config, dataset: Folder) -> StepResult:
 
 
 @reported
-def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Folder) -> StepResult:
+def item_vectors(config: Config, dataset: Folder, split: Folder, embeddings: Folder) -> StepResult:
     """Embeddings and graph → vectors fitted on train items."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, embeddings=embeddings)
+    paths = origins(dataset=dataset, split=split, embeddings=embeddings)
     if pipeline.embedding.written_users:
         paths["written_users"] = Path(pipeline.embedding.written_users).expanduser()
         if not paths["written_users"].is_dir():
@@ -58,7 +58,7 @@ def item_vectors(config: Config, dataset: Folder, parts: Folder, embeddings: Fol
 
         facts = build_item_vectors(
             Dataset.open(paths["dataset"]),
-            paths["parts"],
+            paths["split"],
             paths["embeddings"],
             pipeline.embedding,
             pipeline.knowledge,

@@ -14,15 +14,15 @@ _ROOMS = ("features", "models", "training", "tuning", "leaks")
 
 
 @reported
-def membership(config: Config, rows: Folder, evaluation: Folder) -> StepResult:
+def membership(config: Config, training_set: Folder, evaluation: Folder) -> StepResult:
     """Training set and trained ranker → how well attacks tell its train rows: `membership.json`."""
     pipeline = parse_config(config)
-    paths = origins(rows=rows, evaluation=evaluation)
+    paths = origins(training_set=training_set, evaluation=evaluation)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.leaks.run import measure_membership
 
-        return measure_membership(paths["rows"], paths["evaluation"], pipeline, out_path)
+        return measure_membership(paths["training_set"], paths["evaluation"], pipeline, out_path)
 
     sections = ("data", "model", "training", "leaks")
     key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}

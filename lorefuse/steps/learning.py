@@ -17,13 +17,13 @@ _LEARNING = ("features", "models", "training", "tuning")
 
 
 @reported
-def tune(config: Config, arm: str, rows: Folder) -> StepResult:
+def tune(config: Config, arm: str, training_set: Folder) -> StepResult:
     """Training set → hyper-parameters of one arm."""
     pipeline = parse_config(config)
-    paths = origins(rows=rows)
+    paths = origins(training_set=training_set)
     sections = ("data", "features", "model", "training", "tuning")
     key = {"arm": arm, **{name: getattr(pipeline, name).model_dump(mode="json") for name in sections}}
-    address = sha256_json([key, read_digest(paths["rows"]), code_digest(*_LEARNING)])
+    address = sha256_json([key, read_digest(paths["training_set"]), code_digest(*_LEARNING)])
     studies = pipeline.tuning.studies_path
     if studies is not None:
         return _adopt(studies, arm)
@@ -35,7 +35,7 @@ def tune(config: Config, arm: str, rows: Folder) -> StepResult:
         url = settings().tuning_storage_url
         on_disk = FileJournal(settings().cache_path / "journals" / f"{address[:24]}.json")
         journal = DatabaseJournal(url, f"{pipeline.name}-{arm}-{address[:24]}") if url else on_disk
-        return run(paths["rows"], pipeline, arm, out_path, journal)
+        return run(paths["training_set"], pipeline, arm, out_path, journal)
 
     return reuse_or_build("tune", config=key, inputs=paths, rooms=_LEARNING, build=build)
 
@@ -55,13 +55,13 @@ def _adopt(studies_path: Path, arm: Arm) -> StepResult:
 
 @reported
 def evaluate(
-    config: Config, rows: Folder, study: Folder, control: Folder, second_rows: Folder | None = None
+    config: Config, training_set: Folder, study: Folder, control: Folder, second_training_set: Folder | None = None
 ) -> StepResult:
     """Arms × seeds → metrics with controls, and the ranker that will be registered."""
     pipeline = parse_config(config)
-    paths = origins(rows=rows, study=study, control=control)
-    if second_rows is not None:
-        paths["second_rows"] = origin(Path(second_rows))
+    paths = origins(training_set=training_set, study=study, control=control)
+    if second_training_set is not None:
+        paths["second_training_set"] = origin(Path(second_training_set))
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.training.evaluate import run_arms
@@ -70,7 +70,9 @@ def evaluate(
         studies = {"real": read_study(paths["study"]), "none": read_study(paths["control"])}
         first = pipeline.split.strategy
         second = SECOND_STRATEGY[first]
-        sets = {first: paths["rows"]} | ({second: paths["second_rows"]} if "second_rows" in paths else {})
+        sets = {first: paths["training_set"]} | (
+            {second: paths["second_training_set"]} if "second_training_set" in paths else {}
+        )
         best = {arm: study["best_params"] for arm, study in studies.items()}
         trials = {arm: study["trials"] for arm, study in studies.items()}
         return run_arms(sets, best, trials, pipeline, out_path)
@@ -81,20 +83,20 @@ def evaluate(
 
 
 @reported
-def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) -> StepResult:
+def lists(config: Config, embeddings: Folder, training_set: Folder, evaluation: Folder) -> StepResult:
     """Trained rankers → candidates, what orders them, and what the list that users see is worth.
 
     The figures are also copied to `<home>/lists.json`, for `lorefuse lists`.
     """
     pipeline = parse_config(config)
-    paths = origins(embeddings=embeddings, rows=rows, evaluation=evaluation)
+    paths = origins(embeddings=embeddings, training_set=training_set, evaluation=evaluation)
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.lists.run import run_lists
         from lorefuse.training.evaluate import ranker_path
 
         rankers = {arm: ranker_path(paths["evaluation"], arm) for arm in pipeline.evaluation.arms}
-        return run_lists(paths["rows"], rankers, paths["embeddings"], pipeline, out_path)
+        return run_lists(paths["training_set"], rankers, paths["embeddings"], pipeline, out_path)
 
     sections = ("candidates", "retrieval", "embedding", "features", "evaluation", "training", "serving")
     key = {name: getattr(pipeline, name).model_dump(mode="json") for name in sections}
@@ -113,15 +115,15 @@ def lists(config: Config, embeddings: Folder, rows: Folder, evaluation: Folder) 
 def report(
     config: Config,
     dataset: Folder,
-    parts: Folder,
-    vectors: Folder,
+    split: Folder,
+    item_vectors: Folder,
     evaluation: Folder,
-    stages: Folder,
+    lists: Folder,
     choice: Folder | None = None,
 ) -> StepResult:
     """Evaluation, lists and the race that chose → HTML report; also copied to `<home>/report.html`."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, parts=parts, vectors=vectors, evaluation=evaluation, stages=stages)
+    paths = origins(dataset=dataset, split=split, item_vectors=item_vectors, evaluation=evaluation, lists=lists)
     if choice is not None:
         paths["choice"] = origin(Path(choice))
 
@@ -131,11 +133,11 @@ def report(
         facts = build_report(
             paths["evaluation"],
             paths["dataset"],
-            paths["parts"],
+            paths["split"],
             pipeline,
             out_path,
-            item_vectors_path=paths["vectors"],
-            lists_path=paths["stages"],
+            item_vectors_path=paths["item_vectors"],
+            lists_path=paths["lists"],
             choice_path=paths.get("choice"),
         )
         return {"num_figures": facts["num_figures"], "verdict": facts["verdict"]}

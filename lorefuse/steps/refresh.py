@@ -95,11 +95,13 @@ def champion(config: Config, dataset: Folder) -> StepResult:
 
 @reported
 def update_features(
-    config: Config, dataset: Folder, base: Folder, embeddings: Folder, vectors: Folder, feature_data: Folder
+    config: Config, dataset: Folder, base: Folder, embeddings: Folder, item_vectors: Folder, feature_data: Folder
 ) -> StepResult:
     """Grown dataset → feature sources as of now, in the meaning of the champion."""
     pipeline = parse_config(config)
-    paths = origins(dataset=dataset, base=base, embeddings=embeddings, vectors=vectors, feature_data=feature_data)
+    paths = origins(
+        dataset=dataset, base=base, embeddings=embeddings, item_vectors=item_vectors, feature_data=feature_data
+    )
 
     def build(out_path: Path) -> dict[str, Any]:
         from lorefuse.data.dataset import Dataset
@@ -108,7 +110,7 @@ def update_features(
         from lorefuse.features.build import read_views
 
         merged, known = Dataset.open(paths["dataset"]), Dataset.open(paths["base"])
-        extended = extend(merged, paths["embeddings"], paths["vectors"], paths["feature_data"])
+        extended = extend(merged, paths["embeddings"], paths["item_vectors"], paths["feature_data"])
         counts = {"user": len(known.users()), "item": len(known.items())}
         since = read_views(paths["feature_data"])["data_cutoff"]
         return build_update(merged, counts, extended, since, pipeline, out_path)
@@ -138,14 +140,14 @@ def judge_refresh(
     config: Config,
     dataset: Folder,
     base: Folder,
-    parts: Folder,
+    split: Folder,
     embeddings: Folder,
-    vectors: Folder,
+    item_vectors: Folder,
     feature_data: Folder,
-    model: Folder,
+    bundle: Folder,
     version: str,
 ) -> StepResult:
-    """Champion and new rows → the page; `retrain` and the `config` to train with are in the summary."""
+    """Champion and new rows → the report; `retrain` and the `config` to train with are in the summary."""
     from lorefuse.data.dataset import Dataset
     from lorefuse.drift.refresh import keep_preset
     from lorefuse.drift.track import track_refresh
@@ -154,11 +156,11 @@ def judge_refresh(
     paths = origins(
         dataset=dataset,
         base=base,
-        parts=parts,
+        split=split,
         embeddings=embeddings,
-        vectors=vectors,
+        item_vectors=item_vectors,
         feature_data=feature_data,
-        model=model,
+        bundle=bundle,
     )
 
     def build(out_path: Path) -> dict[str, Any]:
@@ -168,11 +170,11 @@ def judge_refresh(
         return run(
             Dataset.open(paths["dataset"]),
             Dataset.open(paths["base"]),
-            paths["parts"],
+            paths["split"],
             paths["embeddings"],
-            paths["vectors"],
+            paths["item_vectors"],
             paths["feature_data"],
-            Bundle.load(paths["model"]),
+            Bundle.load(paths["bundle"]),
             version,
             json.loads((paths["dataset"] / APPENDED_FILE).read_text("utf-8")),
             pipeline,

@@ -18,22 +18,22 @@ def bundle(
     config: Config,
     dataset: Folder,
     embeddings: Folder,
-    vectors: Folder,
+    item_vectors: Folder,
     feature_data: Folder,
-    rows: Folder,
+    training_set: Folder,
     evaluation: Folder,
-    stages: Folder,
+    lists: Folder,
 ) -> StepResult:
     """Trained ranker → everything a model version carries, exported to ONNX and checked against torch."""
     pipeline = parse_config(config)
     paths = origins(
         dataset=dataset,
         embeddings=embeddings,
-        vectors=vectors,
+        item_vectors=item_vectors,
         feature_data=feature_data,
-        rows=rows,
+        training_set=training_set,
         evaluation=evaluation,
-        stages=stages,
+        lists=lists,
     )
 
     def build(out_path: Path) -> dict[str, Any]:
@@ -49,15 +49,15 @@ def bundle(
         model, training = apply(pipeline, metrics["best_params"]["real"])
         return write_bundle(
             load_ranker(paths["evaluation"] / RANKER_FOLDER),
-            TrainingSet.load(paths["rows"]),
+            TrainingSet.load(paths["training_set"]),
             pipeline.model_copy(update={"model": model, "training": training}),
             paths["feature_data"],
-            paths["vectors"],
+            paths["item_vectors"],
             paths["embeddings"],
             paths["dataset"],
             metrics,
             out_path,
-            paths["stages"],
+            paths["lists"],
         )
 
     key = pipeline.model_dump(mode="json")
@@ -69,8 +69,8 @@ def bundle(
 def register(
     config: Config,
     dataset: Folder,
-    parts: Folder,
-    rows: Folder,
+    split: Folder,
+    training_set: Folder,
     evaluation: Folder,
     bundle: Folder,
     report: Folder,
@@ -89,7 +89,13 @@ def register(
     start_s = time.perf_counter()
     pipeline = parse_config(config)
     paths = origins(
-        dataset=dataset, parts=parts, rows=rows, evaluation=evaluation, bundle=bundle, report=report, store=store
+        dataset=dataset,
+        split=split,
+        training_set=training_set,
+        evaluation=evaluation,
+        bundle=bundle,
+        report=report,
+        store=store,
     )
     entry = run(
         paths["bundle"],
@@ -97,15 +103,15 @@ def register(
         paths["report"] / "report.html",
         pipeline,
         dataset_path=paths["dataset"],
-        split_path=paths["parts"],
+        split_path=paths["split"],
         store_path=paths["store"],
         choice_path=None if choice is None else Path(choice),
     )
     leaks = None
     if pipeline.registry.max_membership_auc is not None:
-        leaks = membership(config, paths["rows"], paths["evaluation"]).path
+        leaks = membership(config, paths["training_set"], paths["evaluation"]).path
     decision = gate(
-        pipeline, entry["version"], paths["evaluation"], training_set_path=paths["rows"], membership_path=leaks
+        pipeline, entry["version"], paths["evaluation"], training_set_path=paths["training_set"], membership_path=leaks
     )
     facts = {"version": entry["version"], "champion": decision.promoted, "gate": decision.reason}
     elapsed_s = round(time.perf_counter() - start_s, 2)

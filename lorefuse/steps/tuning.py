@@ -59,7 +59,7 @@ def ask_trials(config: Config, generation: int, num_generations: int, study: Fol
 
 
 @reported
-def run_trial(config: Config, arm: str, trial: dict[str, Any], study: Folder, rows: Folder) -> str:
+def run_trial(config: Config, arm: str, trial: dict[str, Any], study: Folder, training_set: Folder) -> str:
     """One trial → its record as JSON. A trial that fails is a record too: the study goes on."""
     from lorefuse.tuning.generations import load_study
     from lorefuse.tuning.study import TrialTask
@@ -67,7 +67,7 @@ def run_trial(config: Config, arm: str, trial: dict[str, Any], study: Folder, ro
 
     start_s = time.perf_counter()
     pipeline = parse_config(config)
-    number, rows_path = int(trial["number"]), origin(Path(rows))
+    number, rows_path = int(trial["number"]), origin(Path(training_set))
     if number < 0:
         return json.dumps({"number": number})
     params = exact(trial["params"])
@@ -95,7 +95,7 @@ def _kept(task: TrialTask, run: Callable[[TrialTask], dict[str, Any]]) -> dict[s
         (out_path / TRIAL_FILE).write_text(json.dumps(record), "utf-8")
         return {"state": record["state"]}
 
-    inputs = {"rows": Path(task.training_set_path)}
+    inputs = {"training_set": Path(task.training_set_path)}
     result = reuse_or_build("trial", config=key, inputs=inputs, build=build)
     record: dict[str, Any] = json.loads((result.path / TRIAL_FILE).read_text("utf-8"))
     if record.get("error") == KILLED:

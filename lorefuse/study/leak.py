@@ -18,7 +18,11 @@ from lorefuse.features.profile import user_texts
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.vectors import ItemVectors
 
-CUTOFF_FILES = {"vectors": "item_vectors.json", "features": "views.json", "rows": "feature_spec.json"}
+CUTOFF_FILES = {
+    "item_vectors": "item_vectors.json",
+    "feature_data": "views.json",
+    "training_set": "feature_spec.json",
+}
 """Artifact → its file that records what its numbers were fitted on, as ``data_cutoff``."""
 
 
@@ -30,7 +34,7 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
     count of train rows strictly earlier, and a text about the user is the last one of an earlier moment.
 
     Args:
-        folders: ``parts`` (the split), and any of ``vectors``, ``features``, ``rows``, ``bundle``.
+        folders: ``split``, and any of ``item_vectors``, ``feature_data``, ``training_set``, ``bundle``.
         num_sampled: Rows to recompute.
         seed: Of the sample.
 
@@ -41,7 +45,7 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
         LeakError: Names the artifact or the row that knows too much.
         ArtifactError: An artifact says nothing about its cutoff.
     """
-    parts, facts = load_split(folders["parts"])
+    parts, facts = load_split(folders["split"])
     limit = str(facts["data_cutoff"])
     cutoffs = {name: _cutoff(path, name) for name, path in folders.items() if name in (*CUTOFF_FILES, "bundle")}
     for name, cutoff in cutoffs.items():
@@ -52,15 +56,15 @@ def check_leaks(folders: Mapping[str, Path], *, num_sampled: int = 300, seed: in
                 got=cutoff,
                 fix="fit it on the same split: lorefuse run",
             )
-    if "vectors" in folders:
-        _check_profiles(folders["vectors"], (parts[SPLIT] == Split.TRAIN).to_numpy())
+    if "item_vectors" in folders:
+        _check_profiles(folders["item_vectors"], (parts[SPLIT] == Split.TRAIN).to_numpy())
     sampled = 0
-    if "rows" in folders:
-        training_set = TrainingSet.load(folders["rows"])
+    if "training_set" in folders:
+        training_set = TrainingSet.load(folders["training_set"])
         _check_cold(training_set)
         sampled = _check_counts(training_set, num_sampled, seed)
-        if "vectors" in folders:
-            _check_user_texts(training_set, ItemVectors.load(folders["vectors"]), num_sampled, seed)
+        if "item_vectors" in folders:
+            _check_user_texts(training_set, ItemVectors.load(folders["item_vectors"]), num_sampled, seed)
     return {"data_cutoff": limit, "cutoffs": cutoffs, "num_sampled": sampled}
 
 

@@ -31,43 +31,19 @@ from lorefuse.training_set.arrays import TrainingSet
 STUDY_FILE = "study.json"
 
 
-def make_artifacts(config: PipelineConfig, strategy: str | None = None) -> dict[str, Path]:
-    """Return the folders of a configuration, made by the pipeline's own steps or reused.
-
-    Args:
-        config: What they are made by.
-        strategy: Of the split; null: the configured one.
-
-    Returns:
-        ``dataset``, ``embeddings``, ``parts``, ``vectors``, ``features`` and ``rows`` (the training set).
-    """
-    from lorefuse import steps
-
-    content = steps.dump_config(config)
-    data = steps.ingest(content).path
-    texts = steps.embed(content, data).path
-    parts = steps.split(content, strategy or config.split.strategy, data).path
-    vectors = steps.item_vectors(content, data, parts, texts).path
-    features = steps.features(content, data, parts, vectors).path
-    store = steps.materialize(content, features).path
-    rows = steps.training_set(content, data, parts, vectors, features, store).path
-    made = {"dataset": data, "embeddings": texts, "parts": parts, "vectors": vectors, "features": features}
-    return made | {"rows": rows}
-
-
 def make_evaluation(config: PipelineConfig, artifacts: Mapping[str, Path]) -> Path:
     """Return the folder of a run's evaluation, with its trained ranker; made by the pipeline's steps, or reused.
 
     Args:
         config: What the run is of.
-        artifacts: From `make_artifacts`.
+        artifacts: From `steps.prepare`.
     """
     from lorefuse import steps
 
-    second_rows = make_artifacts(config, config.second_strategy)["rows"] if config.evaluation.global_cut else None
+    second = steps.prepare(config, config.second_strategy)["training_set"] if config.evaluation.global_cut else None
     content = steps.dump_config(config)
-    study, control = (steps.tune(content, arm, artifacts["rows"]).path for arm in ("real", "none"))
-    return steps.evaluate(content, artifacts["rows"], study, control, second_rows).path
+    study, control = (steps.tune(content, arm, artifacts["training_set"]).path for arm in ("real", "none"))
+    return steps.evaluate(content, artifacts["training_set"], study, control, second).path
 
 
 def run_study(
@@ -81,7 +57,7 @@ def run_study(
 
     Args:
         variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
-        artifacts: Folders of each variant, from `make_artifacts`; ``rows`` and ``embeddings`` are read.
+        artifacts: Folders of each variant, from `steps.prepare`; ``training_set`` and ``embeddings`` are read.
         out_path: Folder to write into.
         num_workers: Processes; null: one a core, as far as free memory goes.
 
@@ -93,7 +69,7 @@ def run_study(
     Raises:
         LorefuseError: Whatever the pipeline's steps raise.
     """
-    rows = [folders["rows"] for folders in artifacts]
+    rows = [folders["training_set"] for folders in artifacts]
     params = [_tuned(variant, path) for variant, path in zip(variants, rows, strict=True)]
     cells = _cells(variants, rows, params)
     num_workers = num_workers or min(map(num_learners, rows))

@@ -78,7 +78,7 @@ def _rows_path(home_path: Path) -> Path:
     paths = home_path.glob("cache/steps/*/*/.step.json")
     records = {path.parent: json.loads(path.read_text("utf-8")) for path in paths}
     trials = [path for path, record in records.items() if record["step"] == "trial"]
-    digest = records[max(trials, key=lambda path: path.stat().st_mtime)]["inputs"]["rows"]
+    digest = records[max(trials, key=lambda path: path.stat().st_mtime)]["inputs"]["training_set"]
     return next(path for path, r in records.items() if r["step"] == "training_set" and r["digest"] == digest)
 
 

@@ -181,14 +181,9 @@ def watched(step, *, build, **given):
 for module in [m for n, m in sys.modules.items() if n.startswith("lorefuse.steps")]:
     if hasattr(module, "reuse_or_build"):
         module.reuse_or_build = watched
-c = steps.dump_config(load_config(Path(sys.argv[1])))
-d = steps.ingest(c).path
-t = steps.embed(c, d).path
-p = steps.split(c, "per_user_time", d).path
-v = steps.item_vectors(c, d, p, t).path
-f = steps.features(c, d, p, v).path
-s = steps.materialize(c, f).path
-r = steps.training_set(c, d, p, v, f, s).path
+config = load_config(Path(sys.argv[1]))
+c, made = steps.dump_config(config), steps.prepare(config, "per_user_time")
+d, t, p, v, f, _, r = made.values()
 real, none = steps.tune(c, "real", r).path, steps.tune(c, "none", r).path
 e = steps.evaluate(c, r, real, none, r).path
 l = steps.lists(c, t, r, e).path

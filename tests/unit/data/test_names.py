@@ -51,13 +51,16 @@ ODD = (
 
 
 def _names_of_contract() -> set[str]:
-    return {value for name, value in vars(schema).items() if name.isupper() and isinstance(value, str)} - {"us"}
+    told = {name: value for name, value in vars(schema).items() if name.isupper() and isinstance(value, str)}
+    apart = ("TIMESTAMP_UNIT", "BLOCK_NAME", "TEXT", "GRAPH")  # no names of columns
+    return {value for name, value in told.items() if name not in apart}
 
 
 def test_every_name_used_inside_is_known_as_ours() -> None:
     """A name that is added to the product and not here would meet a user's column of that name one day."""
     named = _names_of_contract() | {*View, *Tensor, *USER_NUMERIC, *ITEM_NUMERIC, *USER_TEXT_FACETS, LINE}
-    named |= {facet.name for facet in interest_facets(1, 1)}
+    facets = interest_facets({"text": 1, "graph": 1})
+    named |= {facet.name for facet in facets} | {facet.against for facet in facets}
     assert named <= OURS
 
 
@@ -101,14 +104,8 @@ def _shop_with(folder: Path, names: list[str]) -> Path:
 def test_any_name_goes_through_the_feature_store_to_a_training(tmp_path: Path) -> None:
     names = sorted({*OURS, *ODD} - {LINE})
     pipeline = load_config(_shop_with(tmp_path, names))
-    config = steps.dump_config(pipeline)
-    dataset = steps.ingest(config).path
-    parts = steps.split(config, "per_user_time", dataset).path
-    texts = steps.embed(config, dataset).path
-    vectors = steps.item_vectors(config, dataset, parts, texts).path
-    feature_data = steps.features(config, dataset, parts, vectors).path
-    store = steps.materialize(config, feature_data).path
-    rows = TrainingSet.load(steps.training_set(config, dataset, parts, vectors, feature_data, store).path)
+    made = steps.prepare(pipeline, "per_user_time")
+    rows = TrainingSet.load(made["training_set"])
     items, users = names_of(pipeline.data.source)
     inner, inner_users = [items[name] for name in names], [users[name] for name in names]
     assert len({name.lower() for name in inner}) == len(names)
@@ -116,14 +113,14 @@ def test_any_name_goes_through_the_feature_store_to_a_training(tmp_path: Path) -
     assert [field.name for field in rows.spec.user_fields] == ["user_id", *inner_users]
     assert [field.size for field in rows.spec.item_fields[1:]] == [3] * len(names)
     assert [field.size for field in rows.spec.user_fields[1:]] == [4] * len(names)
-    vocabularies = load_vocabularies(feature_data)
+    vocabularies = load_vocabularies(made["feature_data"])
     for place, (name, of_users) in enumerate(zip(inner, inner_users, strict=True)):
         assert vocabularies[name].values == (f"item {place} 0", f"item {place} 1")
         assert vocabularies[of_users].values == tuple(f"user {place} {n}" for n in range(3))
-    views = read_views(feature_data)["views"]
+    views = read_views(made["feature_data"])["views"]
     assert views["user_attributes"]["fields"].keys() == set(inner_users)
-    ids = Dataset.open(dataset).users()["user_id"].tolist()
-    online = online_features(store, View.USER_ATTRIBUTES, inner_users, ids[:4])
+    ids = Dataset.open(made["dataset"]).users()["user_id"].tolist()
+    online = online_features(made["store"], View.USER_ATTRIBUTES, inner_users, ids[:4])
     for place, name in enumerate(inner_users):
         assert online[name].tolist() == [f"user {place} {n % 3}" for n in range(4)]
     sample = sample_of(rows, np.arange(50), None)

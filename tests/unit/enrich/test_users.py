@@ -45,8 +45,8 @@ class Flow:
 
     @property
     def folders(self) -> dict[str, Path]:
-        names = {"vectors": "vectors", "features": "features", "rows": "rows"}
-        return {"parts": self.world.split_path} | {name: self.path / folder for name, folder in names.items()}
+        names = {"item_vectors": "vectors", "feature_data": "features", "training_set": "rows"}
+        return {"split": self.world.split_path} | {name: self.path / folder for name, folder in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_the_leak_check_passes_them_and_names_a_text_that_comes_too_early(flow: 
         rows = np.r_[late, rows[1:]] if row is not None else rows[::-1].copy()
         save_file({**arrays, "written_row": rows}, str(tmp_path / "item_vectors.safetensors"))
         with pytest.raises(LeakError, match=message):
-            check_leaks({**flow.folders, "vectors": tmp_path}, num_sampled=10_000)
+            check_leaks({**flow.folders, "item_vectors": tmp_path}, num_sampled=10_000)
 
 
 def test_texts_that_another_split_does_not_allow_are_left_out(flow: Flow, tmp_path: Path) -> None:

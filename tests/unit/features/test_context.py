@@ -21,7 +21,7 @@ from lorefuse.features.arms import with_knowledge
 from lorefuse.features.history import with_history
 from lorefuse.models.build import FAMILIES, build_ranker
 from lorefuse.models.ranker import as_inputs
-from lorefuse.study.run import make_artifacts
+from lorefuse.steps import prepare
 from lorefuse.training.train import train
 from lorefuse.training_set.arrays import TrainingSet
 
@@ -82,8 +82,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
                 ),
             }
         )
-        folders = make_artifacts(config)
-    return Asked(config, folders, TrainingSet.load(folders["rows"]), rows["query"].tolist())
+        folders = prepare(config)
+    return Asked(config, folders, TrainingSet.load(folders["training_set"]), rows["query"].tolist())
 
 
 def auc_of(asked: Asked, rows: TrainingSet) -> float:

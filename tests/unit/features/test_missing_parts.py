@@ -58,15 +58,7 @@ def _preset(folder: Path, without: tuple[str, ...]) -> Path:
 def _training_set(preset_path: Path) -> tuple[TrainingSet, PipelineConfig]:
     """Run the pipeline's own steps from the files to the training set."""
     pipeline = load_config(preset_path)
-    config = steps.dump_config(pipeline)
-    dataset = steps.ingest(config).path
-    parts = steps.split(config, "per_user_time", dataset).path
-    texts = steps.embed(config, dataset).path
-    vectors = steps.item_vectors(config, dataset, parts, texts).path
-    feature_data = steps.features(config, dataset, parts, vectors).path
-    store = steps.materialize(config, feature_data).path
-    rows = steps.training_set(config, dataset, parts, vectors, feature_data, store).path
-    return TrainingSet.load(rows), pipeline
+    return TrainingSet.load(steps.prepare(pipeline, "per_user_time")["training_set"]), pipeline
 
 
 def _config(pipeline: PipelineConfig, family: str) -> PipelineConfig:

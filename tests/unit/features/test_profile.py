@@ -127,6 +127,6 @@ def test_the_leak_check_finds_a_profile_of_a_test_row(world: World, tmp_path: Pa
         rows = np.r_[row, world.vectors.profile_row[1:]]
         facts_of = {"data_cutoff": facts["data_cutoff"]}
         dataclasses.replace(world.vectors, profile_row=rows, facts=facts_of).save(path)
-    check_leaks({"parts": world.split_path, "vectors": tmp_path / "0"})
+    check_leaks({"split": world.split_path, "item_vectors": tmp_path / "0"})
     with pytest.raises(LeakError, match="not train"):
-        check_leaks({"parts": world.split_path, "vectors": tmp_path / "1"})
+        check_leaks({"split": world.split_path, "item_vectors": tmp_path / "1"})

@@ -30,22 +30,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     retrieve_training_set(
         world.dataset, world.split_path, world.vectors, world.feature_data_path, path / "store", path / "rows"
     )
-    return {"parts": world.split_path, "features": world.feature_data_path, "rows": path / "rows"}
+    return {"split": world.split_path, "feature_data": world.feature_data_path, "training_set": path / "rows"}
 
 
 def test_clean_artifacts_pass(made: dict[str, Path]) -> None:
     facts = check_leaks(made, num_sampled=10_000)
-    assert set(facts["cutoffs"]) == {"features", "rows"}
-    assert facts["num_sampled"] == TrainingSet.load(made["rows"]).num_rows
+    assert set(facts["cutoffs"]) == {"feature_data", "training_set"}
+    assert facts["num_sampled"] == TrainingSet.load(made["training_set"]).num_rows
 
 
 def test_a_later_cutoff_is_named(made: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "item_vectors.json").write_text(json.dumps({"data_cutoff": "2999-01-01"}), "utf-8")
     with pytest.raises(LeakError, match="vectors knows later data"):
-        check_leaks({**made, "vectors": tmp_path})
+        check_leaks({**made, "item_vectors": tmp_path})
     (tmp_path / "item_vectors.json").write_text("{}", "utf-8")
     with pytest.raises(ArtifactError, match="does not say"):
-        check_leaks({**made, "vectors": tmp_path})
+        check_leaks({**made, "item_vectors": tmp_path})
 
 
 def _cold_item_trained(rows: TrainingSet) -> TrainingSet:
@@ -84,6 +84,6 @@ def _knows_a_stranger(rows: TrainingSet) -> TrainingSet:
 def test_arrays_that_know_too_much_are_named(
     made: dict[str, Path], tmp_path: Path, spoil: Callable[[TrainingSet], TrainingSet], message: str
 ) -> None:
-    spoil(TrainingSet.load(made["rows"])).save(tmp_path)
+    spoil(TrainingSet.load(made["training_set"])).save(tmp_path)
     with pytest.raises(LeakError, match=message):
-        check_leaks({**made, "rows": tmp_path}, num_sampled=10_000)
+        check_leaks({**made, "training_set": tmp_path}, num_sampled=10_000)

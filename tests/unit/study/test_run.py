@@ -36,7 +36,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     rows, path = make_training_set(), tmp_path / "rows"
     path.mkdir()
     rows.save(path)
-    return {"rows": path, "embeddings": write_embeddings(rows, tmp_path / "embeddings")}
+    return {"training_set": path, "embeddings": write_embeddings(rows, tmp_path / "embeddings")}
 
 
 def study(folders: dict[str, Path], out_path: Path) -> dict[str, Any]:
