@@ -26,7 +26,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     if [ -z "${PIP_INDEX_URL:-}" ]; then unset PIP_INDEX_URL; fi; \
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --no-cache-dir --no-deps --require-hashes \
       -r /opt/lorefuse/requirements.lock; \
-    python3 -c 'import apsw, faiss, google.protobuf.message_factory, numpy, onnxruntime, redis, tokenizers; \
+    python3 -c 'import apsw, faiss, google.protobuf.message_factory, mmh3, numpy, onnxruntime, redis, tokenizers; \
       assert numpy.__version__ < "2", numpy.__version__'
 ENV PYTHONDONTWRITEBYTECODE=1 \
     OMP_NUM_THREADS=1 \

@@ -6,7 +6,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from sklearn.utils import murmurhash3_32
 
 from lorefuse.embedding.words import hashed_words
 from tests.helpers.module_file import served_module
@@ -22,9 +21,3 @@ def served() -> ModuleType:
 @pytest.mark.parametrize("dim", [1, 37, 512])
 def test_the_same_bits_as_in_training(served: ModuleType, dim: int) -> None:
     np.testing.assert_array_equal(served.hashed_words(TEXTS, dim), hashed_words(TEXTS, dim))
-
-
-@pytest.mark.parametrize("length", range(9))
-def test_hash_of_every_tail(served: ModuleType, length: int) -> None:
-    data = bytes(range(200, 200 + length))
-    assert served.murmur3(data) == murmurhash3_32(data, 0)

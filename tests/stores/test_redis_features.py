@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mmh3
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lorefuse.core.errors import ArtifactError, UnreachableError, UsageError
 from lorefuse.core.schema import View
@@ -73,11 +69,6 @@ def views_of(world: World) -> dict[str, list[str]]:
 def make_reader(reader: ModuleType, store_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("LOREFUSE_ONLINE_STORE_URL", settings().online_store_url)
     return reader.RedisStore(online.store_project(store_path), views_of(world))
-
-
-@given(st.binary(max_size=40))
-def test_the_hash_of_field_names_is_murmur3(reader: ModuleType, data: bytes) -> None:
-    assert reader.murmur3(data) == struct.pack("<I", mmh3.hash(data, signed=False))
 
 
 def test_no_secret_and_no_address_in_the_folder(world: World, production: dict[str, str], tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ may try again) or ``newcomer`` (what somebody unknown would get, with what the u
 
 import os
 import re
+import struct
 import sys
 import time
 
+import mmh3
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -53,7 +55,7 @@ class RedisStore:
         # Each view's mark of existence, then its features.
         self.columns = [(view, name) for view, names in views.items() for name in (None, *names)]
         self.fields = [
-            f"_ts:{view}".encode() if name is None else murmur3(f"{view}:{name}".encode())
+            f"_ts:{view}".encode() if name is None else struct.pack("<i", mmh3.hash(f"{view}:{name}"))
             for view, name in self.columns
         ]
         self.rest_until_s = 0.0
@@ -115,28 +117,3 @@ class RedisStore:
             elif there and value is not None and (parsed := parse_value(value)) is not None:
                 found[name] = parsed
         return found
-
-
-def murmur3(data: bytes) -> bytes:
-    """Return MurmurHash3 (x86, 32 bits, seed 0) as four little-endian bytes.
-
-    Source: Austin Appleby's MurmurHash3, in the public domain.
-    """
-    mask, state = 0xFFFFFFFF, 0
-    whole = len(data) // 4 * 4
-    for start in range(0, whole, 4):
-        state ^= _mixed(int.from_bytes(data[start : start + 4], "little"))
-        state = (state << 13 | state >> 19) & mask
-        state = (state * 5 + 0xE6546B64) & mask
-    state ^= _mixed(int.from_bytes(data[whole:], "little"))
-    state ^= len(data)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        state ^= state >> shift
-        state = state * factor & mask
-    return state.to_bytes(4, "little")
-
-
-def _mixed(block: int) -> int:
-    block = block * 0xCC9E2D51 & 0xFFFFFFFF
-    block = (block << 15 | block >> 17) & 0xFFFFFFFF
-    return block * 0x1B873593 & 0xFFFFFFFF
