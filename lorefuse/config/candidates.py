@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from lorefuse.config.base import Section
-from lorefuse.core.schema import BLOCK_NAME
+from lorefuse.config.base import Section, one_of
 
 CONTENT = "_content"
 NamedView = Literal[
@@ -23,7 +22,7 @@ NamedView = Literal[
     "sasrec",
 ]
 """What the candidate stage may look at the catalogue by; see `lists.readers` and `lists.tables`."""
-ViewName = NamedView | Annotated[str, Field(pattern=f"^{BLOCK_NAME}{CONTENT}$")]
+ViewName = Annotated[str, AfterValidator(one_of(get_args(NamedView), CONTENT))]
 """Or one knowledge block by itself, e.g. ``image_content``."""
 
 

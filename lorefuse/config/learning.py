@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from lorefuse.config.base import Section
-from lorefuse.core.schema import BLOCK_NAME
+from lorefuse.config.base import Section, one_of
 
 FamilyName = Literal["logistic_regression", "fm", "wide_deep", "deepfm", "dcn_v2", "finalmlp", "din", "multi_task"]
 """Names of `config.models.ModelConfig`'s families."""
@@ -98,7 +97,7 @@ class TuningConfig(Section):
 
 ONLY = "_only"
 NamedArm = Literal["real", "none", "categories", "shuffled", "random", "text_only", "graph_only"]
-Arm = NamedArm | Annotated[str, Field(pattern=f"^{BLOCK_NAME}{ONLY}$")]
+Arm = Annotated[str, AfterValidator(one_of(get_args(NamedArm), ONLY))]
 """Knowledge given to a model; what each means stands at `features.arms.with_knowledge`."""
 
 
