@@ -100,7 +100,7 @@ lock: setup-dev ## Resolve the locks again from pyproject.toml
 	@$(PIP_COMPILE) -o infra/audit.lock infra/audit.in
 	@$(PIP_COMPILE) -o docs/site.lock docs/site.in
 	@for lock in requirements.lock requirements-dev.lock; do \
-	  awk '/^(lorefuse @|#|$$$$)/ {next} /^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
+	  awk '/^(lorefuse @|#|$$)/ {next} /^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
 	    torch && /--hash/ {next} {torch = 0; print}' $$lock > $$lock.new && mv $$lock.new $$lock; done
 
 .venv-audit/.ready: infra/audit.lock
