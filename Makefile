@@ -96,11 +96,11 @@ PIP_COMPILE = $(BIN)/pip-compile -q --upgrade --strip-extras --generate-hashes -
 
 lock: setup-dev ## Resolve the locks again from pyproject.toml
 	@$(PIP_COMPILE) --extra serve --extra pipelines -o requirements.lock pyproject.toml
-	@$(PIP_COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	@$(PIP_COMPILE) --extra serve --extra pipelines --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	@$(PIP_COMPILE) -o infra/audit.lock infra/audit.in
 	@$(PIP_COMPILE) -o docs/site.lock docs/site.in
 	@for lock in requirements.lock requirements-dev.lock; do \
-	  awk '/^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
+	  awk '/^(lorefuse @|#|$$)/ {next} /^torch==/ {sub(/\+cpu/, ""); sub(/ \\$$/, ""); print; torch = 1; next} \
 	    torch && /--hash/ {next} {torch = 0; print}' $$lock > $$lock.new && mv $$lock.new $$lock; done
 
 .venv-audit/.ready: infra/audit.lock

@@ -63,7 +63,7 @@ def recommend(
     with Client(url) as client:
         answer = client.recommend(user, k, exclude_seen=exclude_seen)
     console = Console()
-    liked = ", ".join(answer.liked_titles[-8:]) or "nothing yet (unknown user, or no history)"
+    liked = ", ".join(answer.liked_titles[:8]) or "nothing yet (unknown user, or no history)"
     console.print(cell(f"User {user} liked: {liked}"))
     table = Table("#", "item", "title", "score", title=cell(f"Top {len(answer.items)} for user {user}"))
     for rank, item in enumerate(answer.items, start=1):
