@@ -32,7 +32,7 @@ def attend(
         query: (B, H, T, D).
         key: (B, H, T, D); fewer heads, as in decoders, take torch's way.
         value: The same.
-        attention_mask: bool, (B, 1, T, T): who sees whom; another type takes torch's way. Null: all see all, or what
+        attention_mask: bool, (B, 1, T, T): who sees whom; another type takes torch's way. None: all see all, or what
             the layer says.
         options: ``scaling``, and what else transformers hands on.
 

@@ -46,7 +46,7 @@ def product(values_BK: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) 
     Args:
         values_BK: float32; oneDNN's operator copies a transposed view of them.
         weight_NK: float32; a transposed view costs no copy.
-        bias_N: Added to every row; null: nothing is.
+        bias_N: Added to every row; None: nothing is.
     """
     size = values_BK.shape[0] * weight_NK.numel()
     if size >= MIN_MULTIPLICATIONS and _is_for_onednn(values_BK) and onednn_is_faster():

@@ -14,7 +14,7 @@ def torch_threads(number: int | None) -> Iterator[None]:
     before it.
 
     Args:
-        number: Threads; null: those that are set.
+        number: Threads; None: those that are set.
     """
     import torch
 

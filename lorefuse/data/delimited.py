@@ -65,11 +65,11 @@ def read_delimited(
 
     Args:
         path: The file.
-        delimiter: Null: what separates the header's names; where nothing does, a tab for ``.tsv`` and ``.data``, else a
+        delimiter: None: what separates the header's names; where nothing does, a tab for ``.tsv`` and ``.data``, else a
             comma.
-        encoding: Null: UTF-8 with or without a mark, or UTF-16 with one.
-        quote: What stands around cells; null: nothing does.
-        escape: What stands before a quote inside quotes; null: the quote doubled.
+        encoding: None: UTF-8 with or without a mark, or UTF-16 with one.
+        quote: What stands around cells; None: nothing does.
+        escape: What stands before a quote inside quotes; None: the quote doubled.
 
     Raises:
         DataError: The file cannot be opened, is in another encoding, or has an unreadable header.

@@ -34,11 +34,11 @@ def read_table(
     Args:
         path: The file; ``.parquet`` and ``.pq``, and what begins like Parquet, are; anything else is a delimited text.
         quarantine: Receives lines with the wrong number of cells, broken quotes or broken UTF-8.
-        delimiter: Null: what separates the header's names.
+        delimiter: None: what separates the header's names.
         name: What the quarantine calls the file; default its name without folders.
-        encoding: Of a delimited text; null: UTF-8, or UTF-16 with a mark.
-        quote: What stands around its cells; null: nothing does.
-        escape: What stands before a quote inside quotes; null: the quote doubled.
+        encoding: Of a delimited text; None: UTF-8, or UTF-16 with a mark.
+        quote: What stands around its cells; None: nothing does.
+        escape: What stands before a quote inside quotes; None: the quote doubled.
 
     Returns:
         CSV: columns of text, empty cells as None. JSON and Parquet: columns as they are. All with `LINE`.

@@ -29,7 +29,7 @@ def split(
         dataset: The dataset.
         config: Strategy, shares and how many items are held out as cold.
         out_path: Empty folder to fill.
-        negatives: How many negatives to sample for each positive; null: none.
+        negatives: How many negatives to sample for each positive; None: none.
 
     Returns:
         Strategy, cutoffs, counts and the held-out items.

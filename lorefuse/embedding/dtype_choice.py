@@ -42,7 +42,7 @@ def pinned(config: EmbeddingConfig, embeddings_path: Path | None = None) -> Embe
 
     Args:
         config: Any; one that names its arithmetic is returned as it is.
-        embeddings_path: Embeddings that the vectors must go with; null: what was chosen here.
+        embeddings_path: Embeddings that the vectors must go with; None: what was chosen here.
 
     Raises:
         ConfigError: Nothing was chosen there or here.

@@ -30,7 +30,7 @@ class Snapshots:
         path: The file.
         keys: Its key columns.
         time: Its column of moments; those without a zone are UTC.
-        created: Column that says which of several snapshots of one key and moment counts: the one created last; null:
+        created: Column that says which of several snapshots of one key and moment counts: the one created last; None:
             any of them.
     """
 
@@ -56,7 +56,7 @@ class Snapshots:
         Args:
             keys: Columns in the order of the file's key columns.
             times: The rows' moments.
-            ttl_us: A snapshot older than this counts no longer; null: all count.
+            ttl_us: A snapshot older than this counts no longer; None: all count.
 
         Returns:
             int64 (R,); null where there is none.

@@ -97,7 +97,7 @@ def point_in_time(store_path: Path, interactions: pd.DataFrame, features: list[s
     Args:
         store_path: Where the features are.
         interactions: row_id, user_id, item_id, event_timestamp.
-        features: Names such as ``item_stats:item_log_count``; null: those of the training service.
+        features: Names such as ``item_stats:item_log_count``; None: those of the training service.
 
     Raises:
         DataError: A row was lost or repeated, or has no features.

@@ -188,7 +188,7 @@ def webhook_environment() -> dict[str, str]:
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": kept_secret(settings().home_path / "mlflow" / "webhook.key"),
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "https,http",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_CACHE_TTL": "5",  # seconds until a webhook that was just registered is heard; 60 by default
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",  # seconds until a webhook that was just registered takes effect; 60 by default
         HOSTS_VARIABLE: LOCAL_HOSTS,
     }
     listed_hosts()  # a list that cannot be read is said here, and not in the server's log

@@ -67,7 +67,7 @@ def run_list_cells(
     Args:
         cells: By number of the variant: its finished cells.
         embeddings: Full text vectors of each variant.
-        num_workers: Processes; null: one a core.
+        num_workers: Processes; None: one a core.
 
     Returns:
         By number of the variant, what `lists.judge.compare` says, of the mean over seeds, and ``settings`` of the

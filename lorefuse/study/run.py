@@ -59,7 +59,7 @@ def run_study(
         variants: From `variants.make_variants`; the first one's study section decides arms, seeds and buckets.
         artifacts: Folders of each variant, from `steps.prepare`; ``training_set`` and ``embeddings`` are read.
         out_path: Folder to write into.
-        num_workers: Processes; null: one a core, as far as free memory goes.
+        num_workers: Processes; None: one a core, as far as free memory goes.
 
     Returns:
         The content of `study.json`: ``lists``, what each variant's served list is worth, by name of the variant (none

@@ -27,7 +27,7 @@ class Batches:
     Args:
         training_set: The rows.
         device: Where the tensors live.
-        ranker: Whose inputs the batches are; what pair numbers replace is not held. Null: every tensor is.
+        ranker: Whose inputs the batches are; what pair numbers replace is not held. None: every tensor is.
         rows: Those that batches are taken from, which alone have pair numbers.
     """
 

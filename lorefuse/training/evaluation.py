@@ -50,12 +50,12 @@ def by_arm(content: Mapping[str, Any], key: str, prefix: str = "") -> dict[str, 
 
 
 def main_split(metrics: Mapping[str, Any], strategy: str) -> str:
-    """Return the split that the headline speaks of: the configured one, else the first."""
+    """Return the split that of the headline: the configured one, else the first."""
     return strategy if strategy in metrics["splits"] else str(next(iter(metrics["splits"])))
 
 
 def headline_metric(label_kind: str) -> str:
-    """Return the metric that the headline speaks of: ``auc``, or ``rmse`` for a regression."""
+    """Return the metric that of the headline: ``auc``, or ``rmse`` for a regression."""
     return "auc" if label_kind == "binary" else "rmse"
 
 

@@ -62,7 +62,7 @@ def fit(
         validation_score: Judges the scores of the validation rows; higher is better.
         on_epoch: Called after each epoch; may stop the run.
         checkpoint_path: Folder of checkpoints; a run that was killed goes on after its last one and ends as an
-            undisturbed one. The folder must belong to these rows and settings alone; null: none are written.
+            undisturbed one. The folder must belong to these rows and settings alone; None: none are written.
 
     Raises:
         ConfigError: The device cannot be used.

@@ -78,7 +78,7 @@ def run_parallel(
     Args:
         function: Importable by name (a module's top level).
         tasks: Picklable arguments.
-        num_workers: Processes; null: one a core that this process may use. With one, everything runs in this process.
+        num_workers: Processes; None: one a core that this process may use. With one, everything runs in this process.
 
     Raises:
         LorefuseError: A process died, killed for its memory, say. Errors of `function` arrive as they are.

@@ -57,7 +57,7 @@ def train(
         model: Family and hyper-parameters.
         training: Loop and seed; the seed also draws the initial weights.
         on_epoch: Called after each epoch with its number and validation score; True stops the training.
-        checkpoint_path: Folder of this training's checkpoints, see `loop.fit`; null: none.
+        checkpoint_path: Folder of this training's checkpoints, see `loop.fit`; None: none.
     """
     training_set = with_history(training_set, getattr(model, "history_length", 0))
     ranker = build_ranker(model, training_set.spec, seed=training.seed)

@@ -53,7 +53,7 @@ def tune(
         config: Trials, seeds, model and training.
         arm: Knowledge given to the model.
         out_path: Empty folder to fill.
-        journal: Where finished trials are kept while the study runs; null: nowhere.
+        journal: Where finished trials are kept while the study runs; None: nowhere.
 
     Returns:
         arm, best_params, best_value and the number of trials.

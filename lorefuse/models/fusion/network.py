@@ -16,7 +16,7 @@ from lorefuse.models.fusion.base import Fusion, small_linear
 class GatedFusion(Fusion):
     """``e = g ⊙ id + (1 − g) ⊙ W·knowledge`` with ``g = σ(U·[id; W·knowledge])``, one gate per dimension.
 
-    Gates collapse: all open (the knowledge is never heard) or all shut (the ids are). `diagnostics` gives the mean,
+    Gates collapse: all open (the knowledge has no effect) or all shut (the ids are). `diagnostics` gives the mean,
     the spread and the share of gates beyond 0.05 and 0.95; the training history keeps them and warns. An unseen item
     has its gate shut: it is its knowledge alone. An item without knowledge has it open.
 
