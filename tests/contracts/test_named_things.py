@@ -15,6 +15,7 @@ from typer.main import get_command
 from lorefuse.cli.main import app
 from lorefuse.config import PipelineConfig
 from lorefuse.core.closure import module_of
+from tests.helpers.module_file import module_of as module_at
 from tests.helpers.shop import PROJECT_PATH
 
 TOP = ("lorefuse", "components", "pipelines", "feature_repo", "serving", "infra", "benchmarks", "docs", "tests")
@@ -23,6 +24,8 @@ PROSE = [
     *sorted((PROJECT_PATH / "docs").rglob("*.md")),
     *sorted(path for name in TOP for path in (PROJECT_PATH / name).rglob("README.md")),
 ]
+NOTEBOOKS = sorted((PROJECT_PATH / "docs" / "tutorials").glob("*.ipynb"))
+HOOKS = module_at(PROJECT_PATH / "docs" / "hooks.py")
 PRESETS = sorted((PROJECT_PATH / "pipelines").rglob("*.yaml"))
 SOURCES = sorted(
     path for name in ("lorefuse", "components", "pipelines", "serving") for path in (PROJECT_PATH / name).rglob("*.py")
@@ -57,6 +60,8 @@ def _texts() -> Iterator[tuple[str, str]]:
     """Yield where and what: prose as it is, presets as they are, each message of a source."""
     for path in (*PROSE, *PRESETS):
         yield path.relative_to(PROJECT_PATH).as_posix(), path.read_text("utf-8")
+    for path in NOTEBOOKS:
+        yield f"{path.relative_to(PROJECT_PATH).as_posix()}.md", HOOKS.notebook_markdown(path)
     for path in SOURCES:
         for line, text in _messages(path):
             yield f"{path.relative_to(PROJECT_PATH)}:{line}", text
@@ -146,9 +151,10 @@ def test_paths() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.relative_to(PROJECT_PATH).as_posix())
+@pytest.mark.parametrize("path", [*PROSE, *NOTEBOOKS], ids=lambda path: path.relative_to(PROJECT_PATH).as_posix())
 def test_links(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+    text = HOOKS.notebook_markdown(path) if path in NOTEBOOKS else path.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         file, _, heading = target.partition("#")
         if "://" in target:
             continue

@@ -84,5 +84,5 @@ def test_site_builds_with_every_link(tmp_path: Path) -> None:
     build = [str(command), "build", "--strict", "-d", str(tmp_path / "site")]
     done = subprocess.run(build, cwd=PROJECT_PATH, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for page in ("index.html", "tutorial.html", "reference/config.html"):
+    for page in ("index.html", "tutorial.html", "reference/config.html", "tutorials/own_shop.html"):
         assert (tmp_path / "site" / page).is_file()
