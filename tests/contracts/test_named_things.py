@@ -41,7 +41,7 @@ PREFIXES = tuple(tag for tag in TAGS if tag.endswith(".") and tag != "lorefuse."
 """Tags of MLflow look like modules; some are put together from their beginning."""
 ENDINGS = ("py", "yaml", "json", "html", "db", "onnx", "safetensors", "parquet", "md", "npz", "jsonl", "log", "txt")
 SETTINGS = set(re.findall(r"LOREFUSE_[A-Z_]+[A-Z]", "\n".join(path.read_text("utf-8") for path in SOURCES)))
-_COMMAND = re.compile(r"(?<![\w./-])(?<!-n )lorefuse ([a-z][a-z-]*)((?: +(?!#|&&|\||>)[^\s`;,)]+)*)")
+_COMMAND = re.compile(r"(?<![\w./-])(?<!-n )(?<!from )lorefuse ([a-z][a-z-]*)((?: +(?!#|&&|\||>)[^\s`;,)]+)*)")
 _MADE_BY_HAND = {"infra/.env"}
 """Files that docs tell the reader to make."""
 _NO_TARGET = {"it", "its", "the", "room"}
