@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -16,9 +15,6 @@ from tests.helpers.shop import PROJECT_PATH, grpc_port, no_serving
 NOTEBOOKS = module_of(PROJECT_PATH / "docs" / "notebooks.py")
 FOLDER_PATH = PROJECT_PATH / "docs" / "tutorials"
 MAX_BYTES = 200_000
-executed = pytest.mark.skipif(
-    not os.environ.get("LOREFUSE_TEST_TUTORIALS"), reason="minutes a notebook: LOREFUSE_TEST_TUTORIALS=1 runs them"
-)
 
 
 def said(name: str, folder_path: Path) -> str:
@@ -43,7 +39,6 @@ def test_stored_outputs_are_whole_and_of_no_machine(name: str) -> None:
     assert not [one for cell in cells for one in cell.outputs if one.output_type == "error"]
 
 
-@executed
 @pytest.mark.slow
 @pytest.mark.triton
 @no_serving
@@ -58,7 +53,6 @@ def test_movielens(tmp_path: Path) -> None:
     assert re.search(r"Triton +stopped", text)
 
 
-@executed
 @pytest.mark.slow
 @pytest.mark.triton
 @no_serving
@@ -74,7 +68,6 @@ def test_own_shop(tmp_path: Path) -> None:
     assert re.search(r"Triton +stopped", text)
 
 
-@executed
 @pytest.mark.slow
 def test_own_encoder_and_model(tmp_path: Path) -> None:
     text = said("own_encoder_and_model", tmp_path)
