@@ -13,7 +13,14 @@ from lorefuse.config.data import (
 from lorefuse.config.deployment import DeploymentConfig, GuardConfig, ReplicaConfig
 from lorefuse.config.drift import DriftConfig
 from lorefuse.config.enrich import EnrichConfig
-from lorefuse.config.knowledge import EmbeddingConfig, FacetConfig, FeatureConfig, FineTuneConfig, KnowledgeConfig
+from lorefuse.config.knowledge import (
+    EmbeddingConfig,
+    FacetConfig,
+    FeatureConfig,
+    FineTuneConfig,
+    KnowledgeConfig,
+    OwnVectorsConfig,
+)
 from lorefuse.config.leaks import LeaksConfig
 from lorefuse.config.learning import Arm, EvaluationConfig, PrivateTrainingConfig, TrainingConfig, TuningConfig
 from lorefuse.config.load import load_config, load_deployment, parse_config
@@ -63,6 +70,7 @@ __all__ = [
     "MovieLensSource",
     "MultiTaskConfig",
     "NegativesConfig",
+    "OwnVectorsConfig",
     "PipelineConfig",
     "PrivacyConfig",
     "PrivateTrainingConfig",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lorefuse.config.base import Section
+from lorefuse.core.schema import BLOCK_NAME, GRAPH, RESERVED_BLOCKS, TEXT
 
 REDUCTION_FIELDS = (
     "reducer",
@@ -112,9 +114,22 @@ class EmbeddingConfig(Section):
         return self
 
 
-class KnowledgeConfig(Section):
-    """Knowledge graph → vectors. What follows `min_link_z` is read by the trained methods: all but svd."""
+class OwnVectorsConfig(Section):
+    """Vectors of one's own, as a knowledge block beside text and graph."""
 
+    path: Path = Field(description="Parquet with item_id and vector (a list), or an npz of arrays with these names.")
+    reduce_dim: int = Field(32, ge=1, le=4096, description="Dimensions kept; vectors that are narrower keep theirs.")
+    reducer: Literal["none", "pca", "whitening", "random_projection"] = Field(
+        "pca", description="Linear map to fewer dimensions, fitted on train items; none keeps the vectors as they are."
+    )
+
+
+class KnowledgeConfig(Section):
+    """Knowledge graph → vectors. `seed` and what follows it is read by the trained methods: all but svd."""
+
+    item_vectors: dict[Annotated[str, Field(pattern=f"^{BLOCK_NAME}$")], OwnVectorsConfig] = Field(
+        {}, description="Vectors of one's own by name of the block: `{image: posters.parquet}`, or the keys below."
+    )
     method: Literal["svd", "transe", "rotate", "kgat"] = Field(
         "svd", description="Item-entity SVD, a graph embedding, or attention over neighbours (kgat)."
     )
@@ -135,6 +150,20 @@ class KnowledgeConfig(Section):
         "bi_interaction", description="How kgat joins an entity with its neighbourhood."
     )
     num_hops: int = Field(1, ge=1, le=2, description="How far kgat looks.")
+
+    @field_validator("item_vectors", mode="before")
+    @classmethod
+    def _a_path_is_short_for_its_section(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {name: {"path": own} if isinstance(own, str | Path) else own for name, own in content.items()}
+
+    @model_validator(mode="after")
+    def _blocks_have_names_of_their_own(self) -> KnowledgeConfig:
+        taken = sorted(set(self.item_vectors) & {TEXT, GRAPH, *RESERVED_BLOCKS})
+        if taken:
+            raise ValueError(f"item_vectors cannot be called {taken[0]}, the name of another part of an item")
+        return self
 
     @model_validator(mode="after")
     def _complex_numbers_are_pairs(self) -> KnowledgeConfig:

@@ -104,6 +104,11 @@ def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any
     encoder = embedding.get("encoder") if isinstance(embedding, dict) else None
     if isinstance(embedding, dict) and isinstance(encoder, str) and encoder.startswith(("./", "../", "~")):
         content = {**content, "embedding": {**embedding, "encoder": str(folder_path / Path(encoder).expanduser())}}
+    knowledge = content.get("knowledge")
+    vectors = knowledge.get("item_vectors") if isinstance(knowledge, dict) else None
+    if isinstance(knowledge, dict) and isinstance(vectors, dict):
+        own = {name: _own_vectors(entry, folder_path) for name, entry in vectors.items()}
+        content = {**content, "knowledge": {**knowledge, "item_vectors": own}}
     data = content.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     if not isinstance(source, dict):
@@ -113,6 +118,13 @@ def _absolute_paths(content: dict[str, Any], folder_path: Path) -> dict[str, Any
         for key, value in source.items()
     }
     return {**content, "data": {**content["data"], "source": fixed}}
+
+
+def _own_vectors(entry: Any, folder_path: Path) -> Any:
+    given = {"path": entry} if isinstance(entry, str) else entry
+    if not isinstance(given, dict) or not isinstance(given.get("path"), str):
+        return entry  # a mistake that validation names
+    return {**given, "path": str(folder_path / Path(given["path"]).expanduser())}
 
 
 def _path(location: tuple[int | str, ...]) -> str:

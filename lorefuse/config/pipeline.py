@@ -20,7 +20,7 @@ from lorefuse.config.privacy import PrivacyConfig
 from lorefuse.config.retrieval import RetrievalConfig
 from lorefuse.config.serving import RegistryConfig, ServingConfig
 from lorefuse.config.study import StudyConfig
-from lorefuse.core.schema import GRAPH, SECOND_STRATEGY, TEXT
+from lorefuse.core.schema import GRAPH, SECOND_STRATEGY, TEXT, block_names
 
 
 class PipelineConfig(Section):
@@ -93,7 +93,19 @@ class PipelineConfig(Section):
     @property
     def knowledge_names(self) -> tuple[str, ...]:
         """Names of the knowledge blocks that items may have."""
-        return (TEXT, GRAPH)
+        return (TEXT, GRAPH, *self.knowledge.item_vectors)
+
+    @model_validator(mode="after")
+    def _blocks_meet_no_column(self) -> PipelineConfig:
+        source = self.data.source
+        if isinstance(source, FileSource):
+            columns = {*source.item_categories, *source.item_multi_categories, *source.user_categories}
+            columns |= {*source.item_numerics, *source.item_text}
+            for block in self.knowledge.item_vectors:
+                met = sorted(columns & set(block_names(block)))
+                if met:
+                    raise ValueError(f"knowledge.item_vectors.{block} needs the name {met[0]!r}, which is a column's")
+        return self
 
     @model_validator(mode="after")
     def _knowledge_is_there(self) -> PipelineConfig:

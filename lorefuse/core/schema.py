@@ -83,6 +83,11 @@ def block_column(name: str) -> str:
     return f"{name}_vector"
 
 
+def block_names(name: str) -> tuple[str, ...]:
+    """Return the names that a knowledge block takes: tensor and view, column, and a user's two interests in it."""
+    return item_block(name), block_column(name), f"liked_{name}", f"centred_{name}"
+
+
 class Tensor(StrEnum):
     """Inputs and outputs of the served models. ``B`` batch, ``K`` returned; see `training_set.spec` for widths.
 

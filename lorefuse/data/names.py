@@ -30,8 +30,7 @@ from lorefuse.core.schema import (
     VALUE,
     Tensor,
     View,
-    block_column,
-    item_block,
+    block_names,
 )
 
 if TYPE_CHECKING:
@@ -39,11 +38,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 PREFIX, USER_PREFIX = "own_", "user_"
-
-
-def block_names(block: str) -> tuple[str, ...]:
-    """Return the names that a knowledge block takes inside: tensor and view, column, and two interests."""
-    return item_block(block), block_column(block), f"liked_{block}", f"centred_{block}"
 
 
 _COLUMNS = (

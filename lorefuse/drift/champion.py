@@ -55,6 +55,7 @@ def check_meaning(bundle: Bundle, feature_data_path: Path, vectors_path: Path) -
         "vocabularies.json": feature_data_path,
         "item_prior.safetensors": feature_data_path,
         "reducer.safetensors": vectors_path,
+        "own_reducers.safetensors": vectors_path,
     }
     other = [
         name

@@ -60,7 +60,7 @@ def judge_refresh(
         UsageError: The champion was trained with other features.
     """
     check_meaning(bundle, feature_data_path, vectors_path)
-    extended = extend(merged, embeddings_path, vectors_path, feature_data_path)
+    extended = extend(merged, embeddings_path, vectors_path, feature_data_path, config.knowledge)
     rows, test, new = extended_set(merged, fresh_rows(merged, base), split_path, extended, config)
     content: dict[str, Any] = {
         "name": config.name, "champion": version, "new": appended, "metrics": {}, "drift": None, "decay": []

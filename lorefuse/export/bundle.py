@@ -52,6 +52,7 @@ STAGE_FILES: tuple[str, ...] = (*CANDIDATES_FILES, *LIST_FILES)
 MODEL_FILES = ("model.safetensors", "model.json")
 FEATURE_FILES = ("vocabularies.json", "views.json", "item_prior.safetensors")
 EMBEDDING_FILE, REDUCER_FILE = "embedding.json", "reducer.safetensors"
+OWN_REDUCERS_FILE = "own_reducers.safetensors"
 FORMAT = 2
 _REQUIRED = (
     *MODEL_FILES, CONFIG_FILE, SPEC_FILE, *FEATURE_FILES, TABLES_FILE, CATALOGUE_FILE, EMBEDDING_FILE, SERVING_FILE,

@@ -98,13 +98,14 @@ def item_rows(
     """Return the item tensors of items without history, by name; those of width 0 are left out.
 
     Args:
-        bundle: Vocabularies, reducer and prior of the version.
+        bundle: Vocabularies, reducers and prior of the version; its configuration names files of vectors.
         items: One row per item, with the columns of the dataset's items.
         text_columns: Columns that make the text where the configuration names no facets.
     """
     from lorefuse.features.prior import ItemPrior
     from lorefuse.features.rows import item_columns
     from lorefuse.features.vocabulary import encode_lists, load_vocabularies
+    from lorefuse.knowledge.own_vectors import more_items
 
     spec, vocabularies = bundle.spec(), load_vocabularies(bundle.path)
     columns = [vocabularies[field.name].encode(items[field.name].astype(str)) for field in spec.item_fields]
@@ -114,6 +115,7 @@ def item_rows(
     knowledge = unknown_items(spec, len(items))
     if TEXT in knowledge:
         knowledge[TEXT] = _text_vectors(bundle, items, text_columns)
+    knowledge |= more_items(items[ITEM_ID].astype(str).tolist(), bundle.config().knowledge, bundle.path)
     prior = ItemPrior.load(bundle.path).predict(item_columns(knowledge, fields, multi, spec))
     known = bundle.read_json(SERVING_FILE)["item_without_history"]
     numeric = np.array(

@@ -21,6 +21,7 @@ from lorefuse.export.bundle import (
     FIX,
     FORMAT,
     METRICS_FILE,
+    OWN_REDUCERS_FILE,
     REDUCER_FILE,
     SERVING_FILE,
     STAGE_FILES,
@@ -95,6 +96,8 @@ def write_bundle(
             _copy(folder_path / name, out_path)
     if training_set.spec.knowledge_dim(TEXT) or (item_vectors_path / REDUCER_FILE).is_file():
         _copy(item_vectors_path / REDUCER_FILE, out_path)
+    if config.knowledge.item_vectors:
+        _copy(item_vectors_path / OWN_REDUCERS_FILE, out_path)
     dataset = Dataset.open(dataset_path)
     num_items = _write_catalogue(dataset, out_path)
     _write_tables(training_set, num_items, out_path)

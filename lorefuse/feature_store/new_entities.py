@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lorefuse.config import PipelineConfig
+from lorefuse.config import KnowledgeConfig, PipelineConfig
 from lorefuse.core.errors import ArtifactError, ConfigError
 from lorefuse.core.schema import COLD, CONTEXT_TEXT, ITEM_ID, ROW_ID, SPLIT, SPLIT_CODES, TEXT, Split
 from lorefuse.data.dataset import Dataset
@@ -33,6 +33,7 @@ from lorefuse.features.rows import (
     user_numeric_rows,
 )
 from lorefuse.features.vocabulary import encode_lists, load_vocabularies
+from lorefuse.knowledge.own_vectors import more_items
 from lorefuse.training_set.arrays import TrainingSet
 from lorefuse.training_set.spec import FeatureSpec
 from lorefuse.training_set.vectors import ItemVectors
@@ -59,20 +60,28 @@ class Extended:
     item_multi: NDArray[np.int64]
 
 
-def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_data_path: Path) -> Extended:
+def extend(
+    dataset: Dataset,
+    embeddings_path: Path,
+    vectors_path: Path,
+    feature_data_path: Path,
+    knowledge: KnowledgeConfig | None = None,
+) -> Extended:
     """Encode a grown dataset's users and items as a model knows them.
 
     Items that the model was trained beside keep their vectors and priors to the bit. New ones get their text through
-    its reducer, no other knowledge (the graph was decomposed without them), and the prior of an item without train
-    rows.
+    its reducer, vectors of one's own likewise, no graph (it was decomposed without them), and the prior of an item
+    without train rows.
 
     Args:
         dataset: The grown dataset.
         embeddings_path: Full text vectors of its items.
         vectors_path: Item vectors of the model, with the reducer.
         feature_data_path: The model's vocabularies, prior and spec.
+        knowledge: Names the files with vectors of one's own.
 
     Raises:
+        DataError: A file of vectors cannot be used.
         ArtifactError: A folder is not whole, or the dataset has fewer items than the model knows.
         ConfigError: The model reads texts about users, or what they asked.
     """
@@ -84,7 +93,8 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
             expected="embedding.profile_items: 0, no embedding.written_users, no data.source.context_text",
             fix="train on the grown data: lorefuse run",
         )
-    vectors = _extend_vectors(ItemVectors.load(vectors_path), embeddings_path, vectors_path, len(items))
+    ids = items[ITEM_ID].tolist()
+    vectors = _extend_vectors(ItemVectors.load(vectors_path), embeddings_path, vectors_path, ids, knowledge)
     blocks = [np.zeros((len(items), 0), dtype=np.int64)]
     blocks += [encode_lists(vocabularies[f.name], items[f.name], f.width) for f in spec.item_multi_fields]
     item_multi = np.concatenate(blocks, axis=1)
@@ -92,8 +102,8 @@ def extend(dataset: Dataset, embeddings_path: Path, vectors_path: Path, feature_
     prior = ItemPrior.load(feature_data_path)
     values, new = prior.values, slice(len(prior.values), None)
     if len(items) > len(values):
-        knowledge = {name: table[new] for name, table in vectors.knowledge.items()}
-        columns = item_columns(knowledge, item_fields[new], item_multi[new], spec)
+        new_vectors = {name: table[new] for name, table in vectors.knowledge.items()}
+        columns = item_columns(new_vectors, item_fields[new], item_multi[new], spec)
         values = np.concatenate([values, prior.predict(columns)])
     return Extended(
         spec=spec,
@@ -192,11 +202,17 @@ def _grown_split(dataset: Dataset, is_new: NDArray[np.bool_], split_path: Path) 
     return pd.DataFrame({ROW_ID: events[ROW_ID].to_numpy(), SPLIT: part, COLD: cold})
 
 
-def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Path, num_items: int) -> ItemVectors:
+def _extend_vectors(
+    known: ItemVectors,
+    embeddings_path: Path,
+    vectors_path: Path,
+    item_ids: list[str],
+    config: KnowledgeConfig | None,
+) -> ItemVectors:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    num_known = known.num_items
+    num_known, num_items = known.num_items, len(item_ids)
     if num_items < num_known:
         raise ArtifactError("The dataset has lost items.", expected=f"at least {num_known}", got=str(num_items))
     try:
@@ -209,5 +225,7 @@ def _extend_vectors(known: ItemVectors, embeddings_path: Path, vectors_path: Pat
     new = {block.name: np.zeros((len(full), block.dim), dtype=np.float32) for block in known.blocks}
     if TEXT in new and (vectors_path / REDUCER_FILE).exists():
         new[TEXT] = Reducer.load(vectors_path).transform(full, has_text)
+    if config is not None:
+        new |= more_items(item_ids[num_known:], config, vectors_path)
     knowledge = {name: np.concatenate([table, new[name]]) for name, table in known.knowledge.items()}
     return ItemVectors(num_items, knowledge, known.facts)

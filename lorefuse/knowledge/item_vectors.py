@@ -15,6 +15,7 @@ from lorefuse.core.schema import CONTEXT_TEXT, GRAPH, ITEM_ID, SPLIT, TEXT, Spli
 from lorefuse.data.dataset import Dataset
 from lorefuse.data.split import load_split
 from lorefuse.knowledge.graph import item_graph_vectors
+from lorefuse.knowledge.own_vectors import own_blocks
 from lorefuse.training_set.vectors import ItemVectors
 
 
@@ -42,7 +43,8 @@ def build_item_vectors(
     Raises:
         LeakError: The text's encoder was fine-tuned on what this split holds back, or nothing that was written about
             users is of its train rows alone.
-        ConfigError: There are too few different train items with text for that many dimensions.
+        ConfigError: There are too few different train items with text, or vectors, for that many dimensions.
+        DataError: A file of vectors cannot be used, see `own_vectors.own_blocks`.
         ArtifactError: The embeddings folder is not whole.
     """
     from lorefuse.embedding.dtype_choice import pinned
@@ -54,13 +56,15 @@ def build_item_vectors(
     embedding = pinned(embedding, embeddings_path)
     text, text_facets = _text_vectors(dataset, split_path, embeddings_path, is_train, embedding, out_path)
     graph, _, report = item_graph_vectors(dataset, train_items, knowledge)
-    found = {name: vectors for name, vectors in ((TEXT, text), (GRAPH, graph)) if vectors.shape[1]}
+    own, own_report = own_blocks(dataset.items()[ITEM_ID].tolist(), is_train, knowledge, out_path)
+    found = {name: vectors for name, vectors in ((TEXT, text), (GRAPH, graph)) if vectors.shape[1]} | own
     user_texts, users = _user_texts(dataset, split_path, embedding, out_path) if TEXT in found else ({}, {})
     facts = {
         "dims": {name: vectors.shape[1] for name, vectors in found.items()},
         "text_facets": text_facets,
         "reducer": embedding.reducer,
         "graph": report,
+        "own": own_report,
         "users": users,
         "data_cutoff": split_facts["data_cutoff"],
     }

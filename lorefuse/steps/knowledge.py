@@ -11,7 +11,7 @@ from lorefuse.core.errors import ConfigError
 from lorefuse.core.log import reported
 from lorefuse.core.step_cache import StepResult, reuse_or_build
 from lorefuse.embedding.source import resolve
-from lorefuse.steps.common import Config, Folder, origins
+from lorefuse.steps.common import Config, Folder, origins, own_digests
 
 
 @reported
@@ -64,7 +64,12 @@ def item_vectors(config: Config, dataset: Folder, split: Folder, embeddings: Fol
             pipeline.knowledge,
             out_path,
         )
-        return {"dims": facts["dims"], "graph": facts["graph"], **facts["users"]}
+        own = {name: entry["num_items"] for name, entry in facts["own"].items()}
+        return {"dims": facts["dims"], "graph": facts["graph"], **facts["users"], **({"own": own} if own else {})}
 
-    key = [pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)), pipeline.knowledge.model_dump()]
+    key = [
+        pipeline.embedding.model_dump(mode="json", include=set(REDUCTION_FIELDS)),
+        pipeline.knowledge.model_dump(mode="json"),
+        own_digests(pipeline),
+    ]
     return reuse_or_build("item_vectors", config=key, inputs=paths, build=build)

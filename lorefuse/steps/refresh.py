@@ -13,7 +13,7 @@ from lorefuse.core.errors import DataError
 from lorefuse.core.log import reported
 from lorefuse.core.settings import settings
 from lorefuse.core.step_cache import StepResult, origin, reuse_or_build
-from lorefuse.steps.common import Config, Folder, dump_config, origins
+from lorefuse.steps.common import Config, Folder, dump_config, origins, own_digests
 
 APPENDED_FILE = "appended.json"
 READABLE = (".csv", ".tsv", ".parquet", ".pq", ".gz", ".bz2", ".xz", ".zip", ".txt", ".data", ".jsonl", ".json")
@@ -110,12 +110,13 @@ def update_features(
         from lorefuse.features.build import read_views
 
         merged, known = Dataset.open(paths["dataset"]), Dataset.open(paths["base"])
-        extended = extend(merged, paths["embeddings"], paths["item_vectors"], paths["feature_data"])
+        folders = (paths["embeddings"], paths["item_vectors"], paths["feature_data"])
+        extended = extend(merged, *folders, pipeline.knowledge)
         counts = {"user": len(known.users()), "item": len(known.items())}
         since = read_views(paths["feature_data"])["data_cutoff"]
         return build_update(merged, counts, extended, since, pipeline, out_path)
 
-    key = [pipeline.features.model_dump(), pipeline.data.label.model_dump()]
+    key = [pipeline.features.model_dump(), pipeline.data.label.model_dump(), own_digests(pipeline)]
     return reuse_or_build("update_features", config=key, inputs=paths, build=build)
 
 
