@@ -21,6 +21,7 @@ PROJECT_PATH = Path(__file__).resolve().parents[2]
 CATEGORIES = ("garden", "kitchen", "music", "sport")
 MATERIALS = ("wood", "steel", "glass", "wool", "paper")
 NUM_USERS, NUM_ITEMS, NUM_INTERACTIONS = 150, 80, 4000
+SOUND_FILE = "sound.npz"
 START_S, SPAN_S = 1_600_000_000, 86_400 * 300
 TIMEOUT_S = 600
 SERVE_PYTHON_PATH = PROJECT_PATH / ".venv-serve" / "bin" / "python"
@@ -99,7 +100,16 @@ def write_shop(folder_path: Path, seed: int = 0) -> Path:
     interactions.to_csv(folder_path / "interactions.csv", index=False)
     pd.DataFrame(triples, columns=["head", "relation", "tail"]).to_csv(folder_path / "triples.csv", index=False)
     links.to_csv(folder_path / "links.csv", index=False)
+    _write_sound(folder_path, category, seed)
     return write_preset(folder_path)
+
+
+def _write_sound(folder_path: Path, category: np.ndarray, seed: int) -> None:
+    """Write vectors of one's own, which tell categories apart; two of items that come later are among them."""
+    places = np.concatenate([category, [0, 2]])
+    noise = np.random.default_rng(seed + 1).normal(0, 0.3, (len(places), 6))
+    ids = [*(f"i{n}" for n in range(NUM_ITEMS)), "n0", "n1"]
+    np.savez(folder_path / SOUND_FILE, item_id=np.array(ids), vector=np.eye(4, 6)[places] + noise)
 
 
 def write_preset(folder_path: Path, **changes: Any) -> Path:

@@ -28,6 +28,7 @@ from lorefuse.features.history import with_history
 from lorefuse.features.interactions import InteractionRows
 from lorefuse.features.prior import ItemPrior
 from lorefuse.features.rows import item_numeric_now, item_numeric_rows, user_interest_rows, user_numeric_rows
+from lorefuse.knowledge.own_vectors import own_blocks
 from lorefuse.lists.run import run_lists
 from lorefuse.models.build import build_ranker, save_ranker
 from lorefuse.models.ranker import Ranker
@@ -36,6 +37,8 @@ from lorefuse.training_set.spec import FeatureSpec
 from lorefuse.training_set.vectors import ItemVectors
 
 NUM_USERS, NUM_ITEMS, TEXT_DIM, GRAPH_DIM, FULL_DIM = 30, 40, 4, 3, 384
+SOUND_DIM, SOUND_FILE, LATER_ITEMS = 2, "sound.npz", ("brand-new", "new-1")
+"""Vectors of one's own: a third block, whose file also knows items that come later."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def make_world(path: Path, *, max_k: int = 25, decade: str = "decade", genres: s
     ingest(config.data, path / "dataset")
     dataset = Dataset.open(path / "dataset")
     split(dataset, config.split, path / "split")
-    _write_vectors(path, rng)
+    _write_vectors(path, rng, dataset, config)
     vectors = ItemVectors.load(path / "vectors")
     build_feature_data(dataset, path / "split", vectors, config, path / "feature_data")
     apply_and_materialize(path / "feature_data", path / "store")
@@ -190,21 +193,28 @@ def _config(path: Path, max_k: int, decade: str, genres: str) -> PipelineConfig:
             "name": "synthetic",
             "data": {"source": source},
             "embedding": {"reduce_dim": TEXT_DIM},
-            "knowledge": {"graph_dim": GRAPH_DIM},
+            "knowledge": {
+                "graph_dim": GRAPH_DIM,
+                "item_vectors": {"sound": {"path": str(path / SOUND_FILE), "reduce_dim": SOUND_DIM}},
+            },
             "model": {"embedding_dim": 4, "hidden_dims": [16, 8]},
             "serving": {"max_k": max_k, "max_exclude": 64, "num_reference_rows": 32},
         }
     )
 
 
-def _write_vectors(path: Path, rng: np.random.Generator) -> None:
+def _write_vectors(path: Path, rng: np.random.Generator, dataset: Dataset, config: PipelineConfig) -> None:
     knowledge = {
         "text": rng.normal(size=(NUM_ITEMS, TEXT_DIM)).astype(np.float32),
         "graph": rng.normal(size=(NUM_ITEMS, GRAPH_DIM)).astype(np.float32),
     }
     knowledge["graph"][::5] = 0
+    ids = dataset.items()["item_id"].tolist()
+    sound = np.random.default_rng(11).normal(size=(len(ids) + len(LATER_ITEMS), 5))
+    np.savez(path / SOUND_FILE, item_id=np.array([*ids, *LATER_ITEMS]), vector=sound)
+    own, _ = own_blocks(ids, np.ones(len(ids), bool), config.knowledge, path / "vectors")
     facts = {"data_cutoff": load_split(path / "split")[1]["data_cutoff"]}
-    ItemVectors(NUM_ITEMS, knowledge, facts).save(path / "vectors")
+    ItemVectors(NUM_ITEMS, knowledge | own, facts).save(path / "vectors")
     Reducer(
         mean=rng.normal(size=FULL_DIM).astype(np.float32),
         components=rng.normal(size=(FULL_DIM, TEXT_DIM)).astype(np.float32),

@@ -8,13 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from lorefuse.config import load_config
 from lorefuse.data.dataset import Dataset
 from tests.helpers.new_rows import write_another_shop, write_more_of_the_same, write_new_items
-from tests.helpers.shop import NUM_INTERACTIONS, NUM_ITEMS, lorefuse, pipeline, write_preset
+from tests.helpers.shop import NUM_INTERACTIONS, NUM_ITEMS, SOUND_FILE, lorefuse, pipeline, write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("shared-shop")]
 
@@ -24,7 +26,10 @@ class Refreshed:
 
     def __init__(self, path: Path) -> None:
         self.data_path, self.home_path = path / "data", path / "home"
-        self.config_path = write_preset(self.data_path, evaluation__global_cut=False)
+        own = {"sound": {"path": SOUND_FILE, "reduce_dim": 3}}
+        self.config_path = write_preset(
+            self.data_path, evaluation__global_cut=False, knowledge__item_vectors=own, model__fusion_dims={"sound": 2}
+        )
         trained = pipeline(self.home_path, self.config_path, "--no-deploy")
         assert trained.returncode == 0, trained.stdout + trained.stderr
 
@@ -64,6 +69,9 @@ def test_more_of_the_same_keeps_the_champion(shop: Refreshed) -> None:
     assert not content["retrain"]
     assert content["new"]["num_new_items"] == 2
     assert content["metrics"]["fresh"]["auc"]["value"] > 0.55
+    sources = shop.home_path.glob("cache/steps/update_features/[!.]*/sources/item_sound.parquet")
+    sound = pd.read_parquet(next(sources)).set_index("item_id")["sound_vector"]
+    assert [np.abs(sound[name]).sum() > 0 for name in ("n0", "n1")] == [True, True], "new items have their own vectors"
     assert "Keep the model" in (shop.home_path / "refresh.html").read_text("utf-8")
 
 

@@ -108,7 +108,7 @@ def test_the_bundle_carries_an_index_and_says_what_it_finds(bundle: Bundle) -> N
     assert bundle.retrieves
     assert "catalogue_ranker.onnx" not in bundle.sha256
     assert 0.95 <= facts[f"recall_at_{NUM_RETRIEVED}"] == parity[f"recall_at_{NUM_RETRIEVED}"] <= 1
-    assert facts["recall_at_100"] >= facts[f"recall_at_{NUM_RETRIEVED}"]
+    assert facts["recall_at_100"] >= facts[f"recall_at_{NUM_RETRIEVED}"] - 1e-9
     assert (facts["num_items"], facts["num_retrieved"]) == (NUM_ITEMS, NUM_RETRIEVED)
     assert 0 < parity["kept_of_top_10"] < 1
     for name in ("items.faiss", "two_tower.safetensors"):

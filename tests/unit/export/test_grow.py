@@ -19,6 +19,7 @@ from lorefuse.embedding.fingerprint import space_of
 from lorefuse.export.bundle import TABLES_FILE, Bundle
 from lorefuse.export.grow import grow_bundle
 from lorefuse.export.session import open_session
+from lorefuse.knowledge.own_vectors import more_items
 from lorefuse.models.build import load_ranker
 from lorefuse.retrieval.index import load_index
 from lorefuse.retrieval.vectors import TowerArrays, unit
@@ -100,6 +101,9 @@ def test_their_tensors_are_those_of_an_item_nobody_has_seen(bundle: Bundle, late
     assert not after["item_multi"][NUM_ITEMS + 1].any()
     assert np.abs(after["item_text"][NUM_ITEMS:]).sum(1).min() > 0
     assert not after["item_graph"][NUM_ITEMS:].any()
+    assert after["item_sound"][NUM_ITEMS:].any(axis=1).tolist() == [True, False], "of new-1 the file has a vector"
+    expected = more_items(["new-1"], bundle.config().knowledge, bundle.path)["sound"]
+    np.testing.assert_array_equal(after["item_sound"][NUM_ITEMS:][:1], expected)
 
 
 def test_the_new_graph_ranks_old_and_new_items_as_torch_does(bundle: Bundle, later: Dataset, tmp_path: Path) -> None:
